@@ -1,0 +1,3 @@
+"""Paper claims in; verdicts with their evidence and their cost out."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,192 @@
+"""The records: what a run or a throughput measurement leaves behind. Everything reported is derived from these.
+
+A record is JSON, versioned by `schema_version`, written to a temporary name in the same folder, synced and
+renamed: a reader sees a whole record or none.
+"""
+
+import errno
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from replications.errors import UserError
+from replications.spec import RunSpec
+
+SCHEMA_VERSION = 1
+
+
+class RecordModel(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Provenance(RecordModel):
+    """Where, when and with what a record was made. No host name, user name or path."""
+
+    created: str = Field(description="UTC, ISO 8601")
+    suite_version: str
+    commit: str | None
+    dirty: bool | None
+    python: str
+    packages: dict[str, str]
+    platform: str
+    device: str = Field(description="'cpu' or the accelerator's name")
+    device_kind: Literal["cpu", "cuda", "mps"]
+    cpu: str
+    cpu_count: int
+    memory_gib: float
+    threads: int
+    deterministic: bool
+
+
+class Cost(RecordModel):
+    """What a run cost. Seconds are wall seconds, sizes bytes; None where the device does not tell."""
+
+    train_seconds: float | None = None
+    total_seconds: float | None = None
+    data_wait_seconds: float | None = None
+    steps: int | None = None
+    samples: int | None = None
+    samples_per_second: float | None = None
+    peak_memory_bytes: int | None = Field(None, description="peak resident set on CPU, peak allocated on CUDA")
+    parameters: int | None = Field(None, description="trainable parameters of the whole method, heads included")
+    model_parameters: int | None = Field(None, description="parameters kept at test time")
+    flops_per_sample: float | None = Field(None, description="forward pass at test time; one multiply-add is two")
+    energy_joules: float | None = None
+    processes: int = 1
+    resumed: int = Field(0, description="how many times the run was started again from a checkpoint")
+
+
+class HistoryPoint(RecordModel):
+    """One logged point of a stage. `values` are means since the last point, or validation metrics."""
+
+    stage: str
+    step: int
+    epoch: float
+    split: Literal["train", "validation"]
+    values: dict[str, float]
+
+
+class Curve(RecordModel):
+    """A curve for plots: equal-length x and y."""
+
+    x_label: str
+    y_label: str
+    x: list[float]
+    y: list[float]
+
+
+class RunRecord(RecordModel):
+    """One method x tier x seed.
+
+    `metrics` are the numbers of the final, single test evaluation, in the units of the task's metric table.
+    `groups` holds per-fold or per-class values by metric name. `data` says what the numbers are from.
+    """
+
+    kind: Literal["run"] = "run"
+    schema_version: int = SCHEMA_VERSION
+    status: Literal["finished", "failed"]
+    reason: str | None = Field(None, description="of a failure: diverged, out of memory, interrupted, error")
+    message: str | None = None
+    fingerprint: str
+    code_fingerprint: str
+    data_fingerprint: str
+    spec: RunSpec
+    data: dict[str, Any] = {}
+    category: str | None = Field(None, description="protocol category named in every table, where the task has one")
+    metrics: dict[str, float] = {}
+    groups: dict[str, list[float]] = {}
+    curves: dict[str, Curve] = {}
+    extra: dict[str, Any] = {}
+    history: list[HistoryPoint] = []
+    cost: Cost = Cost()
+    provenance: Provenance | None = None
+
+
+class ThroughputRecord(RecordModel):
+    """A method's speed, measured alone on the device (training step and inference)."""
+
+    kind: Literal["throughput"] = "throughput"
+    schema_version: int = SCHEMA_VERSION
+    status: Literal["finished", "failed"]
+    reason: str | None = None
+    message: str | None = None
+    fingerprint: str
+    paper: str
+    method: str
+    tier: str
+    task: str
+    batch_size: int
+    precision: str
+    train_step_seconds: list[float] = []
+    inference_step_seconds: list[float] = []
+    train_samples_per_second: float | None = None
+    inference_samples_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    train_flops_per_sample: float | None = None
+    inference_flops_per_sample: float | None = None
+    mfu: float | None = Field(None, description="model FLOPs utilisation of the training step; None: unknown peak")
+    provenance: Provenance | None = None
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the whole new one.
+
+    Raises UserError, naming the path, where the disk is full or the folder cannot be written; the temporary file
+    is removed and an older file at `path` stays.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
+            temporary = stream.name
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+        remedy = "free some space and start again" if error.errno == errno.ENOSPC else "make the folder writable"
+        raise UserError(f"cannot write {path}: {error.strerror} ({remedy}; nothing finished is lost)") from error
+
+
+def write_record(record: RecordModel, path: Path) -> None:
+    """Write a record atomically. NaN and infinity are refused: JSON has none, and neither has a table."""
+    text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False)
+    write_atomic(Path(path), text.encode() + b"\n")
+
+
+def _read(path: Path, model: type[RecordModel]):
+    try:
+        return model.model_validate_json(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"no record at {path}: make it with 'snakemake --cores all' or 'replications run'") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "file"
+        raise UserError(f"{path} is not a {model.__name__}: {where}: {first['msg']} (delete it and run again)") from None
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read a run record; raises UserError where it is missing or damaged."""
+    return _read(path, RunRecord)
+
+
+def read_throughput(path: Path) -> ThroughputRecord:
+    """Read a throughput record; raises UserError where it is missing or damaged."""
+    return _read(path, ThroughputRecord)
+
+
+def run_path(results: Path, paper: str, method: str, seed: int) -> Path:
+    """Where a run's record lies below ``results/<tier>``."""
+    return Path(results) / "runs" / paper / method / f"seed{seed}" / "run.json"
+
+
+def throughput_path(results: Path, paper: str, method: str) -> Path:
+    """Where a throughput record lies below ``results/<tier>``."""
+    return Path(results) / "throughput" / paper / f"{method}.json"

@@ -1,0 +1,199 @@
+"""The typed words of the suite: papers, methods, claims, recipes, tiers and run specifications.
+
+Nothing here knows torch, a data set or a particular paper. YAML is parsed into these classes by
+``replications.catalogue``; an unknown or misspelt key is an error that names it.
+"""
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+TIERS = ("smoke", "mini", "standard", "paper")
+TierName = Literal["smoke", "mini", "standard", "paper"]
+Number = int | float
+
+
+class Strict(BaseModel):
+    """Immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Reported(Strict):
+    """A figure as the publication (or a named third party) states it; `where` says table and source."""
+
+    metric: str
+    value: Number
+    unit: str = "%"
+    data: str
+    setting: str
+    where: str
+
+
+class Side(Strict):
+    """One side of a claim: a metric of a method, addressed ``paper/method``."""
+
+    method: str
+    metric: str
+
+
+class Claim(Strict):
+    """A testable statement of a paper.
+
+    The effect is ``subject.metric - reference.metric`` (``difference``), their quotient (``ratio``), or the
+    subject's metric minus `expected` where there is no reference, paired by seed. `direction` ``greater`` and
+    ``less`` say which sign the paper states; ``equal`` is judged by two one-sided tests against
+    ±`smallest_effect`.
+    """
+
+    id: str
+    statement: str
+    where: str = Field(description="table, figure or section of the paper")
+    subject: Side
+    reference: Side | None = None
+    expected: float | None = None
+    effect: Literal["difference", "ratio"] = "difference"
+    direction: Literal["greater", "less", "equal"]
+    smallest_effect: float = Field(ge=0, description="smallest effect of interest, in the metric's unit")
+    reported_effect: float | None = Field(None, description="the paper's own effect, in the metric's unit")
+    tiers: tuple[TierName, ...]
+    deviations: tuple[int, ...] = Field((), description="numbers of the paper's README deviations that bear on it")
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _one_comparison(self) -> "Claim":
+        if (self.reference is None) == (self.expected is None):
+            raise ValueError(f"claim {self.id}: give either 'reference' or 'expected'")
+        return self
+
+
+class Recipe(Strict):
+    """How the training loop trains a stage. One recipe a task and tier; a method's override is shown as a difference.
+
+    `epochs` or `steps` gives the length. `optimizer` and `schedule` are timm's names. Sizes are samples, `lr` is
+    for the whole batch, `warmup` is a fraction of all steps, `ema` the decay of the averaged weights (0: none).
+    """
+
+    batch_size: int = Field(gt=0)
+    epochs: float | None = Field(None, gt=0)
+    steps: int | None = Field(None, gt=0)
+    optimizer: str = "sgd"
+    optimizer_options: dict[str, Any] = {}
+    lr: float = Field(gt=0)
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Literal["cosine", "linear", "step", "constant"] = "cosine"
+    schedule_milestones: tuple[float, ...] = Field((), description="fractions of all steps at which lr drops tenfold")
+    warmup: float = Field(0.0, ge=0, lt=1)
+    clip_norm: float | None = None
+    accumulate: int = Field(1, gt=0, description="micro-batches a step; batch_size stays samples per step")
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    ema: float = Field(0.0, ge=0, lt=1)
+    compile: bool = False
+    channels_last: bool = True
+    checkpoint_seconds: float = Field(60.0, ge=0, description="wall seconds between checkpoints; 0: every step")
+    validate_every: float | None = Field(None, description="epochs between validations; None: at the end only")
+    select: Literal["last", "best"] = "last"
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Recipe":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either 'epochs' or 'steps'")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
+        return self
+
+
+class Override(Strict):
+    """What a method changes against its task's set-up: options of the model, the recipe, the data or the task."""
+
+    options: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    data: dict[str, str] = {}
+    task: dict[str, Any] = {}
+    why: str = Field("", description="needed where recipe, data or task differ: the paper's point, or a necessity")
+
+
+class Method(Strict):
+    """A trained variant that appears as a row. `build` names a callable in the paper's folder: ``module:function``."""
+
+    title: str
+    build: str
+    role: Literal["method", "baseline", "ablation"] = "method"
+    options: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    data: dict[str, str] = {}
+    task: dict[str, Any] = {}
+    why: str = ""
+    per_tier: dict[TierName, Override] = {}
+    tiers: tuple[TierName, ...] = TIERS
+
+    @field_validator("build")
+    @classmethod
+    def _module_and_function(cls, value: str) -> str:
+        if value.count(":") != 1:
+            raise ValueError(f"build must read 'module:function', not '{value}'")
+        return value
+
+
+class Paper(Strict):
+    """A publication: bibliography, what it reports, what it claims, and the methods of its folder."""
+
+    key: str = Field("", description="the folder's name; filled in by the catalogue")
+    title: str
+    authors: tuple[str, ...]
+    venue: str
+    year: int
+    arxiv: str | None = None
+    bibtex: str
+    role: Literal["replication", "baseline"] = "replication"
+    task: str
+    methods: dict[str, Method]
+    reported: tuple[Reported, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+
+class TaskTier(Strict):
+    """A task's set-up in one tier: its data, its recipe and its options (typed by the task itself)."""
+
+    data: dict[str, str] = Field(description="role (train, test, ...) -> prepared set of the registry; no fallback")
+    recipe: dict[str, Any]
+    task: dict[str, Any] = Field({}, description="options of the task, typed by the task's own module")
+    options: dict[str, Any] = Field({}, description="options handed to every method's build")
+    minutes_per_run: float | None = Field(None, description="rough cost before any record exists, for the plan")
+
+
+class TierConfig(Strict):
+    """config/<tier>.yaml: what holds for every task."""
+
+    name: TierName
+    seeds: int = Field(ge=1)
+    seeds_per_process: int = Field(ge=1)
+    threads: int = Field(ge=1, description="CPU threads of one run")
+    result: bool = Field(True, description="false: plumbing only, stamped 'not a result' everywhere")
+    description: str
+
+
+class RunSpec(Strict):
+    """Everything that decides a run's numbers, resolved. Equal specs on equal code and data give equal records."""
+
+    paper: str
+    method: str
+    tier: TierName
+    seed: int
+    task: str
+    data: dict[str, str]
+    build: str
+    options: dict[str, Any]
+    recipe: Recipe
+    task_options: dict[str, Any]
+    threads: int
+
+    @property
+    def address(self) -> str:
+        return f"{self.paper}/{self.method}"
+
+    def canonical_json(self) -> str:
+        """One line of JSON, keys sorted: the form that is hashed and passed to Snakemake."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,1 @@
+"""The one loop, its schedules, checkpoints, determinism and distribution."""

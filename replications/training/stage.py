@@ -1,0 +1,75 @@
+"""What the training loop is given (a stage) and what it gives back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from replications.records import HistoryPoint
+from replications.spec import Recipe
+
+Batch = dict[str, Tensor]
+
+
+class Batches(Protocol):
+    """Random access to training batches: the same step always gives the same samples with the same augmentation.
+
+    That makes resuming exact (the position is the step number) and distribution simple: `parts` processes or
+    micro-batches share one step's samples, and part `part` gets its slice of them.
+    """
+
+    samples: int
+    batch_size: int
+
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
+        """Return part `part` of `parts` of the batch of global step `step`, on the training device."""
+        ...
+
+
+@dataclass
+class Stage:
+    """A part of a run that the loop trains.
+
+    `module(batch)` returns scalar tensors by name, means over the batch; ``loss`` is minimised, the rest is logged.
+    A module that has ``on_step(step, total_steps)`` is told the step before each one (annealed margins).
+    `validate` gets the module (averaged weights where the recipe asks for them) in eval mode.
+    """
+
+    name: str
+    module: nn.Module
+    batches: Batches
+    recipe: Recipe
+    validate: Callable[[nn.Module], dict[str, float]] | None = None
+    select_metric: str | None = None
+    higher_is_better: bool = True
+    parameter_groups: Callable[[nn.Module, Recipe], list[dict]] | None = None
+
+
+@dataclass
+class StageResult:
+    """Cost and history of a trained stage; the trained weights are in the stage's module."""
+
+    steps: int
+    samples: int
+    seconds: float
+    data_wait_seconds: float
+    peak_memory_bytes: int | None
+    resumed: int
+    history: list[HistoryPoint] = field(default_factory=list)
+
+
+@dataclass
+class Workload:
+    """One training step and one inference of a method on fixed data, for throughput, FLOPs and the conformance tests.
+
+    `stage` is the stage that dominates the run, `batch` one of its batches, `infer(module, n)` runs inference on `n`
+    samples and returns its output.
+    """
+
+    stage: Stage
+    batch: Batch
+    infer: Callable[[nn.Module, int], Tensor]
+    inference_batch_size: int
+    device: torch.device
