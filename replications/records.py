@@ -169,7 +169,9 @@ def _read(path: Path, model: type[RecordModel]):
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "file"
-        raise UserError(f"{path} is not a {model.__name__}: {where}: {first['msg']} (delete it and run again)") from None
+        raise UserError(
+            f"{path} is not a {model.__name__}: {where}: {first['msg']} (delete it and run again)"
+        ) from None
 
 
 def read_run(path: Path) -> RunRecord:

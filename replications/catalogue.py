@@ -1,0 +1,242 @@
+"""The papers on disk: read them, find a method, resolve a run.
+
+A paper is a folder ``replications/papers/<key>`` with ``paper.yaml`` and ``README.md``; it is found by being there.
+"""
+
+import functools
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from replications.errors import UserError, nearest
+from replications.spec import TIERS, Method, Override, Paper, Recipe, RunSpec, TaskTier, TierConfig
+
+PACKAGE = Path(__file__).parent
+PAPERS = PACKAGE / "papers"
+TASKS = PACKAGE / "tasks"
+CONFIG = PACKAGE.parent / "config"
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file; raises UserError with file and line where it is not YAML."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        with path.open(encoding="utf-8") as stream:
+            return yaml.load(stream, Loader=loader)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+
+
+def parse(model: type[BaseModel], value: Any, where: str) -> Any:
+    """Validate `value` as `model`; the first thing wrong becomes one line that starts with `where`."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = ".".join(str(part) for part in first["loc"])
+        hint = ""
+        if first["type"] == "extra_forbidden":
+            hint = nearest(str(first["loc"][-1]), model.model_fields)
+        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{where}: {location + ': ' if location else ''}{message}{hint}") from None
+
+
+@functools.cache
+def papers() -> dict[str, Paper]:
+    """Return all papers by key, sorted; raises UserError for a malformed file or a claim that names no method."""
+    found = {}
+    for path in sorted(PAPERS.glob("*/paper.yaml")):
+        found[path.parent.name] = parse(
+            Paper, {"key": path.parent.name, **(read_yaml(path) or {})}, f"papers/{path.parent.name}/paper.yaml"
+        )
+    for paper in found.values():
+        for claim in paper.claims:
+            for side in filter(None, (claim.subject, claim.reference)):
+                key, _, method = side.method.partition("/")
+                if key not in found or method not in found[key].methods:
+                    known = [f"{k}/{m}" for k, p in found.items() for m in p.methods]
+                    raise UserError(
+                        f"papers/{paper.key}/paper.yaml: claim {claim.id} names the unknown method "
+                        f"'{side.method}'{nearest(side.method, known)}"
+                    )
+    return found
+
+
+def find_paper(key: str) -> Paper:
+    """Return a paper by key; raises UserError that names the nearest one."""
+    if key not in papers():
+        raise UserError(f"unknown paper '{key}'{nearest(key, papers())}")
+    return papers()[key]
+
+
+def find_method(address: str) -> tuple[Paper, Method]:
+    """Return paper and method of an address ``paper/method``; raises UserError that names the nearest one."""
+    key, slash, name = address.partition("/")
+    if not slash:
+        raise UserError(f"'{address}' is not an address 'paper/method', as in 'arcface/softmax'")
+    paper = find_paper(key)
+    if name not in paper.methods:
+        raise UserError(f"unknown method '{address}'{nearest(name, paper.methods)}")
+    return paper, paper.methods[name]
+
+
+@functools.cache
+def tier_config(name: str) -> TierConfig:
+    """Return what config/<tier>.yaml says; raises UserError that names the nearest tier."""
+    if name not in TIERS:
+        raise UserError(f"unknown tier '{name}'{nearest(name, TIERS)}")
+    return parse(TierConfig, {"name": name, **(read_yaml(CONFIG / f"{name}.yaml") or {})}, f"config/{name}.yaml")
+
+
+@functools.cache
+def task_tiers(task: str) -> dict[str, TaskTier]:
+    """Return a task's set-up by tier; raises UserError for an unknown task or a malformed file."""
+    known = sorted(path.parent.name for path in TASKS.glob("*/tiers.yaml"))
+    if task not in known:
+        raise UserError(f"unknown task '{task}'{nearest(task, known)}")
+    where = f"tasks/{task}/tiers.yaml"
+    content = read_yaml(TASKS / task / "tiers.yaml") or {}
+    for tier in content:
+        if tier not in TIERS:
+            raise UserError(f"{where}: unknown tier '{tier}'{nearest(tier, TIERS)}")
+    return {tier: parse(TaskTier, value, f"{where}: {tier}") for tier, value in content.items()}
+
+
+def layers(address: str, tier: str) -> tuple[TaskTier, list[Method | Override]]:
+    """Return the task's set-up and what the method puts over it, in that order.
+
+    Raises UserError where the method is not meant for the tier or the task has no data in it.
+    """
+    paper, method = find_method(address)
+    tiers = task_tiers(paper.task)
+    if tier not in TIERS:
+        raise UserError(f"unknown tier '{tier}'{nearest(tier, TIERS)}")
+    if tier not in tiers:
+        raise UserError(f"task {paper.task} has no data in tier '{tier}' (it has: {', '.join(tiers)})")
+    if tier not in method.tiers:
+        raise UserError(f"{address} is not run in tier '{tier}' (its tiers: {', '.join(method.tiers)})")
+    return tiers[tier], [method, *([method.per_tier[tier]] if tier in method.per_tier else [])]
+
+
+def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = ()) -> RunSpec:
+    """Resolve a run: task set-up, then the method's changes, then `assignments` like ``recipe.lr=0.05``.
+
+    Raises UserError for unknown names, a malformed assignment, or a recipe that does not validate.
+    """
+    setup, over = layers(address, tier)
+    paper, method = find_method(address)
+    merged: dict[str, dict[str, Any]] = {
+        "data": dict(setup.data),
+        "recipe": dict(setup.recipe),
+        "task": dict(setup.task),
+        "options": dict(setup.options),
+    }
+    for layer in over:
+        for part, values in merged.items():
+            change = getattr(layer, part)
+            if part == "recipe":
+                _replace_length(values, change)
+            values.update(change)
+    for assignment in assignments:
+        _assign(merged, assignment)
+    return parse(
+        RunSpec,
+        {
+            "paper": paper.key,
+            "method": address.partition("/")[2],
+            "tier": tier,
+            "seed": seed,
+            "task": paper.task,
+            "build": method.build,
+            "data": merged["data"],
+            "options": merged["options"],
+            "recipe": merged["recipe"],
+            "task_options": merged["task"],
+            "threads": tier_config(tier).threads,
+        },
+        f"{address} in tier {tier}",
+    )
+
+
+def _replace_length(recipe: dict[str, Any], change: dict[str, Any]) -> None:
+    """A change from epochs to steps (or back) replaces the length instead of giving two."""
+    if "epochs" in change or "steps" in change:
+        recipe.pop("epochs", None)
+        recipe.pop("steps", None)
+
+
+def _assign(merged: dict[str, dict[str, Any]], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    part, dot, name = key.partition(".")
+    if not (equals and dot and name):
+        raise UserError(f"'{assignment}' is not of the form part.name=value, as in recipe.lr=0.05")
+    if part not in merged:
+        raise UserError(f"'{assignment}': unknown part '{part}'{nearest(part, merged)}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"'{assignment}': '{text}' is not a value") from None
+    if part == "recipe":
+        if name not in Recipe.model_fields:
+            raise UserError(f"'{assignment}': unknown recipe key '{name}'{nearest(name, Recipe.model_fields)}")
+        _replace_length(merged[part], {name: value})
+    merged[part][name] = value
+
+
+def differences(address: str, tier: str) -> dict[str, tuple[Any, Any]]:
+    """Return where a method departs from its task's set-up in data, recipe or task options.
+
+    Keys read ``recipe.lr``; values are (the task's, the method's). Shown beside every verdict.
+    """
+    setup, over = layers(address, tier)
+    found = {}
+    for part in ("data", "recipe", "task"):
+        base = getattr(setup, part)
+        for layer in over:
+            for name, value in getattr(layer, part).items():
+                if base.get(name) != value:
+                    found[f"{part}.{name}"] = (base.get(name), value)
+    return found
+
+
+def methods_of(keys: Iterable[str], tier: str) -> list[str]:
+    """Return the addresses that papers `keys` need in a tier: their own methods and those their claims compare with."""
+    wanted: dict[str, None] = {}
+    for key in keys:
+        paper = find_paper(key)
+        own = [f"{key}/{name}" for name in paper.methods]
+        sides = [
+            side.method
+            for claim in paper.claims
+            if tier in claim.tiers or tier == "smoke"
+            for side in (claim.subject, claim.reference)
+            if side
+        ]
+        wanted.update(dict.fromkeys([*own, *sides]))
+    return sorted(address for address in wanted if is_in_tier(address, tier))
+
+
+def is_in_tier(address: str, tier: str) -> bool:
+    """Whether a method is run in a tier: it says so and its task has data there."""
+    paper, method = find_method(address)
+    return tier in method.tiers and tier in task_tiers(paper.task)
+
+
+def deviations(key: str) -> dict[int, str]:
+    """Return the numbered deviations of a paper's README (the ordered list under ``## Deviations``)."""
+    path = PAPERS / find_paper(key).key / "README.md"
+    if not path.exists():
+        return {}
+    section = re.search(r"^## Deviations\s*$(.*?)(?=^## |\Z)", path.read_text(encoding="utf-8"), re.M | re.S)
+    if not section:
+        return {}
+    items = re.split(r"^(\d+)\.\s+", section.group(1), flags=re.M)[1:]
+    return {int(number): " ".join(text.split()) for number, text in zip(items[::2], items[1::2], strict=True)}
