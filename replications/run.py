@@ -1,0 +1,251 @@
+"""One run: from a spec to a record.
+
+A run works in ``<work>/<fingerprint>``: checkpoints, finished stages and, at the end, its record. The record is then
+copied to where the tables look for it. A finished record with the same fingerprint is never made twice.
+"""
+
+import hashlib
+import importlib
+import inspect
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from replications import catalogue
+from replications.datasets import registry
+from replications.errors import RunFailure, UserError, nearest
+from replications.fingerprint import code_fingerprint
+from replications.records import Cost, HistoryPoint, RunRecord, read_run, run_path, write_atomic, write_record
+from replications.spec import RunSpec
+from replications.tasks.base import Evaluation, find_task
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from replications.training.stage import Stage, StageResult
+
+PACKAGE = Path(__file__).parent
+PASSING_FAILURES = ("interrupted", "out of memory", "error")
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What a run depends on. `run` covers the resolved spec, the data and the code; it names the work folder too."""
+
+    run: str
+    code: str
+    data: str
+
+
+def fingerprints(spec: RunSpec) -> Fingerprints:
+    """Compute a run's fingerprints without its data and without importing torch.
+
+    Code is every module of the package that the paper's model and the task import (tests/test_fingerprint.py has
+    what counts); data is the fingerprints of the prepared sets by role.
+    """
+    module = spec.build.partition(":")[0]
+    entries = [PACKAGE / "papers" / spec.paper / f"{module}.py", *sorted((PACKAGE / "tasks" / spec.task).glob("*.py"))]
+    if not entries[0].exists():
+        raise UserError(f"{spec.address}: build names {module}.py, which papers/{spec.paper}/ does not have")
+    code = code_fingerprint(entries)
+    data = _digest(*(f"{role}={registry.data_fingerprint(key)}" for role, key in sorted(spec.data.items())))
+    return Fingerprints(run=_digest(spec.canonical_json(), code, data), code=code, data=data)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def derived_seed(seed: int, name: str) -> int:
+    """A 63-bit seed for the part `name` of a run: equal for all methods of one seed, so that they are paired."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
+
+
+@dataclass
+class RunContext:
+    """What a task is given while it runs (`replications.tasks.base.Context`)."""
+
+    spec: RunSpec
+    device: "torch.device"
+    data_root: Path
+    work: Path
+    stages: list["StageResult"] = field(default_factory=list)
+    history: list[HistoryPoint] = field(default_factory=list)
+    parameters: int = 0
+
+    def build(self, name: str, **info: Any) -> "nn.Module":
+        """Build the method's module for stage `name` with freshly seeded weights.
+
+        The paper's callable gets `info` and the spec's options; of the options that the task gives to every method it
+        gets those it takes. Raises UserError for an option of the method's own that the callable does not take.
+        """
+        from replications.training.determinism import seed_everything
+
+        build = find_build(self.spec)
+        accepted = inspect.signature(build).parameters
+        shared = catalogue.task_tiers(self.spec.task)[self.spec.tier].options
+        for option in self.spec.options:
+            if option not in accepted and option not in shared:
+                raise UserError(f"{self.spec.address} has no option '{option}'{nearest(option, accepted)}")
+        options = {name: value for name, value in self.spec.options.items() if name in accepted}
+        seed_everything(derived_seed(self.spec.seed, f"weights/{name}"))
+        return build(**{k: v for k, v in info.items() if k in accepted}, **options)
+
+    def train(self, stage: "Stage") -> "StageResult":
+        """Train a stage, continue it, or load it where it is finished; its cost counts into the record."""
+        from replications.training.loop import train
+
+        seed = derived_seed(self.spec.seed, f"stage/{stage.name}")
+        result = train(stage, work=self.work / stage.name, seed=seed, device=self.device)
+        self.stages.append(result)
+        self.history.extend(result.history)
+        own = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
+        self.parameters = max(self.parameters, own)
+        return result
+
+
+def find_build(spec: RunSpec) -> Callable[..., "nn.Module"]:
+    """Import the callable that a spec's `build` names; raises UserError where it is not there."""
+    module_name, _, function = spec.build.partition(":")
+    module = importlib.import_module(f"replications.papers.{spec.paper}.{module_name}")
+    if not hasattr(module, function):
+        raise UserError(f"{spec.address}: papers/{spec.paper}/{module_name}.py has no function '{function}'")
+    return getattr(module, function)
+
+
+def finished_record(spec: RunSpec, prints: Fingerprints, work_root: Path) -> RunRecord | None:
+    """Return the record that an equal run has left in the work store, if there is one."""
+    path = work_folder(work_root, prints) / "run.json"
+    if not path.exists():
+        return None
+    record = read_run(path)
+    return record if record.fingerprint == prints.run and record.reason not in PASSING_FAILURES else None
+
+
+def work_folder(work_root: Path, prints: Fingerprints) -> Path:
+    """Where a run keeps its checkpoints."""
+    return Path(work_root) / "runs" / prints.run[:16]
+
+
+def execute(
+    spec: RunSpec, *, data_root: Path, work_root: Path, results: Path, device: "torch.device", again: bool = False
+) -> RunRecord:
+    """Train and judge one run and write its record; an equal finished run is taken from the work store.
+
+    `again` scores the finished weights anew (they are not trained again). A failure that belongs in the table
+    (diverged, out of memory, interrupted) becomes a record with ``status: failed``; any other exception leaves a
+    failed record too and is raised. Two processes on the same run take turns.
+    """
+    from filelock import FileLock
+
+    find_task(spec.task).check_options(spec.task_options)
+    prints = fingerprints(spec)
+    work = work_folder(work_root, prints)
+    work.mkdir(parents=True, exist_ok=True)
+    with FileLock(work / ".lock"):
+        record = None if again else finished_record(spec, prints, work_root)
+        if record is None:
+            record = _run(spec, prints, Path(data_root), work, device)
+        _publish(record, work, run_path(results, spec.paper, spec.method, spec.seed))
+    return record
+
+
+def _run(spec: RunSpec, prints: Fingerprints, data_root: Path, work: Path, device: "torch.device") -> RunRecord:
+    import torch
+
+    from replications.measurement import energy, memory, provenance
+    from replications.training.determinism import deterministic
+
+    torch.set_num_threads(spec.threads)
+    context = RunContext(spec, device, data_root, work)
+    started = time.monotonic()
+    evaluation, failure = Evaluation({}), None
+    memory.reset_peak_memory(device)
+    with energy.EnergyMeter(device) as meter, deterministic():
+        try:
+            evaluation = find_task(spec.task).execute(context)
+        except RunFailure as error:
+            failure = error
+        except torch.cuda.OutOfMemoryError as error:
+            failure = RunFailure("out of memory", str(error).splitlines()[0])
+        except UserError:
+            raise
+        except Exception as error:
+            failure = RunFailure("error", "".join(traceback.format_exception_only(error)).strip())
+            failure.__cause__ = error
+    record = RunRecord(
+        status="failed" if failure else "finished",
+        reason=failure.reason if failure else None,
+        message=str(failure) if failure else None,
+        fingerprint=prints.run,
+        code_fingerprint=prints.code,
+        data_fingerprint=prints.data,
+        spec=spec,
+        data={"sets": dict(spec.data), **_described(spec), **evaluation.data},
+        category=evaluation.category,
+        metrics=evaluation.metrics,
+        groups=evaluation.groups,
+        curves=evaluation.curves,
+        extra=evaluation.extra,
+        history=context.history,
+        cost=_cost(context, evaluation, time.monotonic() - started, memory.peak_memory(device), meter.joules),
+        provenance=provenance.provenance(device, spec.threads),
+    )
+    if evaluation.arrays:
+        _write_arrays(evaluation.arrays, work / "arrays.npz")
+    write_record(record, work / "run.json")
+    if failure and failure.reason == "error":
+        raise failure.__cause__
+    return record
+
+
+def _described(spec: RunSpec) -> dict[str, Any]:
+    kinds = {role: registry.describe_set(key) for role, key in spec.data.items()}
+    return {
+        "title": ", ".join(dict.fromkeys(kind["title"] for kind in kinds.values())),
+        "kind": ", ".join(dict.fromkeys(kind["kind"] for kind in kinds.values())),
+    }
+
+
+def _cost(context: RunContext, evaluation: Evaluation, seconds: float, peak: int | None, joules: float | None) -> Cost:
+    stages = context.stages
+    train_seconds = sum(stage.seconds for stage in stages)
+    samples = sum(stage.samples for stage in stages)
+    return Cost(
+        train_seconds=train_seconds,
+        total_seconds=seconds,
+        data_wait_seconds=sum(stage.data_wait_seconds for stage in stages),
+        steps=sum(stage.steps for stage in stages),
+        samples=samples,
+        samples_per_second=samples / train_seconds if train_seconds > 0 else None,
+        peak_memory_bytes=peak,
+        parameters=context.parameters,
+        model_parameters=evaluation.model_parameters,
+        flops_per_sample=evaluation.flops_per_sample,
+        energy_joules=joules,
+        resumed=sum(stage.resumed for stage in stages),
+    )
+
+
+def _write_arrays(arrays: Mapping[str, Any], path: Path) -> None:
+    import io
+
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomic(path, buffer.getvalue())
+
+
+def _publish(record: RunRecord, work: Path, target: Path) -> None:
+    """Put the record where the tables look; the arrays first, so that a record never lacks its own."""
+    if (work / "arrays.npz").exists() and record.status == "finished":
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(work / "arrays.npz", target.parent / ".arrays.partial")
+        (target.parent / ".arrays.partial").replace(target.parent / "arrays.npz")
+    write_record(record, target)

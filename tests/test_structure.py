@@ -1,0 +1,107 @@
+"""The plan of the house, kept by tests: imports go down, no room knows a paper by name, files stay small."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "replications"
+FILES = sorted(PACKAGE.rglob("*.py"))
+PAPERS = {path.parent.name for path in PACKAGE.glob("papers/*/paper.yaml")}
+
+# A module may import from its own storey or from one below. Where two rooms share a storey, BESIDE says who may
+# look into whom.
+STOREYS = {
+    "errors": 0,
+    "spec": 0,
+    "records": 0,
+    "progress": 0,
+    "fingerprint": 0,
+    "catalogue": 1,
+    "datasets": 2,
+    "training": 2,
+    "measurement": 2,
+    "tasks": 3,
+    "papers": 4,
+    "reporting": 5,
+    "run": 6,
+    "cli": 7,
+    "__main__": 8,
+}
+BESIDE = {("measurement", "training")}
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> set[str]:
+    """Names of the package's modules that a file imports, also inside functions and relatively."""
+    package = module_name(path).split(".")
+    package = package if path.name == "__init__.py" else package[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            found.update([name, *(f"{name}.{alias.name}" for alias in node.names)])
+    return {name for name in found if name.split(".")[0] == "replications"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path):
+    here = room(module_name(path))
+    if not here:
+        return
+    assert here in STOREYS, f"the room '{here}' has no storey: add it to the plan"
+    for name in imports(path):
+        there = room(name)
+        if there not in STOREYS or there == here:
+            continue
+        beside = STOREYS[there] == STOREYS[here] and (here, there) in BESIDE
+        ground = STOREYS[there] == 0
+        assert STOREYS[there] < STOREYS[here] or beside or ground, f"{here} imports {name}, which lies above it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_room_knows_a_paper_by_name(path):
+    parts = path.relative_to(PACKAGE).parts
+    own = parts[1] if parts[0] == "papers" and len(parts) > 2 else None
+    for name in imports(path):
+        pieces = name.split(".")
+        if len(pieces) > 2 and pieces[1] == "papers":
+            assert pieces[2] == own, f"{path.name} imports another paper's {name}: common ground belongs in tasks/"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and node.value in PAPERS:
+            assert node.value == own, f"{path.name}:{node.lineno} names the paper '{node.value}'"
+
+
+def test_papers_have_what_the_plan_asks_for():
+    assert PAPERS
+    for key in PAPERS:
+        readme = (PACKAGE / "papers" / key / "README.md").read_text(encoding="utf-8")
+        assert "## Deviations" in readme, f"papers/{key}/README.md has no numbered deviations"
+
+
+def test_files_hold_one_idea():
+    long = {str(path.relative_to(ROOT)): n for path in FILES if (n := len(path.read_text().splitlines())) > 420}
+    assert not long, f"files over about 400 lines: {long}"
+
+
+@pytest.mark.parametrize("module", ["catalogue", "fingerprint", "cli", "datasets.registry", "tasks.base"])
+def test_planning_does_not_import_torch(module):
+    heavy = "{'torch', 'pandas', 'matplotlib', 'sklearn', 'scipy', 'timm'}"
+    code = f"import sys, replications.{module}; print(sorted({heavy} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert out.stdout.strip() == "[]"
