@@ -1,0 +1,130 @@
+"""The meaning of code as a hash: what decides whether a run, or a prepared data set, must be made again.
+
+A fingerprint covers the syntax trees of the package's modules that some entry files reach by imports. Comments,
+docstrings, line numbers and formatting are not in it, so an edited comment makes nothing again, and a changed line
+in a loss makes again only what imports that loss.
+"""
+
+import ast
+import hashlib
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+# path -> ((mtime, size), digest of the tree, modules imported); files are parsed once a process and version
+_PARSED: dict[Path, tuple[tuple[int, int], str, frozenset[str]]] = {}
+
+
+def code_fingerprint(entry_files: Iterable[Path], *, package: Path = PACKAGE, leave_out: Collection[str] = ()) -> str:
+    """Return the sha256 (hex) of the meaning of the entry files and of every package module they import.
+
+    Imports are followed statically: at the top of a module and inside its functions, but not below
+    ``if TYPE_CHECKING:``; importing ``package.a.b`` runs, and so counts, ``a/__init__.py`` too. A module imported by
+    a name made at run time is not seen: give its file as an entry. Modules named in `leave_out` (full dotted names)
+    are neither counted nor followed.
+
+    Raises ValueError for an entry outside the package; OSError or SyntaxError for one that cannot be read.
+    """
+    package = Path(package).resolve()
+    waiting = {_module_of(Path(entry).resolve(), package) for entry in entry_files}
+    trees: dict[str, str] = {}
+    while waiting:
+        module = waiting.pop()
+        if module in trees or module in leave_out:
+            continue
+        path = _path_of(module, package)
+        if path is None:  # a name inside a module, or a module of another package
+            continue
+        trees[module], imported = _parse(path, module, package.name)
+        waiting |= imported | _parents(module)
+    lines = (f"{module} {digest}\n" for module, digest in sorted(trees.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _module_of(path: Path, package: Path) -> str:
+    if not path.is_relative_to(package):
+        raise ValueError(f"{path} is not in the package {package}")
+    parts = path.relative_to(package.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _path_of(module: str, package: Path) -> Path | None:
+    base = package.parent.joinpath(*module.split("."))
+    candidates = (base / "__init__.py", base.with_name(base.name + ".py"))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _parents(module: str) -> set[str]:
+    parts = module.split(".")
+    return {".".join(parts[:end]) for end in range(1, len(parts))}
+
+
+def _parse(path: Path, module: str, package_name: str) -> tuple[str, frozenset[str]]:
+    status = path.stat()
+    version = (status.st_mtime_ns, status.st_size)
+    known = _PARSED.get(path)
+    if known is None or known[0] != version:
+        tree = ast.parse(path.read_bytes(), filename=str(path))
+        parent = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        imported = frozenset(name for name in _imports(tree, parent) if name.split(".")[0] == package_name)
+        text: list[str] = []
+        _write_canonical(tree, text)
+        digest = hashlib.sha256("".join(text).encode("utf-8", "surrogatepass")).hexdigest()
+        known = _PARSED[path] = (version, digest, imported)
+    return known[1], known[2]
+
+
+def _imports(node: ast.AST, parent: str) -> Iterator[str]:
+    """Yield the full names imported anywhere below `node`: modules, and names that may turn out to be modules."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            above = parent.split(".")[: len(parent.split(".")) - node.level + 1]
+            base = ".".join([*above, base] if base else above)
+        yield base
+        yield from (f"{base}.{alias.name}" for alias in node.names)
+    children: Iterable[ast.AST] = ast.iter_child_nodes(node)
+    if isinstance(node, ast.If) and _is_type_checking(node.test):
+        children = node.orelse
+    for child in children:
+        if not isinstance(child, ast.expr):  # no expression holds an import statement
+            yield from _imports(child, parent)
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", None)
+    return name == "TYPE_CHECKING"
+
+
+def _write_canonical(node: ast.AST, out: list[str]) -> None:
+    """Append the tree as text, without docstrings and positions, equal on every Python that parses it.
+
+    (`ast.dump` is slower, and its text changes from one Python version to the next.)
+    """
+    out.append(f"({type(node).__name__}")
+    for field in node._fields:
+        value = getattr(node, field, None)
+        if isinstance(value, ast.AST):
+            if field != "ctx":  # follows from where the node stands
+                out.append(f" {field}=")
+                _write_canonical(value, out)
+        elif isinstance(value, list):
+            if value:  # an empty list is left out: newer Pythons add fields that are empty here
+                out.append(f" {field}=[")
+                for item in value:
+                    if not isinstance(item, ast.AST):
+                        out.append(f" {item!r}")
+                    elif not _is_bare_string(item):
+                        _write_canonical(item, out)
+                out.append("]")
+        elif value is not None:
+            out.append(f" {field}={value!r}")
+    out.append(")")
+
+
+def _is_bare_string(node: ast.AST) -> bool:
+    """Whether a statement is a string by itself: a docstring, or the description of an attribute."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
