@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from replications.training.stage import Stage, StageResult
 
 PACKAGE = Path(__file__).parent
+TALK = ("replications.progress", "replications.errors")
 PASSING_FAILURES = ("interrupted", "out of memory", "error")
 
 
@@ -45,14 +46,15 @@ class Fingerprints:
 def fingerprints(spec: RunSpec) -> Fingerprints:
     """Compute a run's fingerprints without its data and without importing torch.
 
-    Code is every module of the package that the paper's model and the task import (tests/test_fingerprint.py has
-    what counts); data is the fingerprints of the prepared sets by role.
+    Code is every module of the package that the paper's model, the task and the training loop import, but for those
+    that only talk to a person. Data is the fingerprints of the prepared sets by role.
     """
     module = spec.build.partition(":")[0]
-    entries = [PACKAGE / "papers" / spec.paper / f"{module}.py", *sorted((PACKAGE / "tasks" / spec.task).glob("*.py"))]
-    if not entries[0].exists():
+    model = PACKAGE / "papers" / spec.paper / f"{module}.py"
+    if not model.exists():
         raise UserError(f"{spec.address}: build names {module}.py, which papers/{spec.paper}/ does not have")
-    code = code_fingerprint(entries)
+    task = (PACKAGE / "tasks" / spec.task).glob("*.py")
+    code = code_fingerprint([model, PACKAGE / "training" / "loop.py", *task], leave_out=TALK)
     data = _digest(*(f"{role}={registry.data_fingerprint(key)}" for role, key in sorted(spec.data.items())))
     return Fingerprints(run=_digest(spec.canonical_json(), code, data), code=code, data=data)
 
