@@ -92,7 +92,7 @@ def test_block_is_the_sum_of_its_branches_in_order():
 def test_initialisation_and_fixed_scale_of_the_last_norm():
     torch.manual_seed(0)
     network = IResNet(18, width=0.5, image_size=32)
-    assert network.layer3[0].conv1.weight.std() == pytest.approx(0.1, rel=0.05)
+    assert network.layer3[0].conv1.weight.std().item() == pytest.approx(0.1, rel=0.05)
     assert not network.features.weight.requires_grad and bool((network.features.weight == 1).all())
     assert network.features.bias.requires_grad
     assert {m.eps for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {1e-5}
@@ -101,7 +101,7 @@ def test_initialisation_and_fixed_scale_of_the_last_norm():
 def test_cosine_head_is_scaled_cosine_whatever_the_lengths():
     torch.manual_seed(0)
     head = CosineHead(8, 5, scale=30.0)
-    assert head.weight.std() == pytest.approx(0.01, rel=0.5)
+    assert head.weight.std().item() == pytest.approx(0.01, rel=0.5)
     embedding, label = torch.randn(6, 8), torch.arange(6) % 5
     output = head(embedding, label)
     expected = F.cosine_similarity(embedding[:, None], head.weight[None], dim=2)
