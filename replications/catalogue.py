@@ -7,7 +7,7 @@ import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -44,9 +44,23 @@ def parse(model: type[BaseModel], value: Any, where: str) -> Any:
         location = ".".join(str(part) for part in first["loc"])
         hint = ""
         if first["type"] == "extra_forbidden":
-            hint = nearest(str(first["loc"][-1]), model.model_fields)
+            hint = nearest(str(first["loc"][-1]), _model_at(model, first["loc"][:-1]).model_fields)
         message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
         raise UserError(f"{where}: {location + ': ' if location else ''}{message}{hint}") from None
+
+
+def _model_at(model: type[BaseModel], location: Iterable[str | int]) -> type[BaseModel]:
+    """Follow fields from `model`; keys of dictionaries and indices, which are no fields, are passed over."""
+
+    def inner(annotation: Any) -> type[BaseModel] | None:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return annotation
+        return next(filter(None, map(inner, get_args(annotation))), None)
+
+    for part in location:
+        if part in model.model_fields:
+            model = inner(model.model_fields[part].annotation) or model
+    return model
 
 
 @functools.cache

@@ -1,0 +1,259 @@
+"""Getting a source: from a mirror directory, from what is already there, or from the network, always checked.
+
+A download grows in ``<name>.part``, is continued by HTTP Range after any interruption, is checked, and only then
+renamed to its name: a file below ``downloads`` is whole. The network is asked politely: back-off with jitter, and the
+next place where one fails.
+"""
+
+import os
+import random
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from replications.datasets import drive
+from replications.datasets.checksum import fault
+from replications.datasets.disk import alone, require_space, writing
+from replications.datasets.extract import extract
+from replications.datasets.registry import Source, Variant, find_source
+from replications.errors import UserError
+from replications.progress import progress
+
+PIECE = 1 << 16
+PASSING = {408, 425, 429, 500, 502, 503, 504}
+USER_AGENT = "replications (research; reproducibility)"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a place is tried. Seconds; `attempts` counts those in a row that brought no new byte."""
+
+    connect_timeout: float = 15.0
+    read_timeout: float = 30.0
+    attempts: int = 5
+    pause: float = 1.0
+    longest_pause: float = 60.0
+
+    def wait(self, attempt: int, asked: float = 0.0) -> None:
+        """Sleep before attempt number `attempt` (1: the second one), at least as long as the server asked for."""
+        pause = self.pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
+        time.sleep(min(max(pause, asked), self.longest_pause))
+
+
+class PlaceFailed(Exception):
+    """This URL will not give the file; the next one may."""
+
+
+class _Interrupted(Exception):
+    """A passing fault: worth another attempt. `asked` is the pause the server asked for, in seconds."""
+
+    def __init__(self, reason: str, asked: float = 0.0, offline: bool = False):
+        super().__init__(reason)
+        self.asked, self.offline = asked, offline
+
+
+def fetch(source_key: str, data_root: Path, mirror: Path | None = None, *, patience: Patience = Patience()) -> Path:
+    """Return the path of a source's file or folder, checked; download it where it is not there.
+
+    Tried in order: the mirror directory (used in place, never changed), ``<data_root>/downloads``, the URLs. Safe to
+    call from several processes at once. Raises UserError, one line: what was tried, and what to do.
+    """
+    source = find_source(source_key)
+    downloads = Path(data_root) / "downloads"
+    if mirror is not None and not Path(mirror).is_dir():
+        raise UserError(f"the mirror directory {mirror} is not there: correct data_mirror, or leave it out")
+    tried: list[str] = []
+    for root in filter(None, (mirror, downloads)):
+        for variant in source.variants:
+            path = Path(root) / variant.path
+            if not path.exists():
+                if root == mirror:
+                    tried.append(f"{path} (missing)")
+                continue
+            wrong = fault(path, variant)
+            if wrong is None:
+                return _unpacked(path, variant, downloads)
+            tried.append(f"{path} ({wrong})")
+            if root == mirror:
+                print(f"warning: {path} {wrong}: not used", file=sys.stderr)
+            else:
+                raise UserError(f"{path} {wrong}: delete it, or put the right file there")
+    for variant in source.variants:
+        target = downloads / variant.path
+        for url in variant.urls:
+            try:
+                _download_once(url, target, variant, patience)
+            except PlaceFailed as failure:
+                tried.append(f"{url} ({failure})")
+            else:
+                return _unpacked(target, variant, downloads)
+    raise UserError(_cannot_get(source_key, source, downloads, tried))
+
+
+def _cannot_get(key: str, source: Source, downloads: Path, tried: list[str]) -> str:
+    official = source.variants[0]
+    what = Path(official.path).name
+    if official.contains:
+        what = f"the folder {what} (with {', '.join(official.contains)})"
+    elif official.checksum:
+        what = "{} ({} {})".format(what, *official.checksum)
+    others = [variant.path for variant in source.variants[1:]]
+    also = f" (or {', '.join(others)} there)" if others else ""
+    gated = f" {source.gated}" if source.gated else ""
+    return (
+        f"cannot get '{key}' ({source.title}): tried {'; '.join(tried) or 'nothing: it has no public address'}.{gated} "
+        f"Name a directory that has {official.path} with '--config data_mirror=DIR', or put {what} at "
+        f"{downloads / official.path}{also}."
+    )
+
+
+def _unpacked(path: Path, variant: Variant, downloads: Path) -> Path:
+    if variant.unpack is None:
+        return path
+    return extract(path, (downloads / variant.path).with_name(variant.unpack))
+
+
+def _download_once(url: str, target: Path, variant: Variant, patience: Patience) -> None:
+    """Download unless another process does so meanwhile. Raises PlaceFailed, or UserError for the local disk."""
+    with alone(target, f"downloads {target.name}"), writing(target):
+        if not target.exists():
+            _download(url, target, variant, patience)
+
+
+def _download(url: str, target: Path, variant: Variant, patience: Patience) -> None:
+    part = target.with_name(f"{target.name}.part")
+    resumed = part.exists()
+    while True:
+        _fill(url, part, variant, patience)
+        wrong = fault(part, variant)
+        if wrong is None:
+            with part.open("rb") as stream:
+                os.fsync(stream.fileno())
+            os.replace(part, target)
+            return
+        with part.open("rb") as stream:
+            page = stream.read(64).lstrip()[:1] == b"<"
+        part.unlink()
+        if not resumed:
+            raise PlaceFailed("sends a web page, not the file" if page else f"the file {wrong}")
+        resumed = False  # the beginning may have been another version: once more from the start
+
+
+def _fill(url: str, part: Path, variant: Variant, patience: Patience) -> None:
+    """Make `part` as long as the file at `url`, however many attempts it takes while they bring new bytes."""
+    attempt, furthest = 0, _length(part)
+    with progress(f"download {part.stem}", variant.size, "B") as counter, requests.Session() as session:
+        while True:
+            counter.advance(_length(part) - counter.done)
+            try:
+                _one_attempt(session, url, part, variant, patience, counter)
+                return
+            except _Interrupted as interruption:
+                if _length(part) > furthest:
+                    attempt, furthest = 0, _length(part)
+                attempt += 1
+                if attempt >= (2 if interruption.offline else patience.attempts):
+                    raise PlaceFailed(str(interruption)) from interruption
+                counter.describe(f"({interruption}; again)")
+                patience.wait(attempt, interruption.asked)
+
+
+def _one_attempt(session, url: str, part: Path, variant: Variant, patience: Patience, counter) -> None:
+    offset = _length(part)
+    try:
+        with _ask(session, url, offset, patience) as response:
+            status = response.status_code
+            if status == 416:  # the part is already as long as the file, or longer than it
+                if _range_total(response) != offset:
+                    part.unlink(missing_ok=True)
+                    raise _Interrupted("the server has a shorter file")
+                return
+            if status in PASSING:
+                raise _Interrupted(f"HTTP {status}", asked=_retry_after(response))
+            if status not in (200, 206):
+                raise PlaceFailed(f"HTTP {status}")
+            if status == 200 or _range_start(response) != offset:
+                if status == 206:
+                    part.unlink(missing_ok=True)
+                    raise _Interrupted("the server sends another range than was asked for")
+                counter.advance(-offset)
+                offset = 0  # the server ignores ranges, and sends everything
+            _receive(response, part, offset, variant, counter)
+    except requests.exceptions.Timeout as error:
+        raise _Interrupted("no answer in time", offline=isinstance(error, requests.ConnectTimeout)) from error
+    except requests.exceptions.ChunkedEncodingError as error:
+        raise _Interrupted("the connection broke") from error
+    except requests.exceptions.ConnectionError as error:
+        stalled = "timed out" in str(error).lower()  # how requests tells a time-out while reading the body
+        raise _Interrupted("no answer in time" if stalled else "no connection", offline=not stalled) from error
+    except requests.exceptions.RequestException as error:
+        raise PlaceFailed(type(error).__name__) from error
+
+
+def _ask(session, url: str, offset: int, patience: Patience):
+    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    options = {
+        "headers": headers,
+        "stream": True,
+        "timeout": (patience.connect_timeout, patience.read_timeout),
+    }
+    response = session.get(url, **options)
+    if drive.is_drive(url) and response.headers.get("Content-Type", "").startswith("text/html"):
+        with response:
+            behind = drive.confirmation(response.text, url)
+        if behind is None:
+            raise PlaceFailed("Google Drive does not give it out now: over its quota, or no longer shared")
+        response = session.get(behind[0], params=behind[1], **options)
+    return response
+
+
+def _receive(response, part: Path, offset: int, variant: Variant, counter) -> None:
+    """Append the body to `part` from `offset` on. Raises _Interrupted where it is shorter than announced."""
+    announced = response.headers.get("Content-Length")
+    if response.headers.get("Content-Encoding") or not (announced or "").isdigit():
+        announced = None
+    total = offset + int(announced) if announced is not None else None
+    if variant.bytes is not None and total not in (None, variant.bytes):
+        raise PlaceFailed(f"offers {total} bytes instead of {variant.bytes}")
+    most = variant.bytes or 2 * (variant.about_bytes or 0) or None
+    wanted = total or variant.bytes
+    require_space(part, (wanted or 0) - offset)
+    with part.open("r+b" if offset else "wb") as stream:
+        stream.truncate(offset)
+        stream.seek(offset)
+        for piece in response.iter_content(PIECE):
+            stream.write(piece)
+            counter.advance(len(piece))
+            if most is not None and stream.tell() > most:
+                break
+        received = stream.tell()
+    if most is not None and received > most:
+        part.unlink()
+        raise PlaceFailed(f"sends more than {most} bytes")
+    if total is not None and received < total:
+        raise _Interrupted("the connection broke")
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _range_start(response) -> int | None:
+    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(match[1]) if match else None
+
+
+def _range_total(response) -> int | None:
+    match = re.match(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
+    return int(match[1]) if match else None
+
+
+def _retry_after(response) -> float:
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else 0.0
