@@ -17,7 +17,8 @@ class Batches(Protocol):
     """Random access to training batches: the same step always gives the same samples with the same augmentation.
 
     That makes resuming exact (the position is the step number) and distribution simple: `parts` processes or
-    micro-batches share one step's samples, and part `part` gets its slice of them.
+    micro-batches share one step's samples, and part `part` gets its slice of them. A source that reads ahead may
+    also have ``begin(stop, own)`` (the loop will ask for the parts `own` of each step before `stop`) and ``end()``.
     """
 
     samples: int
@@ -35,6 +36,7 @@ class Stage:
     `module(batch)` returns scalar tensors by name, means over the batch; ``loss`` is minimised, the rest is logged.
     A module that has ``on_step(step, total_steps)`` is told the step before each one (annealed margins).
     `validate` gets the module (averaged weights where the recipe asks for them) in eval mode.
+    `nondeterministic` names an operation that has no deterministic CUDA version, where the stage needs one.
     """
 
     name: str
@@ -45,11 +47,16 @@ class Stage:
     select_metric: str | None = None
     higher_is_better: bool = True
     parameter_groups: Callable[[nn.Module, Recipe], list[dict]] | None = None
+    nondeterministic: str | None = None
 
 
 @dataclass
 class StageResult:
-    """Cost and history of a trained stage; the trained weights are in the stage's module."""
+    """Cost and history of a trained stage; the trained weights are in the stage's module.
+
+    `seconds` are wall seconds of the training steps, without validation and checkpoints, over all starts;
+    `data_wait_seconds` the part of them in which the loop waited for its batch.
+    """
 
     steps: int
     samples: int
