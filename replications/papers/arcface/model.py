@@ -1,6 +1,7 @@
 """ArcFace: additive angular margin (Deng et al., CVPR 2019), and the softmax baselines of its Table 2.
 
-The paper's symbols: `s` scale, `m` margin (radians), ``theta_j`` the angle between an embedding and class weight j.
+The paper's symbols: `s` scale, `m` margin (radians), ``theta_j`` the angle between an embedding and class
+weight j.
 """
 
 import math
@@ -28,12 +29,12 @@ SMALLEST_SQUARED_SINE = 1e-9
 class ArcFaceHead(CosineHead):
     """``s cos(theta_y + m)`` for the own class, ``s cos(theta_j)`` for the others (Eq. 3).
 
-    ``cos(theta + m)`` rises again beyond ``theta = pi - m``. `guard` says what stands there instead: "mxnet", the
-    authors' ``cos(theta) - m sin(m)``, which keeps falling; "easy_margin", the margin only where ``theta < pi/2`` and
-    plain ``cos(theta)`` beyond; "none".
+    ``cos(theta + m)`` rises again beyond ``theta = pi - m``. `guard` says what stands there instead: "mxnet",
+    the authors' ``cos(theta) - m sin(m)``, which keeps falling; "easy_margin", the margin only where
+    ``theta < pi/2`` and plain ``cos(theta)`` beyond; "none".
 
-    `gradient` "exact" is the derivative of the formula, ``s sin(theta + m) / sin(theta)``. "straight_through" has the
-    same logits with derivative `s`, as ``arcface_torch`` trains since December 2022.
+    `gradient` "exact" is the derivative of the formula, ``s sin(theta + m) / sin(theta)``. "straight_through"
+    has the same logits with derivative `s`, as ``arcface_torch`` trains since December 2022.
     """
 
     def __init__(
@@ -59,8 +60,8 @@ class ArcFaceHead(CosineHead):
     def add_margin(self, cosine: Tensor) -> Tensor:
         """Return the margin's replacement of ``cos(theta_y)``, elementwise."""
         m = self.margin
-        # cos(theta + m) by the addition theorem. At theta = 0 only the sine's part of the gradient is cut off:
-        # it is infinite there, and what remains, cos(m), still pulls in the right direction.
+        # cos(theta + m) by the addition theorem. At theta = 0 only the sine's part of the gradient is cut
+        # off: it is infinite there, and what remains, cos(m), still pulls in the right direction.
         sine = (1.0 - cosine.square()).clamp_min(SMALLEST_SQUARED_SINE).sqrt()
         with_margin = cosine * math.cos(m) - sine * math.sin(m)
         if self.guard == "mxnet":

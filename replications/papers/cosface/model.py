@@ -7,7 +7,7 @@ from replications.tasks.face_verification.heads import CosineHead, FaceClassifie
 
 
 class CosFaceHead(CosineHead):
-    """``s (cos(theta_y) - m)`` for the own class, ``s cos(theta_j)`` for the others (LMCL, Eq. 4)."""
+    """``s (cos(theta_y) - m)`` for the own class, ``s cos(theta_j)`` for the others (LMCL)."""
 
     def __init__(self, embedding_dim: int, num_identities: int, scale: float = 64.0, margin: float = 0.35):
         super().__init__(embedding_dim, num_identities, scale)

@@ -14,8 +14,8 @@ from replications.tasks.face_verification.verifiers import CosineVerifier, Verif
 class DeepFace(FaceModel):
     """C1-M2-C3-L4-L5-L6-F7-F8 (Figure 2): at 152 pixels 142, 71, 63, 55, 25, 21 positions a side.
 
-    The paper's network has `filters` (32, 16, 16, 16, 16), `features` 4096 and 152 pixels; ReLU follows every layer
-    but the last. The images are resized to `input_size`.
+    The paper's network has `filters` (32, 16, 16, 16, 16), `features` 4096 and 152 pixels; ReLU follows every
+    layer but the last. The images are resized to `input_size`.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class DeepFace(FaceModel):
 class InnerProduct(CosineVerifier):
     """The unsupervised similarity (Section 4.1): inner product of normalised features.
 
-    Each feature is divided by its largest value over the fitting images, then the vector by its length (Section 3.3).
+    Each feature is divided by its largest value over the fitting images, then the vector by its length
+    (Section 3.3).
     """
 
     needs_fit = True

@@ -1,7 +1,7 @@
 """DeepID: face representation from predicting 10,000 classes (Sun, Wang and Tang, CVPR 2014).
 
-One small ConvNet for each face patch, all trained to name the identity; the last hidden layers of all of them, of the
-image and of its mirror image, together are the representation.
+One small ConvNet for each face patch, all trained to name the identity; the last hidden layers of all of
+them, of the image and of its mirror image, together are the representation.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ PCA_DIMENSIONS = 150
 
 
 class Parallel(nn.Module):
-    """Fully connected layers side by side: ``[nets, batch, features_in]`` to ``[nets, batch, features_out]``."""
+    """Fully connected layers side by side, ``[nets, batch, in]`` to ``[nets, batch, out]``."""
 
     def __init__(self, nets: int, features_in: int, features_out: int, bias: bool = True):
         super().__init__()
@@ -57,7 +57,7 @@ class ConvNets(nn.Module):
         size = _pooled(size, kernel=3)
         self.conv4 = LocallyConnected2d(60, 80, 2, size, nets=nets)
         conv4_size = self.conv4.output_size
-        # One sum of two products under one bias: the DeepID layer sees two scales (Eq. 3).
+        # One sum of two products under one bias: the DeepID layer sees two scales.
         self.from_conv4 = Parallel(nets, 80 * conv4_size[0] * conv4_size[1], FEATURES)
         if multi_scale:
             self.from_conv3 = Parallel(nets, 60 * size[0] * size[1], FEATURES, bias=False)
@@ -121,10 +121,10 @@ class DeepID(FaceModel):
         return {"loss": nets * F.cross_entropy(logits, label), "identification_accuracy": 100.0 * accuracy}
 
     def embed(self, image: Tensor) -> Tensor:
-        """Return ``[batch, patches * 2 * 160]``: for each patch the features of the image, then of its mirror image.
+        """Return ``[batch, patches * 2 * 160]``: for each patch the image's features, then its mirror's.
 
-        In the mirror image the left eye stands where the right eye was, so a net sees the mirrored patch of the other
-        side, as in the paper.
+        In the mirror image the left eye stands where the right eye was, so a net sees the mirrored patch of
+        the other side, as in the paper.
         """
         both = torch.stack([self.features(image), self.features(image.flip(3))], dim=2)
         return both.transpose(0, 1).flatten(1).float()

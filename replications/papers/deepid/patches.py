@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Where the landmarks lie in the aligned crop, as fractions of its side: the 112-pixel template that LFW's crop box,
-# CelebA's similarity transform and the ArcFace alignment share.
+# Where the landmarks lie in the aligned crop, as fractions of its side: the 112-pixel template that LFW's
+# crop box, CelebA's similarity transform and the ArcFace alignment share.
 TEMPLATE = 112.0
 LEFT_EYE, RIGHT_EYE = (38.3, 51.7), (73.5, 51.5)
 NOSE = (56.0, 71.7)
@@ -17,8 +17,9 @@ RECTANGLE, SQUARE = (39, 31), (31, 31)  # input height and width of the ConvNets
 SCALES = (1.0, 1.25, 0.8)
 LUMA = (0.299, 0.587, 0.114)
 
-# Region: centre (x, y) and height at scale 1, in template pixels, and the ConvNet's input. Five rectangles over the
-# whole face or a part of it, five squares about the landmarks. In the order in which smaller sets take them.
+# Region: centre (x, y) and height at scale 1, in template pixels, and the ConvNet's input. Five rectangles
+# over the whole face or a part of it, five squares about the landmarks. In the order in which smaller sets
+# take them.
 REGIONS = (
     ((56.0, 68.0), 89.0, RECTANGLE),
     (LEFT_EYE, 44.0, SQUARE),
@@ -45,7 +46,7 @@ class Patch(NamedTuple):
 
 
 def patch_set(count: int) -> list[Patch]:
-    """The first `count` of the 60 patches: all regions at scale 1 in colour, then the other scales, then grey.
+    """The first `count` of the 60 patches: the regions in colour at scale 1, the other scales, then grey.
 
     Raises ValueError for a count outside 1 to 60.
     """
@@ -96,7 +97,7 @@ class CropAndResize(nn.Module):
 
 
 def _resize_matrix(start: float, length: float, image_size: int, size: int) -> Tensor:
-    """Matrix ``[size, image_size]`` that cuts a stretch (in fractions) out of a line of pixels and resizes it."""
+    """Matrix ``[size, image_size]`` that cuts a stretch (in fractions) of a row of pixels and resizes it."""
     first = round(start * image_size)
     last = max(first + 1, round((start + length) * image_size))
     unit = torch.eye(image_size)[first:last]

@@ -1,4 +1,7 @@
-"""Eigenfaces: principal components of grey images (Turk and Pentland, CVPR 1991). Nothing is trained by the loop."""
+"""Eigenfaces: principal components of grey images (Turk and Pentland, CVPR 1991).
+
+Nothing is trained by the loop: the verifier fits the principal components.
+"""
 
 from collections.abc import Callable
 
@@ -14,7 +17,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class FaceSpace:
-    """The projection onto the first `components` eigenvectors of the fitting images' covariance ("eigenfaces")."""
+    """Projection onto the eigenfaces, the first eigenvectors of the fitting images' covariance."""
 
     needs_fit = True
 
@@ -41,7 +44,7 @@ class FaceSpaceCosine(FaceSpace):
 
 
 class Eigenfaces(FaceModel):
-    """Grey pixels as features; face space is fitted by the verifier. Has no parameter, so there is nothing to train."""
+    """Grey pixels as features; the verifier fits face space. No parameters: there is nothing to train."""
 
     training_only = ()
     embeds_mirror = True  # the features are the image's own: none of its mirror image are to be added

@@ -22,9 +22,11 @@ PAPER_ITERATIONS = 28_000
 
 
 def psi(cosine: Tensor, margin: int) -> Tensor:
-    """``psi(theta) = (-1)^k cos(m theta) - 2k`` for theta in ``[k pi / m, (k + 1) pi / m]``: falls from 1 to 1 - 2m.
+    """``psi(theta) = (-1)^k cos(m theta) - 2k`` for theta in ``[k pi / m, (k + 1) pi / m]``.
 
-    ``cos(m theta)`` is the Chebyshev polynomial in ``cos(theta)``: no arccos in the gradient, finite everywhere.
+    It falls from 1 at 0 to ``1 - 2m`` at pi.
+    ``cos(m theta)`` is the Chebyshev polynomial in ``cos(theta)``: no arccos in the gradient, finite
+    everywhere.
     """
     with torch.no_grad():
         theta = torch.acos(cosine.clamp(-1.0, 1.0))
@@ -43,10 +45,10 @@ def annealed_lambda(step: int, total_steps: int) -> float:
 
 
 class SphereFaceHead(CosineHead):
-    """``||x|| (lambda cos(theta_y) + psi(theta_y)) / (1 + lambda)`` for the own class, ``||x|| cos(theta_j)`` for the others.
+    """A-Softmax: ``||x|| (lambda cos(theta_y) + psi(theta_y)) / (1 + lambda)``, others ``||x|| cos(theta_j)``.
 
-    Class weights are normalised, there is no bias, and the embedding keeps its norm: it stands where other heads
-    have a scale.
+    Class weights are normalised, there is no bias, and the embedding keeps its norm: it stands where other
+    heads have a scale.
     """
 
     def __init__(self, embedding_dim: int, num_identities: int, margin: int = 4):

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 class LocallyConnected2d(nn.Module):
     """Convolution without padding whose weights are shared only within `share` x `share` output positions.
 
-    ``share=1`` is the fully unshared layer of DeepFace and of DeepID's conv4; ``share=2`` is DeepID's conv3. With
-    every region's weights equal it is ``F.conv2d``. `nets` independent layers lie side by side in the channels
-    (like ``groups``): input ``[batch, nets * channels_in, height, width]``, output
+    ``share=1`` is the fully unshared layer of DeepFace and of DeepID's conv4; ``share=2`` is DeepID's conv3.
+    With every region's weights equal it is ``F.conv2d``. `nets` independent layers lie side by side in the
+    channels (like ``groups``): input ``[batch, nets * channels_in, height, width]``, output
     ``[batch, nets * channels_out, out_height, out_width]``.
 
-    `weight` is ``[nets * regions, channels_in * kernel * kernel, channels_out]``, its middle axis in the order of
-    ``conv2d``'s weight, its regions row by row; `bias` is ``[nets * regions, 1, channels_out]``, shared as the weights
-    are. Raises ValueError where the output does not divide into the regions.
+    `weight` is ``[nets * regions, channels_in * kernel * kernel, channels_out]``, its middle axis in the
+    order of ``conv2d``'s weight, its regions row by row; `bias` is ``[nets * regions, 1, channels_out]``,
+    shared as the weights are. Raises ValueError where the output does not divide into the regions.
     """
 
     def __init__(
