@@ -45,7 +45,7 @@ def annealed_lambda(step: int, total_steps: int) -> float:
 
 
 class SphereFaceHead(CosineHead):
-    """A-Softmax: ``||x|| (lambda cos(theta_y) + psi(theta_y)) / (1 + lambda)``, others ``||x|| cos(theta_j)``.
+    """A-Softmax: ``||x|| (lambda cos(theta_y) + psi(theta_y)) / (1 + lambda)``, else ``||x|| cos(theta_j)``.
 
     Class weights are normalised, there is no bias, and the embedding keeps its norm: it stands where other
     heads have a scale.
