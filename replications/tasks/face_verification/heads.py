@@ -104,8 +104,11 @@ class FaceClassifier(FaceModel):
             self.head.on_step(step, total_steps)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        label = batch["label"]
-        output = self.head(self.backbone(batch["image"]), label)
+        return self.classify(self.backbone(batch["image"]), batch["label"])
+
+    def classify(self, embedding: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """Return the loss of embeddings ``[batch, dim]`` and what is logged."""
+        output = self.head(embedding, label)
         with torch.autocast(label.device.type, enabled=False):
             loss = F.cross_entropy(output.logits, label)
         with torch.no_grad():

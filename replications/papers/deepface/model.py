@@ -1,0 +1,99 @@
+"""DeepFace: a network for aligned faces with locally connected layers (Taigman et al., CVPR 2014)."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from replications.tasks.face_verification.locally_connected import LocallyConnected2d
+from replications.tasks.face_verification.model import FaceModel
+from replications.tasks.face_verification.verifiers import CosineVerifier, Verifier, WeightedChi2
+
+
+class DeepFace(FaceModel):
+    """C1-M2-C3-L4-L5-L6-F7-F8 (Figure 2): at 152 pixels 142, 71, 63, 55, 25, 21 positions a side.
+
+    The paper's network has `filters` (32, 16, 16, 16, 16), `features` 4096 and 152 pixels; ReLU follows every
+    layer but the last. The images are resized to `input_size`.
+    """
+
+    def __init__(
+        self, num_identities: int, input_size: int, filters: Sequence[int], features: int, dropout: float
+    ):
+        super().__init__()
+        self.input_size = input_size
+        c1, c3, l4, l5, l6 = filters
+        self.c1 = nn.Conv2d(3, c1, 11)
+        size = input_size - 10
+        self.m2 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        size = -((size - 3) // -2) + 1
+        self.c3 = nn.Conv2d(c1, c3, 9)
+        size = size - 8
+        self.l4 = LocallyConnected2d(c3, l4, 9, (size, size))
+        self.l5 = LocallyConnected2d(l4, l5, 7, self.l4.output_size, stride=2)
+        self.l6 = LocallyConnected2d(l5, l6, 5, self.l5.output_size)
+        self.f7 = nn.Linear(l6 * self.l6.output_size[0] * self.l6.output_size[1], features)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(features, num_identities)  # F8
+        for layer in (self.c1, self.c3, self.f7):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+
+    def features(self, image: Tensor) -> Tensor:
+        """Return F7, ``[batch, features]``, not negative and mostly zero."""
+        if image.shape[-1] != self.input_size:
+            image = F.interpolate(image, (self.input_size, self.input_size), mode="bilinear", antialias=True)
+        x = self.m2(self.c1(image).relu())
+        x = self.c3(x).relu()
+        x = self.l4(x).relu()
+        x = self.l5(x).relu()
+        x = self.l6(x).relu()
+        return self.f7(x.flatten(1)).relu()
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        label = batch["label"]
+        features = self.features(batch["image"])
+        logits = self.head(self.dropout(features)).float()
+        detached = features.detach()
+        return {
+            "loss": F.cross_entropy(logits, label),
+            "identification_accuracy": 100.0 * (logits.detach().argmax(dim=1) == label).float().mean(),
+            "zero_features": 100.0 * (detached == 0).float().mean(),
+        }
+
+    def embed(self, image: Tensor) -> Tensor:
+        return self.features(image).float()
+
+    def verifiers(self) -> dict[str, Callable[[], Verifier]]:
+        return {"cosine": InnerProduct, "weighted_chi2": WeightedChi2}
+
+
+class InnerProduct(CosineVerifier):
+    """The unsupervised similarity (Section 4.1): inner product of normalised features.
+
+    Each feature is divided by its largest value over the fitting images, then the vector by its length
+    (Section 3.3).
+    """
+
+    needs_fit = True
+
+    def fit(self, features: np.ndarray, identity: np.ndarray, *, seed: int = 0, device: str = "cpu") -> None:
+        highest = features.max(axis=0)
+        self.maximum = np.where(highest > 0, highest, 1.0)  # a feature that never fires stays zero
+
+    def score(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return super().score(a / self.maximum, b / self.maximum)
+
+
+def build(
+    num_identities: int,
+    image_size: int,
+    *,
+    input_size: int = 152,
+    filters: Sequence[int] = (32, 16, 16, 16, 16),
+    features: int = 4096,
+    dropout: float = 0.5,
+) -> DeepFace:
+    """The network of the paper, or a smaller one of the same layers."""
+    return DeepFace(num_identities, input_size, filters, features, dropout)
