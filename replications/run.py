@@ -103,7 +103,7 @@ class RunContext:
         from replications.training.loop import train
 
         seed = derived_seed(self.spec.seed, f"stage/{stage.name}")
-        result = train(stage, work=self.work / stage.name, seed=seed, device=self.device)
+        result = train(stage, work=self.work, seed=seed, device=self.device)
         self.stages.append(result)
         self.history.extend(result.history)
         own = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
