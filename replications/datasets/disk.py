@@ -39,7 +39,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(no_space(path)) from error
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise UserError(f"{error.filename or path}: {error.strerror or error}") from error
 
 
 def require_space(path: Path, needed: int) -> None:

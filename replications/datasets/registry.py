@@ -22,8 +22,15 @@ from replications.spec import Strict
 ROOM = Path(__file__).parent
 REGISTRY = ROOM / "registry"
 
-# What these do cannot change a prepared array: the version, messages to a person, progress bars.
-NOT_IN_THE_DATA = ("replications", "replications.errors", "replications.progress")
+# What these do cannot change a prepared array: version, validation, messages to a person, progress bars, locks.
+NOT_IN_THE_DATA = (
+    "replications",
+    "replications.catalogue",
+    "replications.errors",
+    "replications.progress",
+    "replications.spec",
+    "replications.datasets.disk",
+)
 
 
 class Variant(Strict):

@@ -1,0 +1,92 @@
+"""Making a prepared set: fetch its sources, let its preparer write the arrays, and show them only when complete."""
+
+import importlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from replications.datasets.arrays import MANIFEST, open_set, set_path
+from replications.datasets.checksum import digest
+from replications.datasets.disk import alone, require_space, writing
+from replications.datasets.download import fetch
+from replications.datasets.registry import data_fingerprint, find_set
+from replications.errors import UserError
+from replications.records import write_atomic
+
+
+def fetch_sources(set_key: str, data_root: Path, mirror: Path | None = None) -> dict[str, Path]:
+    """Fetch and check the sources of a set: role -> file or folder. Raises UserError as `download.fetch`."""
+    return {role: fetch(source, data_root, mirror) for role, source in find_set(set_key).sources.items()}
+
+
+def prepare(set_key: str, data_root: Path, mirror: Path | None = None, workers: int | None = None) -> Path:
+    """Prepare a set unless it is, and return its folder ``<data_root>/prepared/<key>-<fingerprint>``.
+
+    It is built in a hidden folder beside it, which a killed process leaves and the next one continues, and renamed
+    when complete. Where another process prepares the same set, its end is waited for. `workers`: processes; None
+    for one a core. Raises UserError: a source that is not to be had, a damaged file, a full disk.
+    """
+    entry = find_set(set_key)
+    final = set_path(set_key, data_root)
+    if _is_complete(set_key, data_root):
+        return final
+    with alone(final, f"prepares '{set_key}'"):
+        if _is_complete(set_key, data_root):
+            return final
+        files = fetch_sources(set_key, data_root, mirror)
+        building = final.with_name(f".{final.name}.building")
+        with writing(building):
+            building.mkdir(exist_ok=True)
+            present = sum(path.stat().st_blocks * 512 for path in building.iterdir())
+            require_space(building, entry.prepared_bytes - present)
+            module = importlib.import_module(f"replications.datasets.{entry.preparer}")
+            facts = module.prepare(building, dict(entry.options), files, workers or _cores())
+            manifest = {
+                "key": set_key,
+                "title": entry.title,
+                "kind": entry.kind,
+                "note": entry.note,
+                "fingerprint": data_fingerprint(set_key),
+                "facts": facts,
+                "arrays": {path.stem: _form(path) for path in sorted(building.glob("*.npy"))},
+                "files": {role: _origin(path) for role, path in files.items()},
+            }
+            for leftover in building.iterdir():
+                if leftover.is_dir():
+                    shutil.rmtree(leftover)
+                elif leftover.suffix != ".npy":
+                    leftover.unlink()
+            write_atomic(building / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n")
+            if final.exists():  # damaged, or it would have been complete
+                shutil.rmtree(final)
+            os.replace(building, final)
+    return final
+
+
+def _is_complete(set_key: str, data_root: Path) -> bool:
+    try:
+        open_set(set_key, data_root)
+    except UserError:
+        return False
+    return True
+
+
+def _form(path: Path) -> dict:
+    """Shape, type and checksum of an array; its bytes reach the disk before the set gets its name."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+    array = np.load(path, mmap_mode="r")
+    return {"shape": list(array.shape), "dtype": str(array.dtype), "sha256": digest(path)}
+
+
+def _origin(path: Path) -> dict:
+    """Name and checksum of what the set was made from; of a folder the name."""
+    return {"name": path.name} | ({"sha256": digest(path)} if path.is_file() else {})
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
