@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ class MinimalContext:
     spec: RunSpec
     work: Path
     data_root: Path = Path("unused")
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     stages: list[Stage] = field(default_factory=list)
     built: list[nn.Module] = field(default_factory=list)
     maker: type[nn.Module] = TinyFace
@@ -113,7 +114,7 @@ def context(tmp_path, monkeypatch):
             data=data or {"train": "made", "test": "made"},
             build="model:build",
             options=options or {},
-            recipe={"batch_size": 40, "epochs": epochs, "lr": 0.1, "precision": precision},
+            recipe={"batch_size": 40, "epochs": epochs, "lr": 0.03, "precision": precision},
             task_options={"resolution": SIZE, "validation_fraction": 0.2, **task},
             threads=1,
         )
@@ -133,16 +134,16 @@ def trained_people(stage: Stage, faces: FaceSet) -> set[int]:
 
 def test_outside_data_trains_on_no_tested_person_and_learns(context):
     faces = context.sets["made"]
-    run = context()
+    run = context(epochs=20.0)
     evaluation = TASK.execute(run)
     (stage,) = run.stages
     people = trained_people(stage, faces)
     assert people <= set(range(PEOPLE)) and len(people) == PEOPLE - 16
     assert evaluation.extra["identities"] == [64] and evaluation.extra["images"] == [64 * IMAGES]
     assert evaluation.category == "procedural faces, unrestricted, labelled outside data"
-    assert evaluation.metrics["accuracy"] > 75 and evaluation.metrics["auc"] > 0.85
+    assert evaluation.metrics["accuracy"] > 70 and evaluation.metrics["auc"] > 0.8
     untrained = TASK.execute(context(epochs=0.1)).metrics
-    assert evaluation.metrics["auc"] > untrained["auc"] + 0.02
+    assert evaluation.metrics["auc"] > untrained["auc"] + 0.15
     assert evaluation.metrics["angle_weight_centre"] < untrained["angle_weight_centre"] - 10
     assert len(evaluation.groups["accuracy"]) == 10
     assert evaluation.metrics["accuracy"] == pytest.approx(np.mean(evaluation.groups["accuracy"]))
@@ -192,7 +193,7 @@ class Spy(CosineVerifier):
     """Scores by the cosine of pixels; notes what it was fitted on and what it scored."""
 
     needs_fit = True
-    made: list["Spy"] = []
+    made: ClassVar[list["Spy"]] = []
 
     def __init__(self):
         self.fitted = self.scored = None
@@ -250,7 +251,7 @@ def test_verifiers_learn_from_people_who_are_neither_trained_on_nor_tested(conte
 
 
 def test_verifier_that_learns_needs_people_to_learn_from(context):
-    with pytest.raises(UserError, match="made/tiny has a verifier that learns.*verifier_fraction"):
+    with pytest.raises(UserError, match=r"made/tiny has a verifier that learns.*verifier_fraction"):
         TASK.execute(context(maker=Pixels))
 
 
@@ -345,7 +346,7 @@ def test_average_pool_is_exact():
     expected = image.double().reshape(2, 4, 2, 4, 2, 3).mean(dim=(2, 4))
     torch.testing.assert_close(pooled.double(), expected, rtol=0, atol=1e-5)
     assert resizing(112, 112) == []
-    with pytest.raises(UserError, match="112 pixels cannot be averaged to 50.*56, 112"):
+    with pytest.raises(UserError, match=r"112 pixels cannot be averaged to 50.*56, 112"):
         resizing(112, 50)
 
 
