@@ -51,9 +51,7 @@ def test_chunks_do_not_change_the_nearest_angle(monkeypatch):
     monkeypatch.setattr("replications.tasks.face_verification.angles.CHUNK", 8)
     assert mean_nearest_angle(direction) == pytest.approx(whole, abs=1e-4)
     unit = direction / direction.norm(dim=1, keepdim=True)
-    angles = [
-        min(math.degrees(math.acos(float(unit[i] @ unit[j]))) for j in range(37) if j != i) for i in range(37)
-    ]
+    angles = [min(math.degrees(math.acos(float(unit[i] @ unit[j]))) for j in range(37) if j != i) for i in range(37)]
     assert whole == pytest.approx(sum(angles) / 37, abs=1e-3)
 
 

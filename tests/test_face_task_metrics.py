@@ -186,9 +186,7 @@ def test_recognisers_of_different_folds_are_never_compared():
 
 def test_calibration_of_a_fold_decides_its_threshold():
     score, same, fold = lfw_like()
-    calibration = Calibration(
-        np.array([0.0, 1.0, 4.0, 6.0]), np.array([False, True] * 2), np.array([1, 1, 2, 2])
-    )
+    calibration = Calibration(np.array([0.0, 1.0, 4.0, 6.0]), np.array([False, True] * 2), np.array([1, 1, 2, 2]))
     part = fold <= 2
     _, _, thresholds = fold_accuracies(score[part], same[part], fold[part], calibration)
     assert thresholds == [0.5, 5.0]

@@ -49,9 +49,7 @@ def test_ratio_equals_the_direct_gaussian_log_ratio(dim):
     different = np.block([[total, zero], [zero, total]])
     both = np.concatenate([a, b], axis=1)
     mean = np.zeros(2 * dim)
-    expected = multivariate_normal.logpdf(both, mean, same) - multivariate_normal.logpdf(
-        both, mean, different
-    )
+    expected = multivariate_normal.logpdf(both, mean, same) - multivariate_normal.logpdf(both, mean, different)
     np.testing.assert_allclose(model.log_ratio(a, b), expected, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(model.log_ratio(b, a), expected, rtol=1e-9, atol=1e-9)
 
@@ -68,9 +66,7 @@ def test_a_and_g_are_those_of_the_paper():
 
 def test_em_never_lowers_the_likelihood_and_reports_the_true_one():
     rng = np.random.default_rng(1)
-    x, identity = people(
-        rng, random_covariance(rng, 3), random_covariance(rng, 3), rng.integers(1, 6, size=60)
-    )
+    x, identity = people(rng, random_covariance(rng, 3), random_covariance(rng, 3), rng.integers(1, 6, size=60))
     fitted = [fit_joint_bayesian(x, identity, iterations=n, tolerance=0.0) for n in (1, 5, 30)]
     objective = np.array(fitted[-1].objective)
     assert np.all(np.diff(objective) >= -1e-9 * abs(objective[0]))
@@ -83,9 +79,7 @@ def test_em_never_lowers_the_likelihood_and_reports_the_true_one():
 
 def test_em_reaches_a_stationary_point():
     rng = np.random.default_rng(2)
-    x, identity = people(
-        rng, random_covariance(rng, 2), random_covariance(rng, 2), rng.integers(1, 6, size=80)
-    )
+    x, identity = people(rng, random_covariance(rng, 2), random_covariance(rng, 2), rng.integers(1, 6, size=80))
     model = fit_joint_bayesian(x, identity, iterations=2000, tolerance=0.0)
     best = log_likelihood(x, identity, model)
     for _ in range(20):

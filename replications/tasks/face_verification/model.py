@@ -49,7 +49,7 @@ class FaceModel(nn.Module):
         return None
 
     def verifiers(self) -> dict[str, Callable[[], "Verifier"]]:
-        """Return makers of verifiers by name (of the task's `VERIFIER_NAMES`); the first is primary."""
+        """Return makers of verifiers by name (lower case, as in a metric's name); the first is primary."""
         from replications.tasks.face_verification.verifiers import CosineVerifier
 
         return {"cosine": CosineVerifier}

@@ -14,9 +14,7 @@ class Verifier(Protocol):
 
     needs_fit: bool
 
-    def fit(
-        self, features: np.ndarray, identity: np.ndarray, *, seed: int = 0, device: str = "cpu"
-    ) -> None: ...
+    def fit(self, features: np.ndarray, identity: np.ndarray, *, seed: int = 0, device: str = "cpu") -> None: ...
 
     def score(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Return float64 scores ``[p]`` of the pairs ``(a[i], b[i])``, each ``[p, dim]``."""
