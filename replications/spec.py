@@ -172,6 +172,7 @@ class TierConfig(Strict):
     seeds_per_process: int = Field(ge=1)
     threads: int = Field(ge=1, description="CPU threads of one run")
     result: bool = Field(True, description="false: plumbing only, stamped 'not a result' everywhere")
+    accelerator: bool = Field(False, description="device 'auto' is a GPU where there is one; else it is the CPU")
     description: str
 
 

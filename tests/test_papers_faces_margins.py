@@ -59,9 +59,7 @@ def assert_parity(head, reference):
     mine = loss_and_gradients(ours(head, label), embedding, weight)
     other = loss_and_gradients(theirs(reference, label), embedding, weight)
     for name, a, b in zip(("loss", "embedding", "weight"), mine, other, strict=True):
-        torch.testing.assert_close(
-            a, b, rtol=1e-5, atol=1e-5, check_dtype=False, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5, check_dtype=False, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("margin", [0.3, 0.5, 0.7])
@@ -72,9 +70,7 @@ def test_arcface_equals_pytorch_metric_learning(margin):
 
 
 def test_cosface_equals_pytorch_metric_learning():
-    assert_parity(
-        CosFaceHead(DIM, CLASSES, 64.0, 0.35), losses.CosFaceLoss(CLASSES, DIM, margin=0.35, scale=64)
-    )
+    assert_parity(CosFaceHead(DIM, CLASSES, 64.0, 0.35), losses.CosFaceLoss(CLASSES, DIM, margin=0.35, scale=64))
 
 
 @pytest.mark.parametrize("scale", [20.0, 64.0])
@@ -167,10 +163,7 @@ def test_straight_through_gradient_is_the_scale_and_its_logits_are_the_same():
 
 def test_guard_keeps_the_target_logit_falling_up_to_pi():
     theta = torch.linspace(1e-3, math.pi, 5001, dtype=torch.float64)
-    value = {
-        guard: ArcFaceHead(DIM, CLASSES, guard=guard).add_margin(torch.cos(theta))
-        for guard in ("mxnet", "none")
-    }
+    value = {guard: ArcFaceHead(DIM, CLASSES, guard=guard).add_margin(torch.cos(theta)) for guard in ("mxnet", "none")}
     assert (value["mxnet"].diff() < 0).all()
     assert (value["none"].diff() > 0).any(), "without the guard it rises again beyond pi - m"
     assert torch.equal(value["mxnet"][theta < math.pi - 0.5], value["none"][theta < math.pi - 0.5])

@@ -113,12 +113,8 @@ def test_crop_and_resize_equals_cropping_and_interpolating(channels):
     if channels == 1:
         image = (image * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
     for i, p in enumerate(patches):
-        top, left, bottom, right = (
-            round(112 * v) for v in (p.top, p.left, p.top + p.height, p.left + p.width)
-        )
-        expected = F.interpolate(
-            image[:, :, top:bottom, left:right], RECTANGLE, mode="bilinear", antialias=True
-        )
+        top, left, bottom, right = (round(112 * v) for v in (p.top, p.left, p.top + p.height, p.left + p.width))
+        expected = F.interpolate(image[:, :, top:bottom, left:right], RECTANGLE, mode="bilinear", antialias=True)
         torch.testing.assert_close(out[:, i], expected, rtol=1e-4, atol=1e-5)
 
 

@@ -120,9 +120,7 @@ def build_softmax(num_identities: int, image_size: int, *, backbone: dict) -> Fa
     return FaceClassifier(network, SoftmaxHead(network.fc.out_features, num_identities))
 
 
-def build_norm_softmax(
-    num_identities: int, image_size: int, *, backbone: dict, scale: float = 64.0
-) -> FaceClassifier:
+def build_norm_softmax(num_identities: int, image_size: int, *, backbone: dict, scale: float = 64.0) -> FaceClassifier:
     """The "Norm-Softmax" row of Table 2: weights and embeddings normalised, scale `s`, no margin (Eq. 2)."""
     network = IResNet(image_size=image_size, **backbone)
     return FaceClassifier(network, CosineHead(network.fc.out_features, num_identities, scale))

@@ -18,9 +18,7 @@ class DeepFace(FaceModel):
     layer but the last. The images are resized to `input_size`.
     """
 
-    def __init__(
-        self, num_identities: int, input_size: int, filters: Sequence[int], features: int, dropout: float
-    ):
+    def __init__(self, num_identities: int, input_size: int, filters: Sequence[int], features: int, dropout: float):
         super().__init__()
         self.input_size = input_size
         c1, c3, l4, l5, l6 = filters

@@ -84,9 +84,7 @@ class CropAndResize(nn.Module):
         rows = [_resize_matrix(patch.top, patch.height, image_size, self.size[0]) for patch in patches]
         columns = [_resize_matrix(patch.left, patch.width, image_size, self.size[1]) for patch in patches]
         self.register_buffer("rows", torch.stack(rows), persistent=False)  # [patches, height, image_size]
-        self.register_buffer(
-            "columns", torch.stack(columns), persistent=False
-        )  # [patches, width, image_size]
+        self.register_buffer("columns", torch.stack(columns), persistent=False)  # [patches, width, image_size]
 
     def forward(self, image: Tensor) -> Tensor:
         if self.channels == 1:

@@ -1,0 +1,141 @@
+"""Resolving runs: what comes over what, and what a person is told when a name is wrong."""
+
+import pytest
+
+from replications import catalogue, run
+from replications.errors import UserError
+
+PAPER = """
+title: A paper
+authors: [A. Author]
+venue: Somewhere
+year: 2020
+bibtex: "@article{a}"
+task: toy_task
+methods:
+  plain: {title: Plain, build: "model:build"}
+  wide:
+    title: Wide
+    build: "model:build"
+    options: {width: 2.0}
+    recipe: {steps: 50}
+    why: the paper trains it longer
+    per_tier:
+      mini: {options: {width: 3.0}}
+    tiers: [smoke, mini]
+claims:
+  - id: X1
+    statement: wider is better
+    where: Table 1
+    subject: {method: toy/wide, metric: accuracy}
+    reference: {method: other/plain, metric: accuracy}
+    direction: greater
+    smallest_effect: 0.5
+    tiers: [mini]
+"""
+TIERS = """
+smoke: {data: {train: toy_set}, recipe: {batch_size: 4, epochs: 1, lr: 0.1}, options: {width: 1.0, depth: 2}}
+mini: {data: {train: toy_set}, recipe: {batch_size: 8, epochs: 2, lr: 0.1}, task: {resolution: 32}}
+"""
+README = """# A paper
+
+## Deviations
+
+1. We do this
+   instead of that.
+2. And the other.
+
+## Implementation details
+
+1. Not a deviation.
+"""
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """Two papers of one task on disk, and nothing else."""
+    for key, text in {"toy": PAPER, "other": PAPER.replace("other/plain", "toy/plain")}.items():
+        folder = tmp_path / "papers" / key
+        folder.mkdir(parents=True)
+        (folder / "paper.yaml").write_text(text if key == "toy" else text.split("claims:")[0])
+        (folder / "README.md").write_text(README)
+    (tmp_path / "tasks" / "toy_task").mkdir(parents=True)
+    (tmp_path / "tasks" / "toy_task" / "tiers.yaml").write_text(TIERS)
+    monkeypatch.setattr(catalogue, "PAPERS", tmp_path / "papers")
+    monkeypatch.setattr(catalogue, "TASKS", tmp_path / "tasks")
+    for cached in (catalogue.papers, catalogue.task_tiers):
+        cached.cache_clear()
+    yield tmp_path
+    for cached in (catalogue.papers, catalogue.task_tiers):
+        cached.cache_clear()
+
+
+def test_a_method_lies_over_its_task_and_its_tier_over_the_method(house):
+    smoke, mini = (catalogue.resolve("toy/wide", tier, 3) for tier in ("smoke", "mini"))
+    assert smoke.options == {"width": 2.0, "depth": 2} and mini.options == {"width": 3.0}
+    assert (smoke.recipe.steps, smoke.recipe.epochs, smoke.recipe.batch_size) == (50, None, 4)
+    assert (smoke.seed, mini.task_options, smoke.data) == (3, {"resolution": 32}, {"train": "toy_set"})
+
+
+def test_an_assignment_lies_over_everything(house):
+    spec = catalogue.resolve("toy/wide", "mini", 0, ["recipe.epochs=7", "options.width=9", "task.resolution=16"])
+    assert (spec.recipe.epochs, spec.recipe.steps) == (7, None)
+    assert (spec.options["width"], spec.task_options["resolution"]) == (9, 16)
+
+
+def test_differences_are_those_that_change_the_comparison(house):
+    assert catalogue.differences("toy/wide", "mini") == {"recipe.steps": (None, 50)}
+    assert catalogue.differences("toy/plain", "mini") == {}
+
+
+def test_a_paper_needs_what_its_claims_compare_with(house):
+    assert catalogue.methods_of(["toy"], "mini") == ["other/plain", "toy/plain", "toy/wide"]
+    assert catalogue.methods_of(["other"], "mini") == ["other/plain", "other/wide"]
+
+
+def test_deviations_are_the_numbered_list_of_their_section(house):
+    assert catalogue.deviations("toy") == {1: "We do this instead of that.", 2: "And the other."}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("toy/wid", "mini", 0), "unknown method 'toy/wid' (did you mean 'wide'?)"),
+        (("tov/wide", "mini", 0), "unknown paper 'tov' (did you mean 'toy'?)"),
+        (("toy", "mini", 0), "'toy' is not an address 'paper/method'"),
+        (("toy/wide", "minni", 0), "unknown tier 'minni' (did you mean 'mini'?)"),
+        (("toy/wide", "paper", 0), "task toy_task has no data in tier 'paper' (it has: smoke, mini)"),
+        (("toy/plain", "mini", 0, ["recipe.lrr=1"]), "unknown recipe key 'lrr' (did you mean 'lr'?)"),
+        (("toy/plain", "mini", 0, ["receipt.lr=1"]), "unknown part 'receipt' (did you mean 'recipe'?)"),
+        (("toy/plain", "mini", 0, ["lr=1"]), "is not of the form part.name=value"),
+        (("toy/plain", "mini", 0, ["recipe.lr=-1"]), "recipe.lr: Input should be greater than 0"),
+    ],
+)
+def test_a_wrong_name_is_one_line_with_the_nearest(house, arguments, words):
+    with pytest.raises(UserError) as error:
+        catalogue.resolve(*arguments)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('build: "model:build"\n    options', 'bild: "model:build"\n    options', "methods.wide.bild: unknown key"),
+        ("other/plain", "other/plan", "claim X1 names the unknown method 'other/plan'"),
+        ("direction: greater", "direction: upwards", "claims.0.direction"),
+        ("year: 2020", "year: [", "not valid YAML"),
+    ],
+)
+def test_a_malformed_paper_names_file_and_place(house, old, new, words):
+    path = house / "papers" / "toy" / "paper.yaml"
+    assert old in PAPER, "the case is out of date"
+    path.write_text(PAPER.replace(old, new))
+    with pytest.raises(UserError) as error:
+        catalogue.papers()
+    assert "toy/paper.yaml" in str(error.value) and words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_seeds_derive_from_seed_and_name_alone():
+    seeds = {run.derived_seed(seed, name) for seed in range(3) for name in ("weights/a", "weights/b", "stage/a")}
+    assert len(seeds) == 9 and all(0 <= seed < 2**63 for seed in seeds)
+    assert run.derived_seed(1, "weights/a") == run.derived_seed(1, "weights/a")
