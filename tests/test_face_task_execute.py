@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from replications.training.determinism import seed_everything
-from replications.training.loop import train
 from torch import nn
 
 from replications.errors import RunFailure, UserError
@@ -21,6 +19,8 @@ from replications.tasks.face_verification.heads import CosineHead, FaceClassifie
 from replications.tasks.face_verification.metrics import Calibration, verification_metrics
 from replications.tasks.face_verification.model import FaceModel
 from replications.tasks.face_verification.verifiers import CosineVerifier, PCAJointBayesian
+from replications.training.determinism import seed_everything
+from replications.training.loop import train
 from replications.training.stage import Batch, Stage, StageResult
 
 SIZE = 16

@@ -137,6 +137,23 @@ def test_joint_bayesian_learns_to_ignore_what_varies_within_a_person():
     assert learned > 0.9 and learned > cosine + 0.15
 
 
+@pytest.mark.parametrize("exact", [2048, 10])
+def test_pca_spans_what_sklearn_finds(exact, monkeypatch):
+    from sklearn.decomposition import PCA as Reference
+
+    from replications.tasks.face_verification.verifiers import pca
+
+    monkeypatch.setattr(pca, "EXACT_DIMENSIONS", exact)
+    rng = np.random.default_rng(10)
+    x = (rng.normal(size=(300, 40)) * np.geomspace(10, 0.1, 40) @ rng.normal(size=(40, 40)) + 5).astype(np.float32)
+    ours, reference = pca.PCA(8).fit(x), Reference(8, svd_solver="full").fit(x)
+    agreement = np.abs(np.sum(ours.basis * reference.components_.T, axis=0))
+    np.testing.assert_allclose(agreement, 1.0, atol=1e-4)
+    np.testing.assert_allclose(np.abs(ours.transform(x)), np.abs(reference.transform(x)), rtol=1e-2, atol=0.02)
+    assert pca.PCA(100).fit(x[:12]).transform(x).shape == (300, 11)
+    np.testing.assert_array_equal(pca.PCA(8).fit(x, seed=1).basis, pca.PCA(8).fit(x, seed=1).basis)
+
+
 def test_network_verifier_learns_and_is_symmetric_and_deterministic():
     import torch
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from replications.errors import RunFailure
+from replications.tasks.face_verification.verifiers.pca import PCA
 
 
 @dataclass(frozen=True)
@@ -104,20 +105,19 @@ def fit_joint_bayesian(
 
 def _common_basis(s_mu: np.ndarray, s_eps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return V and variances >= 0 with ``V' S_eps V = I`` and ``V' S_mu V = diag(variances)``."""
-    from scipy.linalg import LinAlgError, eigh
-
     try:
-        variance, basis = eigh(s_mu, s_eps)
-    except LinAlgError:
+        root = np.linalg.cholesky(s_eps)
+    except np.linalg.LinAlgError:
         raise RunFailure("error", "Joint Bayesian: S_eps is singular; give it a larger prior") from None
-    return basis, np.maximum(variance, 0.0)
+    inverse = np.linalg.inv(root)
+    variance, vectors = np.linalg.eigh(inverse @ s_mu @ inverse.T)
+    return inverse.T @ vectors, np.maximum(variance, 0.0)
 
 
 class PCAJointBayesian:
     """PCA to `components`, then Joint Bayesian; the score is the log-likelihood ratio in nats.
 
-    `prior` is the strength of the prior as a fraction of the number of images. PCA keeps fewer components
-    where there are fewer images.
+    `prior` is the strength of the prior as a fraction of the number of images.
     """
 
     needs_fit = True
@@ -128,14 +128,10 @@ class PCAJointBayesian:
         self.prior = prior
 
     def fit(self, features: np.ndarray, identity: np.ndarray, *, seed: int = 0, device: str = "cpu") -> None:
-        from sklearn.decomposition import PCA
-
-        components = min(self.components, features.shape[1], len(features) - 1)
-        self.pca = PCA(components, random_state=seed).fit(features)
+        self.pca = PCA(self.components).fit(features, seed)
         self.model = fit_joint_bayesian(
             self.pca.transform(features), identity, self.iterations, self.prior * len(features)
         )
 
     def score(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        a, b = (np.asarray(self.pca.transform(x), np.float64) for x in (a, b))
-        return self.model.log_ratio(a, b)
+        return self.model.log_ratio(self.pca.transform(a), self.pca.transform(b))
