@@ -40,7 +40,8 @@ def parse(model: type[BaseModel], value: Any, where: str) -> Any:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
+        errors = error.errors()  # of a misspelt key there are two: it is unknown, and the right one is missing
+        first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
         location = ".".join(str(part) for part in first["loc"])
         hint = ""
         if first["type"] == "extra_forbidden":
