@@ -40,9 +40,8 @@ def parse(model: type[BaseModel], value: Any, where: str) -> Any:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        # A misspelt key is also a missing one: the misspelling says more.
-        found = error.errors()
-        first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
+        errors = error.errors()  # of a misspelt key there are two: it is unknown, and the right one is missing
+        first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
         location = ".".join(str(part) for part in first["loc"])
         hint = ""
         if first["type"] == "extra_forbidden":

@@ -9,7 +9,12 @@ from replications.spec import Paper
 
 @pytest.mark.parametrize(
     ("place", "key", "meant"),
-    [("", "autors", "authors"), ("methods.a", "titel", "title"), ("claims.0.subject", "metrik", "metric")],
+    [
+        ("", "autors", "authors"),
+        ("", "titel", "title"),
+        ("methods.a", "titel", "title"),
+        ("claims.0.subject", "metrik", "metric"),
+    ],
 )
 def test_an_unknown_key_names_the_nearest_one_of_its_own_place(place, key, meant):
     paper = {
@@ -37,7 +42,7 @@ def test_an_unknown_key_names_the_nearest_one_of_its_own_place(place, key, meant
     spot = paper
     for part in filter(None, place.split(".")):
         spot = spot[int(part) if part.isdigit() else part]
-    spot[key] = 1
+    spot[key] = spot.pop(meant)
     with pytest.raises(UserError) as caught:
         parse(Paper, paper, "x.yaml")
     where = f"{place}.{key}" if place else key

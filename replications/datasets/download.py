@@ -39,8 +39,8 @@ class Patience:
     longest_pause: float = 60.0
 
     def wait(self, attempt: int, asked: float = 0.0) -> None:
-        """Sleep before attempt number `attempt` (1: the second one), at least as long as the server asked for."""
-        pause = self.pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
+        """Sleep after `attempt` attempts in vain, at least as long as the server asked for."""
+        pause = self.pause * 2 ** max(attempt - 1, 0) * random.uniform(0.5, 1.5)
         time.sleep(min(max(pause, asked), self.longest_pause))
 
 
@@ -153,9 +153,8 @@ def _fill(url: str, part: Path, variant: Variant, patience: Patience) -> None:
                 _one_attempt(session, url, part, variant, patience, counter)
                 return
             except _Interrupted as interruption:
-                if _length(part) > furthest:
-                    attempt, furthest = 0, _length(part)
-                attempt += 1
+                attempt = 0 if _length(part) > furthest else attempt + 1
+                furthest = max(furthest, _length(part))
                 if attempt >= (2 if interruption.offline else patience.attempts):
                     raise PlaceFailed(str(interruption)) from interruption
                 counter.describe(f"({interruption}; again)")

@@ -25,7 +25,19 @@ MOST_FILES = 20_000_000
 BLOCK = 1 << 20
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError)  # and OSError without errno
 
-Member = tuple[str, BinaryIO]
+
+class MemberStream:
+    """A file in an archive; reading it raises UserError where the archive is damaged."""
+
+    def __init__(self, stream: BinaryIO, archive: Path):
+        self._stream, self._archive = stream, archive
+
+    def read(self, size: int = -1) -> bytes:
+        with reading(self._archive):
+            return self._stream.read(size)
+
+
+Member = tuple[str, MemberStream]
 
 
 @contextmanager
@@ -52,7 +64,7 @@ def tar_files(archive: Path) -> Iterator[Member]:
                 continue
             if not member.isreg():
                 raise UserError(f"{archive}: {member.name} is a link or a device: refused")
-            yield member.name, tar.extractfile(member)
+            yield member.name, MemberStream(tar.extractfile(member), archive)
 
 
 def _zip_files(archive: Path) -> Iterator[Member]:
@@ -66,7 +78,7 @@ def _zip_files(archive: Path) -> Iterator[Member]:
             if member.flag_bits & 1:
                 raise UserError(f"{archive}: {member.filename} is encrypted")
             with bundle.open(member) as stream:
-                yield member.filename, stream
+                yield member.filename, MemberStream(stream, archive)
 
 
 def extract(archive: Path, target: Path, *, most_bytes: int = MOST_BYTES, most_files: int = MOST_FILES) -> Path:
@@ -110,17 +122,12 @@ def _unpack(archive: Path, room: Path, most_bytes: int, most_files: int) -> None
             except (FileExistsError, NotADirectoryError):
                 raise UserError(f"{archive} holds {name} twice, or as file and folder: refused") from None
             with out:
-                while block := _read(stream, archive):
+                while block := stream.read(BLOCK):
                     written += len(block)
                     if written > most_bytes:
                         raise UserError(f"{archive} unpacks to more than {most_bytes} bytes: refused")
                     out.write(block)
                     counter.advance(len(block))
-
-
-def _read(stream: BinaryIO, archive: Path) -> bytes:
-    with reading(archive):
-        return stream.read(BLOCK)
 
 
 def _safe(name: str, archive: Path) -> PurePosixPath:

@@ -32,9 +32,9 @@ def decode(data: bytes | Path, name: str, image_size: tuple[int, int] | None = N
 
 def crop_and_resize(image: Image.Image, crop: Box | None, size: int) -> Image.Image:
     """Return the crop box (left, upper, right, lower; None: all) at `size` x `size`, bilinear with antialiasing."""
-    if crop is None and image.size == (size, size):
-        return image
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=crop)
+    if crop is not None:
+        image = image.crop(crop)
+    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def face_rows(

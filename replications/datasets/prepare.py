@@ -39,7 +39,7 @@ def prepare(set_key: str, data_root: Path, mirror: Path | None = None, workers: 
         files = fetch_sources(set_key, data_root, mirror)
         building = final.with_name(f".{final.name}.building")
         with writing(building):
-            building.mkdir(exist_ok=True)
+            _continue_or_begin(building, files)
             present = sum(path.stat().st_blocks * 512 for path in building.iterdir())
             require_space(building, entry.prepared_bytes - present)
             module = importlib.import_module(f"replications.datasets.{entry.preparer}")
@@ -64,6 +64,22 @@ def prepare(set_key: str, data_root: Path, mirror: Path | None = None, workers: 
                 shutil.rmtree(final)
             os.replace(building, final)
     return final
+
+
+def _continue_or_begin(building: Path, files: dict[str, Path]) -> None:
+    """Make the folder; empty it where what it holds was made from other files (a source may have no checksum)."""
+    made_from = {}
+    for role, path in files.items():
+        for part in [path, *sorted(path.iterdir())] if path.is_dir() else [path]:
+            if part == path or part.is_file():
+                status = part.stat()
+                made_from[f"{role}/{part.name}"] = [status.st_size, status.st_mtime_ns]
+    note = building / "sources.json"
+    text = json.dumps(made_from, sort_keys=True)
+    if building.exists() and not (note.exists() and note.read_text() == text):
+        shutil.rmtree(building)
+    building.mkdir(exist_ok=True)
+    note.write_text(text)
 
 
 def _is_complete(set_key: str, data_root: Path) -> bool:
