@@ -7,6 +7,7 @@ hold both paths to timm's results.
 """
 
 import fnmatch
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -98,7 +99,12 @@ def weight_decay_groups(module: nn.Module, weight_decay: float, exclude_vectors:
 def step_optimizer(optimizer: Optimizer) -> None:
     """Update the parameters: ``optimizer.step()`` without torch's wrappers, which only serve hooks and the compiler."""
     with torch.no_grad():
-        inspect.unwrap(type(optimizer).step)(optimizer)
+        _plain_step(type(optimizer))(optimizer)
+
+
+@functools.cache
+def _plain_step(optimizer_class: type[Optimizer]) -> Callable[[Optimizer], None]:
+    return inspect.unwrap(optimizer_class.step)
 
 
 def _keep_compiler_out() -> None:
