@@ -1,0 +1,3 @@
+"""From records to verdicts, tables, plots and a page: a pure function of ``results/<tier>`` and the
+papers.
+"""

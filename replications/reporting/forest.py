@@ -1,0 +1,149 @@
+"""The forest plot of the claims: effect with interval, the paper's own effect beside it, zero and ±delta
+lines.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from replications.reporting import labels, style
+from replications.reporting.verdicts import Verdict
+
+ROW = 0.36  # inches
+TINT = "#EAF3EE"
+
+
+def forest_plot(verdicts: Sequence[Verdict]) -> Figure | None:
+    """One row a claim, one panel a unit; ratios lie on a log scale around 1.
+
+    The tinted range is where the claim holds by at least its smallest effect of interest; dashed lines are
+    ±delta. Filled markers are the effect, diamonds the paper's own. An interval beyond the panel ends in an
+    arrow.
+    """
+    shown = [v for v in verdicts if v.effect is not None]
+    if not shown:
+        return None
+    panels: dict[tuple[str, str, str], list[Verdict]] = {}
+    for v in shown:
+        panels.setdefault((v.effect_kind, v.unit, v.metric_title if not v.unit else ""), []).append(v)
+    heights = [len(rows) * ROW for rows in panels.values()]
+    figure = Figure(figsize=(style.WIDTH, sum(heights) + 0.5 * len(panels) + 0.4), layout="constrained")
+    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, ((kind, unit, metric), rows) in zip(grid, panels.items(), strict=True):
+        _panel(axes, rows, kind)
+        name = f"Effect, {unit}" if unit else f"Effect on {metric}"
+        axes.set_xlabel("Quotient subject / reference (log scale)" if kind == "ratio" else name)
+    words = [word for word in style.VERDICTS if any(v.adjusted == word for v in shown)]
+    handles = [_marker(word) for word in words]
+    names = list(words)
+    if any(v.reported_effect is not None for v in shown):
+        handles.append(
+            Line2D([], [], linestyle="", marker="d", color="black", markerfacecolor="white", markersize=6)
+        )
+        names.append("the paper's own effect")
+    handles.append(Patch(facecolor=TINT, edgecolor=style.GREY, linestyle="--", linewidth=0.8))
+    names.append("claimed range, ±δ dashed")
+    figure.legend(
+        handles, names, loc="outside upper left", ncols=len(names), columnspacing=1.2, handletextpad=0.4
+    )
+    return figure
+
+
+def _marker(word: str) -> Line2D:
+    colour, marker = style.VERDICTS[word]
+    face = "white" if word == "not tested" else colour
+    return Line2D([], [], linestyle="", marker=marker, color=colour, markerfacecolor=face, markersize=7)
+
+
+def _delta(v: Verdict) -> tuple[float, float]:
+    """The effects -delta and +delta on the plot's scale."""
+    if v.effect_kind == "ratio":
+        return 1 / (1 + v.smallest_effect), 1 + v.smallest_effect
+    return -v.smallest_effect, v.smallest_effect
+
+
+def _limits(rows: Sequence[Verdict], kind: str) -> tuple[float, float]:
+    """Show every effect, reported effect and delta; intervals may run out of the panel by a wide margin
+    only.
+    """
+    scale, natural = (np.log, np.exp) if kind == "ratio" else (np.asarray, np.asarray)
+    null = 1.0 if kind == "ratio" else 0.0
+    points = [null, *(x for v in rows for x in (v.effect, v.reported_effect, *_delta(v)) if x is not None)]
+    low, high = scale(min(points)), scale(max(points))
+    room = max(high - low, 1e-9)
+    ends = [end for v in rows if v.interval for end in v.interval]
+    if ends:
+        low = max(min(low, scale(min(ends))), low - room)
+        high = min(max(high, scale(max(ends))), high + room)
+    pad = 0.04 * (high - low)
+    return float(natural(low - pad)), float(natural(high + pad))
+
+
+def _panel(axes, rows: Sequence[Verdict], kind: str) -> None:
+    low, high = _limits(rows, kind)
+    if kind == "ratio":
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda x, _: f"×{x:.3g}")
+        axes.xaxis.set_minor_formatter(lambda x, _: f"×{x:.3g}" if high < 2 * low else "")
+    axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5))
+    axes.grid(axis="y", visible=False)
+    axes.axvline(1 if kind == "ratio" else 0, color="#333333", linewidth=1.0, zorder=2)
+    for y, v in enumerate(rows):
+        colour, marker = style.VERDICTS[v.adjusted]
+        minus, plus = _delta(v)
+        start = minus if v.direction == "equal" else plus if v.direction == "greater" else low
+        end = plus if v.direction == "equal" else high if v.direction == "greater" else minus
+        axes.add_patch(Rectangle((start, y - 0.42), end - start, 0.84, facecolor=TINT, zorder=0, linewidth=0))
+        axes.vlines(
+            (minus, plus),
+            y - 0.42,
+            y + 0.42,
+            color=style.GREY,
+            linestyle=(0, (3, 2)),
+            linewidth=0.8,
+            zorder=1,
+        )
+        if v.interval:
+            inside = np.clip(v.interval, low, high)
+            axes.plot(inside, (y, y), color=colour, linewidth=1.8, solid_capstyle="butt", zorder=3)
+            for end, beyond, arrow in ((low, v.interval[0] < low, "<"), (high, v.interval[1] > high, ">")):
+                if beyond:
+                    axes.plot(end, y, marker=arrow, color=colour, markersize=6, clip_on=False, zorder=4)
+        face = "white" if v.adjusted == "not tested" else colour
+        axes.plot(v.effect, y, marker=marker, color=colour, markerfacecolor=face, markersize=7, zorder=5)
+        if v.reported_effect is not None:
+            axes.plot(
+                v.reported_effect,
+                y - 0.24,
+                marker="d",
+                color="black",
+                markerfacecolor="white",
+                markersize=5.5,
+                zorder=6,
+            )
+        shown = f"{labels.effect(v.effect, kind, v.decimals)} {labels.interval(v.interval, kind, v.decimals)}"
+        axes.annotate(
+            f"{shown}\n{v.adjusted}",
+            (1, y), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
+            fontsize=7.3, linespacing=1.25,
+        )  # fmt: skip
+    axes.set_yticks(
+        range(len(rows)), [f"{v.address}\n{_sides(v)}" for v in rows], fontsize=7.3, linespacing=1.25
+    )
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _sides(v: Verdict) -> str:
+    """``arcface − softmax``: the compared methods, without the paper where it is the claim's own."""
+
+    def name(address: str) -> str:
+        paper, _, method = address.partition("/")
+        return method if paper in (v.paper, method) else address
+
+    if v.reference is None:
+        return f"{name(v.subject)} vs {v.expected:g}"
+    return f"{name(v.subject)} {'/' if v.effect_kind == 'ratio' else '−'} {name(v.reference)}"

@@ -1,0 +1,151 @@
+"""Tables, leaderboards and verdicts as Markdown, LaTeX (booktabs), CSV and JSON text."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from replications.reporting import labels
+from replications.reporting.leaderboard import Leaderboard
+from replications.reporting.tables import Table
+from replications.reporting.verdicts import Verdict
+
+
+def to_markdown(tables: Sequence[Table], level: int = 2) -> str:
+    """The tables as Markdown, one after the other, titles being headings of `level`."""
+    blocks = []
+    for table in tables:
+        lines = [f"{'#' * level} {table.title}", ""]
+        if table.stamp:
+            lines += [f"**{table.stamp}**", ""]
+        for title, rows in table.sections:
+            if title:
+                lines += [f"{'#' * (level + 1)} {title}", ""]
+            lines.append("| " + " | ".join(_md(column.title) for column in table.columns) + " |")
+            lines.append("| " + " | ".join("---:" if c.numeric else "---" for c in table.columns) + " |")
+            lines += ["| " + " | ".join(_md(cell.text) for cell in cells) + " |" for _, cells in rows]
+            lines.append("")
+        lines += [line for note in table.notes for line in (note, "")]
+        blocks.append("\n".join(lines))
+    return "\n".join(blocks)
+
+
+def _md(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "→": r"$\to$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "–": "--",
+    "—": "---",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "·": r"$\cdot$",
+    "θ": r"$\theta$",
+    "δ": r"$\delta$",
+    "°": r"$^\circ$",
+}
+
+
+def latex_escape(text: str) -> str:
+    """Escape for LaTeX text mode."""
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def to_latex(tables: Sequence[Table]) -> str:
+    """The tables as LaTeX; needs ``\\usepackage{booktabs}`` and, for wide tables,
+    ``\\usepackage{graphicx}``.
+    """
+    blocks = []
+    for table in tables:
+        caption = " ".join(filter(None, (table.stamp, table.title + ".", *table.notes)))
+        lines = [r"\begin{table*}", r"\centering", rf"\caption{{{latex_escape(caption)}}}"]
+        lines.append(rf"\label{{tab:{table.name.replace('_', '-')}}}")
+        alignment = "".join("r" if c.numeric else "p{6cm}" if c.wrap else "l" for c in table.columns)
+        lines += [r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
+        lines.append(" & ".join(latex_escape(column.title) for column in table.columns) + r" \\")
+        for title, rows in table.sections:
+            lines.append(r"\midrule")
+            if title:
+                lines.append(
+                    rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\textit{{{latex_escape(title)}}}}} \\"
+                )
+            lines += [" & ".join(latex_escape(cell.text) for cell in cells) + r" \\" for _, cells in rows]
+        lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table*}", ""]
+        blocks.append("\n".join(lines))
+    return "\n".join(blocks)
+
+
+def leaderboard_csv(board: Leaderboard) -> str:
+    """One line a method, full precision: mean, sd, half width and n of each metric, then data, seeds and
+    cost.
+    """
+    header = ["address", "role", "title", "tier", "stamp", "category", "train_data", "test_data", "status"]
+    for column in board.columns:
+        header += [f"{column.key}_{part}" for part in ("mean", "sd", "half_width", "n")]
+    cost = ("parameters", "model_parameters", "flops_per_sample", "peak_memory_bytes", "train_seconds")
+    cost += ("samples_per_second", "data_wait", "energy_joules", "cpu_hours", "gpu_hours", "device")
+    speed = (
+        "train_samples_per_second",
+        "inference_samples_per_second",
+        "mfu",
+        "precision",
+        "batch_size",
+        "device",
+    )
+    header += [f"cost_{key}" for key in cost] + [f"speed_{key}" for key in speed]
+    lines = []
+    for row in board.rows:
+        line = [row.address, row.role, row.title, board.tier, "" if board.result else labels.NOT_A_RESULT]
+        line += [row.category, row.train_data, row.test_data, row.status]
+        for column in board.columns:
+            cell = row.metrics.get(column.key)
+            line += [cell and getattr(cell, part) for part in ("mean", "sd", "half_width", "n")]
+        line += [row.cost and getattr(row.cost, key) for key in cost]
+        line += [row.speed and getattr(row.speed, key) for key in speed]
+        lines.append(line)
+    return _csv(header, lines)
+
+
+def claims_csv(verdicts: Sequence[Verdict], result: bool) -> str:
+    """One line a claim, every field of the verdict, full precision; lists joined by ``;``."""
+    keys = list(Verdict.model_fields)
+    stamp = "" if result else labels.NOT_A_RESULT
+
+    def flat(value):
+        return ";".join(map(str, value)) if isinstance(value, tuple) else value
+
+    return _csv(["stamp", *keys], [[stamp, *(flat(getattr(v, key)) for key in keys)] for v in verdicts])
+
+
+def _csv(header: Sequence[str], lines: Sequence[Sequence]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows([header, *lines])
+    return stream.getvalue()
+
+
+def leaderboard_json(board: Leaderboard) -> str:
+    """The leaderboard in full precision, with the stamp of a plumbing tier first."""
+    return _json({"stamp": "" if board.result else labels.NOT_A_RESULT, **board.model_dump(mode="json")})
+
+
+def claims_json(verdicts: Sequence[Verdict], tier: str, result: bool) -> str:
+    """All verdicts in full precision, with the stamp of a plumbing tier first."""
+    stamp = "" if result else labels.NOT_A_RESULT
+    return _json({"stamp": stamp, "tier": tier, "verdicts": [v.model_dump(mode="json") for v in verdicts]})
+
+
+def _json(plain: dict) -> str:
+    return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"

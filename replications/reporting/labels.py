@@ -1,0 +1,115 @@
+"""How numbers and names are written, the same in every table, plot and page."""
+
+import math
+from collections.abc import Mapping
+
+from replications.records import RunRecord
+from replications.tasks.base import Metric, Task
+
+NOT_A_RESULT = "not a result"
+ROLE_TITLES = {"method": "Methods", "baseline": "Baselines", "ablation": "Ablations"}
+
+
+def metric_of(task: Task, key: str) -> Metric:
+    """The metric's row of the task's table. ``accuracy_network`` without a row takes that of ``accuracy``."""
+    if key in task.metrics:
+        return task.metrics[key]
+    stems = [stem for stem in task.metrics if key.startswith(f"{stem}_")]
+    if not stems:
+        return Metric(key.replace("_", " "), "", True, "")
+    stem = max(stems, key=len)
+    base = task.metrics[stem]
+    variant = key.removeprefix(f"{stem}_").replace("_", " ")
+    return Metric(
+        f"{base.title} ({variant})", base.unit, base.higher_is_better, base.description, base.decimals
+    )
+
+
+def with_unit(title: str, unit: str) -> str:
+    """``Accuracy (%)``; a unit that the title names already, or none, is left out."""
+    return title if not unit or unit.lower() in title.lower() else f"{title} ({unit})"
+
+
+def effect_unit(unit: str, kind: str) -> str:
+    """Unit of an effect: differences of percentages are points, quotients have none."""
+    return "" if kind == "ratio" else "points" if unit == "%" else unit
+
+
+def number(value: float | None, decimals: int = 2) -> str:
+    """``97.45``; an empty string for None."""
+    return "" if value is None else f"{value:.{decimals}f}"
+
+
+def effect(value: float | None, kind: str, decimals: int = 2) -> str:
+    """``+0.31`` or ``−0.31`` for a difference, ``×1.25`` for a quotient. A difference that rounds to 0 has no
+    sign.
+    """
+    if value is None:
+        return ""
+    if kind == "ratio":
+        return f"×{value:.{decimals}f}"
+    text = f"{value:+.{decimals}f}".replace("-", "−")
+    return text[1:] if not text.strip("+−0.") else text
+
+
+def interval(bounds: tuple[float, float] | None, kind: str, decimals: int = 2) -> str:
+    """``[+0.10, +0.52]``, or a dash where there is none."""
+    return "–" if bounds is None else f"[{', '.join(effect(bound, kind, decimals) for bound in bounds)}]"
+
+
+def p_value(p: float | None) -> str:
+    """Two significant digits down to 0.001."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def short(value: float | None) -> str:
+    """Three significant digits with a prefix: ``1.23 M``; empty for None."""
+    if value is None:
+        return ""
+    for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 0.9995 * size:
+            return f"{_three(value / size)} {letter}"
+    return _three(value)
+
+
+def _three(value: float) -> str:
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value)) + 1e-9))}f}"
+
+
+def mebibytes(value: float | None) -> str:
+    """Bytes as MiB, or GiB from 10 GiB."""
+    if value is None:
+        return ""
+    return f"{value / 2**30:.1f} GiB" if value >= 10 * 2**30 else f"{value / 2**20:.0f} MiB"
+
+
+def data_name(record: RunRecord, role: str) -> str:
+    """Name of the data that a record used in a role (train, test, ...): its title where the record tells
+    it.
+    """
+    told = record.data.get(role)
+    if isinstance(told, Mapping):
+        told = told.get("title") or told.get("set")
+    return str(told or record.spec.data.get(role, ""))
+
+
+def all_data(record: RunRecord) -> str:
+    """``train → test`` of a record, or its only data."""
+    names = dict.fromkeys(data_name(record, role) for role in record.spec.data)
+    return " → ".join(names)
+
+
+def device_class(record) -> str:
+    """The accelerator's name, or the processor's for CPU runs."""
+    if record.provenance is None:
+        return "unknown device"
+    return record.provenance.cpu if record.provenance.device_kind == "cpu" else record.provenance.device
+
+
+def hours(value: float | None) -> str:
+    """Hours with two decimals, or two significant digits below one."""
+    return "" if value is None else f"{value:.2f}" if value >= 1 else f"{value:.2g}"

@@ -1,0 +1,151 @@
+"""Make everything of a tier from its records: tables, plots, page, citations. Seconds, no training, no
+network.
+"""
+
+import importlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from replications.errors import UserError
+from replications.reporting import citation, formats, site, tables
+from replications.reporting.leaderboard import Leaderboard, leaderboards
+from replications.reporting.load import Records, read_results
+from replications.reporting.verdicts import Verdict, judge
+from replications.spec import Paper
+from replications.tasks.base import Task, find_task
+
+MANIFEST = "report.json"
+PLUMBING_TIERS = ("smoke",)
+
+
+def derive(
+    results: Path,
+    tier: str,
+    papers: Mapping[str, Paper],
+    *,
+    tasks: Mapping[str, Task] | None = None,
+    methods: Collection[str] | None = None,
+    selected: Sequence[str] | None = None,
+    seeds: int | None = None,
+) -> tuple[Records, list[Leaderboard], list[Verdict], bool]:
+    """Read the records below `results` (``results/<tier>``) and derive leaderboards and verdicts from them.
+
+    `papers` is the whole catalogue; `selected` are the papers whose claims are judged (default: all),
+    `methods` the addresses that should have a row (default: all that run in the tier), `seeds` how many seeds
+    each should have. The last value returned is whether the tier gives results at all.
+    """
+    if tasks is None:
+        tasks = {name: find_task(name) for name in dict.fromkeys(paper.task for paper in papers.values())}
+    unknown = sorted(set(selected or ()) - set(papers))
+    if unknown:
+        raise UserError(f"unknown paper '{unknown[0]}'")
+    result = tier not in PLUMBING_TIERS
+    records = read_results(results, tier, papers, methods, seeds)
+    boards = leaderboards(records, papers, tasks, result)
+    verdicts = judge(records, papers, tasks, result, None if selected is None else tuple(selected))
+    return records, boards, verdicts, result
+
+
+def build(
+    results: Path,
+    tier: str,
+    papers: Mapping[str, Paper],
+    *,
+    tasks: Mapping[str, Task] | None = None,
+    deviations: Mapping[str, Mapping[int, str]] | None = None,
+    methods: Collection[str] | None = None,
+    selected: Sequence[str] | None = None,
+    seeds: int | None = None,
+    describe_set: Callable[[str], Mapping] | None = None,
+    open_arrays: Callable[[str], Mapping] | None = None,
+) -> dict[str, Path]:
+    """Write the report of a tier into `results` (``results/<tier>``) and return its files by name.
+
+    Arguments as in `derive`; `deviations` are each paper's numbered deviations, `describe_set` the data
+    registry's, and `open_arrays` returns the arrays of a prepared set (needed for the picture of wrong pairs
+    only, which is left out without it). Every file is made in a temporary folder and moved into place, the
+    page last; files of an earlier report that this one does not make are removed.
+    """
+    results = Path(results)
+    records, boards, verdicts, result = derive(
+        results, tier, papers, tasks=tasks, methods=methods, selected=selected, seeds=seeds
+    )
+    if describe_set is None:
+        describe_set = importlib.import_module("replications.datasets.registry").describe_set
+    results.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=results, prefix=".report-"))
+    try:
+        texts = table_files(boards, verdicts, tier, result)
+        texts["citations.bib"] = citation.bibtex(records, papers, describe_set, tables.stamp(tier, result))
+        texts["CITATION.cff"] = citation.citation_cff()
+        plots = {}
+        if records.runs:
+            from replications.reporting.drawing import draw
+
+            plots = draw(temporary, records, boards, verdicts, result, describe_set, open_arrays)
+
+        texts["index.html"] = site.page(
+            records, papers, boards, verdicts, deviations or {}, plots, texts["citations.bib"],
+            [name for name in texts if name != "CITATION.cff"], result, selected,
+        )  # fmt: skip
+        for name, text in texts.items():
+            (temporary / name).write_text(text, encoding="utf-8")
+        files = sorted(
+            path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file()
+        )
+        asked = {"methods": sorted(records.expected), "selected": selected and list(selected), "seeds": seeds}
+        manifest = {"tier": tier, **asked, "files": files}
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        return _move_into_place(temporary, results, files)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the report to {results}: {error.strerror} (no record is lost)"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def table_files(
+    boards: Sequence[Leaderboard], verdicts: Sequence[Verdict], tier: str, result: bool
+) -> dict[str, str]:
+    """All tables as text by file name: a leaderboard a task, and the claims, in four formats each."""
+    texts = {}
+    for board in boards:
+        name = f"leaderboard_{board.task}"
+        both = [tables.quality_table(board), tables.cost_table(board)]
+        texts[f"{name}.csv"] = formats.leaderboard_csv(board)
+        texts[f"{name}.md"] = formats.to_markdown(both)
+        texts[f"{name}.tex"] = formats.to_latex(both)
+        texts[f"{name}.json"] = formats.leaderboard_json(board)
+    claims = [tables.claims_table(verdicts, tier, result)]
+    texts["claims.csv"] = formats.claims_csv(verdicts, result)
+    texts["claims.md"] = formats.to_markdown(claims)
+    texts["claims.tex"] = formats.to_latex(claims)
+    texts["claims.json"] = formats.claims_json(verdicts, tier, result)
+    return texts
+
+
+def read_manifest(results: Path) -> dict | None:
+    """Return what the report in `results` was asked for and its files, or None where there is no whole
+    report.
+    """
+    try:
+        manifest = json.loads((Path(results) / MANIFEST).read_text())
+        return manifest if {"tier", "methods", "selected", "seeds", "files"} <= manifest.keys() else None
+    except (FileNotFoundError, ValueError, AttributeError):
+        return None
+
+
+def _move_into_place(temporary: Path, results: Path, files: Sequence[str]) -> dict[str, Path]:
+    earlier = set((read_manifest(results) or {"files": ()})["files"])
+    for name in [MANIFEST, *(name for name in files if name != "index.html"), "index.html"]:
+        (results / name).parent.mkdir(exist_ok=True)
+        os.replace(temporary / name, results / name)
+    for name in earlier - set(files):
+        if Path(name).suffix and ".." not in Path(name).parts:
+            (results / name).unlink(missing_ok=True)
+    return {name: results / name for name in files}

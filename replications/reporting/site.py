@@ -1,0 +1,269 @@
+"""One static HTML page: verdicts first, then tables, plots, provenance, how to rerun and how to cite.
+
+The page is complete in itself (style and script inline, plots beside it as relative files), asks nothing of a
+network and is a pure function of the records.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from replications.reporting import labels, statistics
+from replications.reporting.leaderboard import Leaderboard, Row
+from replications.reporting.load import Records
+from replications.reporting.tables import Cell, Column, Table, claims_table, cost_table, quality_table, stamp
+from replications.reporting.verdicts import Verdict
+from replications.spec import Paper
+
+TEMPLATES = Path(__file__).with_name("templates")
+SYMBOLS = {"reproduced": "✓", "contradicted": "✕", "inconclusive": "≈", "not tested": "○"}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot beside the page: its path relative to it, what a reader who cannot see it should know, its
+    caption.
+    """
+
+    file: str
+    alt: str
+    caption: str
+
+
+def page(
+    records: Records,
+    papers: Mapping[str, Paper],
+    boards: Sequence[Leaderboard],
+    verdicts: Sequence[Verdict],
+    deviations: Mapping[str, Mapping[int, str]],
+    plots: Mapping[str, Sequence[Plot]],
+    bibtex: str,
+    files: Sequence[str],
+    result: bool,
+    selected: Sequence[str] | None = None,
+) -> str:
+    """Return the page's HTML. `plots` holds the plots of each task, and of ``claims``."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup, escape
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["breakable"] = lambda text: Markup(
+        str(escape(text)).replace("/", "/<wbr>").replace("_", "_<wbr>")
+    )
+    rows = {row.address: row for board in boards for row in board.rows}
+    runs = [record for by_seed in records.runs.values() for record in by_seed.values()]
+    counts = Counter(v.adjusted for v in verdicts)
+    made = sorted(r.provenance.created[:10] for r in runs if r.provenance)
+    when = "" if not made else f", made {made[0]}" + (f" to {made[-1]}" if made[-1] != made[0] else "")
+    methods = len({record.spec.address for record in runs})
+    by_paper = [
+        {
+            "title": papers[key].title,
+            "reference": f"{papers[key].venue}, {papers[key].year}"
+            + (f", arXiv {papers[key].arxiv}" * bool(papers[key].arxiv)),
+            "cards": [_card(v, rows, deviations.get(key, {}), Markup) for v in verdicts if v.paper == key],
+        }
+        for key in dict.fromkeys(v.paper for v in verdicts)
+    ]
+    return environment.get_template("page.html.jinja").render(
+        title=f"Replications: tier {records.tier}",
+        subtitle=f"{len(verdicts)} claims, {methods} methods, {len(runs)} runs{when}.",
+        stamp=stamp(records.tier, result),
+        counts={word: counts[word] for word in SYMBOLS},
+        symbols=SYMBOLS,
+        problems=records.problems,
+        papers=by_paper,
+        forest=next(iter(plots.get("claims", ())), None),
+        claims=claims_table(verdicts, records.tier, result),
+        boards=[
+            {
+                "title": board.title,
+                "quality": quality_table(board),
+                "cost": cost_table(board),
+                "plots": plots.get(board.task, ()),
+            }
+            for board in boards
+        ],
+        power=power_table(),
+        provenance=provenance_table(records),
+        rerun=rerun_commands(records.tier, selected),
+        bibtex=bibtex,
+        files=files,
+        css=Markup((TEMPLATES / "style.css").read_text()),
+        script=Markup((TEMPLATES / "sort.js").read_text()),
+    )
+
+
+def card_numbers(v: Verdict) -> dict[str, str]:
+    """The numbers and the word that a verdict's card shows large."""
+    shown = {"verdict": f"{SYMBOLS[v.adjusted]} {v.adjusted}"}
+    if v.effect is not None:
+        shown["effect"] = f"{labels.effect(v.effect, v.effect_kind, v.decimals)} {v.unit}".strip()
+    if v.interval is not None:
+        shown["interval"] = f"95 % {labels.interval(v.interval, v.effect_kind, v.decimals)}"
+    return shown
+
+
+def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], markup) -> dict:
+    kind, decimals = v.effect_kind, v.decimals
+    unit = f" {v.unit}" if v.unit else ""
+    sides = f"{v.subject} against {v.reference or f'{v.expected:g}'}, {v.subject_metric}"
+    if v.reference_metric not in (None, v.subject_metric):
+        sides += f" against {v.reference_metric}"
+    facts = [("Compared", sides)]
+    if v.reported_effect is not None:
+        facts.append(("Paper's effect", f"{labels.effect(v.reported_effect, kind, decimals)}{unit}"))
+    delta = (
+        labels.effect(1 + v.smallest_effect, kind, decimals)
+        if kind == "ratio"
+        else f"{v.smallest_effect:g}{unit}"
+    )
+    facts.append(("δ", f"{delta} ({v.direction})"))
+    if v.n:
+        told = f"{v.n} {v.replication}"
+        if v.p_holm is not None:
+            told += f"; p {labels.p_value(v.p_holm)} for, {labels.p_value(v.p_against_holm)} against"
+            told += f" (Holm over {v.family} claims)" if v.family > 1 else ""
+        facts.append(("Evidence", told))
+    if v.raw != v.adjusted:
+        facts.append(("Before Holm", v.raw))
+    if v.detectable is not None and v.adjusted == "inconclusive":
+        facts.append(
+            ("Detectable", f"{labels.number(v.detectable, decimals)}{unit} at 80 % power with this spread")
+        )
+    where = "; ".join(v.data) + (f" ({v.category})" if v.category else "")
+    if where:
+        facts.append(("Data", f"{where}, tier {v.tier}"))
+    costs = [rows[a].cost for a in dict.fromkeys((v.subject, v.reference)) if a in rows and rows[a].cost]
+    spent = [
+        f"{labels.hours(sum(hours))} {name}"
+        for name, key in (("CPU-hours", "cpu_hours"), ("GPU-hours", "gpu_hours"))
+        if (hours := [getattr(c, key) for c in costs if getattr(c, key) is not None])
+    ]
+    if spent:
+        facts.append(
+            ("Cost", f"{', '.join(spent)} for all seeds of both sides" if v.reference else ", ".join(spent))
+        )
+    if v.note:
+        facts.append(("Note", v.note))
+    told_deviations = [(n, deviations.get(n, "(not found in the paper's README)")) for n in v.deviations]
+    return {
+        "address": v.address,
+        "where": v.where,
+        "word": v.adjusted,
+        "statement": v.statement,
+        "numbers": card_numbers(v),
+        "strip": markup(_strip(v)) if v.effect is not None else "",
+        "why": v.reason[:1].upper() + v.reason[1:] + ".",
+        "facts": facts,
+        "deviations": told_deviations,
+        "open": len(told_deviations) <= 2,
+    }
+
+
+def _strip(v: Verdict) -> str:
+    """A small picture of effect, interval, zero, ±delta and the paper's effect, 300 units wide, as inline
+    SVG.
+    """
+    ratio = v.effect_kind == "ratio"
+    scale = np.log if ratio else np.asarray
+    delta = float(np.log1p(v.smallest_effect)) if ratio else v.smallest_effect
+    effect = float(scale(v.effect))
+    reported = None if v.reported_effect is None else float(scale(v.reported_effect))
+    ends = None if v.interval is None else [float(scale(end)) for end in v.interval]
+    points = [0.0, -delta, delta, effect, *([reported] if reported is not None else [])]
+    reach = max(max(map(abs, points)), 1e-9)
+    low, high = min([*points, *(ends or [])]), max([*points, *(ends or [])])
+    low, high = max(low, -3 * reach) - 0.06 * reach, min(high, 3 * reach) + 0.06 * reach
+
+    def x(value: float) -> str:
+        return f"{300 * (min(max(value, low), high) - low) / (high - low):.1f}"
+
+    start, end = {"greater": (delta, high), "less": (low, -delta), "equal": (-delta, delta)}[v.direction]
+    width = float(x(end)) - float(x(start))
+    shapes = [f'<rect class="claimed" x="{x(start)}" y="3" width="{width:.1f}" height="28"/>']
+    shapes += [f'<line class="delta" x1="{x(d)}" x2="{x(d)}" y1="3" y2="31"/>' for d in (-delta, delta)]
+    shapes.append(f'<line class="null" x1="{x(0)}" x2="{x(0)}" y1="0" y2="34"/>')
+    if ends:
+        shapes.append(f'<line class="interval" x1="{x(ends[0])}" x2="{x(ends[1])}" y1="20" y2="20"/>')
+    shapes.append(f'<circle class="dot" cx="{x(effect)}" cy="20" r="5"/>')
+    if reported is not None:
+        middle = float(x(reported))
+        shapes.append(f'<path class="reported" d="M{middle} 3l4 5-4 5-4-5z"/>')
+    spoken = f"effect {labels.effect(v.effect, v.effect_kind, v.decimals)}"
+    if v.interval:
+        spoken += f", interval {labels.interval(v.interval, v.effect_kind, v.decimals)}"
+    return (
+        f'<svg class="strip" viewBox="0 0 300 34" role="img" aria-label="{spoken}">'
+        + "".join(shapes)
+        + "</svg>"
+    )
+
+
+def power_table() -> Table:
+    """What a number of seeds can show at 80 % power, in standard deviations of a seed difference."""
+    rows = []
+    for n in (2, 3, 5, 10):
+        found, margin = statistics.detectable_effect(n), statistics.equality_margin(n)
+        cells = [Cell(str(n)), Cell(f"{found:.2f} SD", found), Cell(f"{margin:.2f} SD", margin)]
+        rows.append((str(n), cells))
+    columns = [
+        Column("seeds", "Seeds", numeric=False, sortable=False),
+        Column("effect", "Effect found at 80 % power", sortable=False),
+        Column("margin", "Least provable ±δ", sortable=False),
+    ]
+    notes = [
+        "In standard deviations of the paired seed difference, for a single claim. The second column is also "
+        "the distance below δ at which a claim is contradicted; the third is for a true difference of zero."
+    ]
+    return Table("power", "Power by number of seeds", columns, [("", rows)], notes)
+
+
+def provenance_table(records: Records) -> Table:
+    """Where, when and with what the runs were made; one row for each distinct answer."""
+    runs = [record for by_seed in records.runs.values() for record in by_seed.values()]
+    everything = [record.provenance for record in [*runs, *records.throughput.values()] if record.provenance]
+
+    def distinct(values) -> str:
+        return "; ".join(sorted({str(value) for value in values if value is not None})) or "unknown"
+
+    packages: dict[str, set[str]] = {}
+    for p in everything:
+        for name, version in p.packages.items():
+            packages.setdefault(name, set()).add(version)
+    facts = {
+        "Device": distinct(p.device if p.device_kind != "cpu" else f"cpu: {p.cpu}" for p in everything),
+        "Cores, memory": distinct(f"{p.cpu_count} cores, {p.memory_gib:.0f} GiB" for p in everything),
+        "Threads a run": distinct(p.threads for p in everything),
+        "Platform": distinct(p.platform for p in everything),
+        "Python": distinct(p.python for p in everything),
+        "Packages": ", ".join(f"{name} {'/'.join(sorted(v))}" for name, v in sorted(packages.items()))
+        or "unknown",
+        "Suite version": distinct(p.suite_version for p in everything),
+        "Commit": distinct(
+            p.commit and p.commit[:12] + (" with local changes" if p.dirty else "") for p in everything
+        ),
+        "Deterministic": distinct("yes" if p.deterministic else "no" for p in everything),
+        "Date (UTC)": distinct(p.created[:10] for p in everything),
+        "Seeds": ", ".join(map(str, records.seeds)) or "none",
+    }
+    columns = [
+        Column("fact", "What", numeric=False, sortable=False),
+        Column("value", "Value", numeric=False, sortable=False, wrap=True),
+    ]
+    rows = [(name, [Cell(name), Cell(text)]) for name, text in facts.items()]
+    return Table("provenance_table", "Provenance of the records", columns, [("", rows)])
+
+
+def rerun_commands(tier: str, selected: Sequence[str] | None) -> str:
+    """The commands that make these records again."""
+    targets = "".join(f" {key}" for key in selected or ())
+    config = "" if tier == "mini" else f" --config tier={tier}"
+    return (
+        f"snakemake --cores all{targets}{config}\npython -m replications verify{config and f' --tier {tier}'}"
+    )

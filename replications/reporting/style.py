@@ -1,0 +1,98 @@
+"""How plots look: one page width, one font, colours that survive colour blindness and grey printing.
+
+A paper has a colour and a method within it a marker and a dash pattern, the same in every plot. Verdicts
+differ in colour, marker and word.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib.figure import Figure
+
+WIDTH = 7.4  # inches: the text width of a page
+# Okabe and Ito (2008); their yellow vanishes on white and is replaced by grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+MARKERS = "osD^vPX*<>"
+DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+GREY, LIGHT = "#555555", "#D9D9D9"
+VERDICTS = {
+    "reproduced": ("#009E73", "o"),
+    "contradicted": ("#D55E00", "X"),
+    "inconclusive": ("#6A7FA8", "s"),
+    "not tested": ("#8C8C8C", "o"),
+}
+RC = {
+    "figure.dpi": 100,
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.5,
+    "axes.edgecolor": "#888888",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.hashsalt": "replications",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn."""
+
+    colour: str
+    marker: str
+    dash: object
+
+
+def looks(addresses: Iterable[str]) -> Mapping[str, Look]:
+    """Give each method its look: a colour a paper, marker and dashes by its place in the paper."""
+    made: dict[str, Look] = {}
+    papers: dict[str, int] = {}
+    for address in addresses:
+        paper = address.partition("/")[0]
+        place = papers[paper] = papers.get(paper, -1) + 1
+        made[address] = Look(
+            COLOURS[list(papers).index(paper) % len(COLOURS)],
+            MARKERS[place % len(MARKERS)],
+            DASHES[place % len(DASHES)],
+        )
+    return made
+
+
+def stamp(figure: Figure, text: str) -> None:
+    """Write the stamp of a plumbing tier across the picture, so that no crop of it passes for a result."""
+    if text:
+        figure.text(
+            0.5, 0.5, text, fontsize=30, color="#B00020", alpha=0.22, rotation=20, ha="center", va="center",
+            zorder=9,
+        )  # fmt: skip
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write ``<name>.svg`` and ``<name>.png``; the same figure always gives the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if figure.get_layout_engine() is not None:
+        figure.get_layout_engine().set(w_pad=0.07)  # text is a little wider in one format than in the other
+        figure.draw_without_rendering()  # lay out once, not once a format
+        figure.set_layout_engine("none")
+    paths = [folder / f"{name}.svg", folder / f"{name}.png"]
+    figure.savefig(paths[0], metadata={"Date": None, "Creator": None})
+    figure.savefig(paths[1], dpi=200, metadata={"Software": None})
+    return paths
