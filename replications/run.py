@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from replications.training.stage import Stage, StageResult
+    from replications.training.stage import Stage, StageResult, Workload
 
 PACKAGE = Path(__file__).parent
 TALK = ("replications.progress", "replications.errors")
@@ -109,6 +109,11 @@ class RunContext:
         own = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
         self.parameters = max(self.parameters, own)
         return result
+
+
+def make_workload(spec: RunSpec, data_root: Path, device: "torch.device") -> "Workload":
+    """Return one training step and one inference of a method, for throughput and the conformance tests."""
+    return find_task(spec.task).workload(RunContext(spec, device, Path(data_root), Path()))
 
 
 def find_build(spec: RunSpec) -> Callable[..., "nn.Module"]:

@@ -46,11 +46,10 @@ def smoke_record(data_root, tmp_path_factory):
     return record
 
 
-def workload(address, data_root, work, seed=0):
+def workload(address, data_root, seed=0):
     spec = catalogue.resolve(address, "smoke", seed)
     torch.set_num_threads(spec.threads)
-    context = run.RunContext(spec, CPU, data_root, work)
-    return find_task(spec.task).workload(context)
+    return run.make_workload(spec, data_root, CPU)
 
 
 def trainable(module):
@@ -59,7 +58,7 @@ def trainable(module):
 
 @pytest.mark.parametrize("address", SMOKE)
 def test_training_on_one_batch_lowers_its_loss(address, data_root, tmp_path):
-    load = workload(address, data_root, tmp_path)
+    load = workload(address, data_root)
     module = load.stage.module.train()
     if not trainable(module):
         pytest.skip("nothing to train")
@@ -78,7 +77,7 @@ def test_training_on_one_batch_lowers_its_loss(address, data_root, tmp_path):
 
 @pytest.mark.parametrize("address", SMOKE)
 def test_every_trainable_weight_gets_a_gradient(address, data_root, tmp_path):
-    load = workload(address, data_root, tmp_path)
+    load = workload(address, data_root)
     if not trainable(load.stage.module):
         pytest.skip("nothing to train")
     load.stage.module.train()(load.batch)["loss"].backward()
@@ -89,7 +88,7 @@ def test_every_trainable_weight_gets_a_gradient(address, data_root, tmp_path):
 @pytest.mark.parametrize("address", SMOKE)
 def test_same_seed_same_weights_other_seed_other_weights(address, data_root, tmp_path):
     one, same, other = (
-        workload(address, data_root, tmp_path / str(i), seed).stage.module.state_dict()
+        workload(address, data_root), seed).stage.module.state_dict()
         for i, seed in enumerate((0, 0, 1))
     )
     assert all(torch.equal(one[name], same[name]) for name in one)
@@ -106,7 +105,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(address, data_root, tmp_pa
     from replications.training.loop import train
 
     def stage():
-        found = workload(address, data_root, tmp_path / "scratch").stage
+        found = workload(address, data_root).stage
         recipe = found.recipe.model_copy(update={"steps": 6, "epochs": None, "checkpoint_seconds": 0.0})
         return copy.copy(found).__class__(**{**found.__dict__, "recipe": recipe})
 
@@ -183,7 +182,7 @@ def test_a_diverged_run_is_a_failed_record(data_root, tmp_path, monkeypatch):
     def diverges(*arguments, **keywords):
         raise RunFailure("diverged", "stage train, step 3: loss is nan")
 
-    address = next(a for a in SMOKE if trainable(workload(a, data_root, tmp_path / "probe").stage.module))
+    address = next(a for a in SMOKE if trainable(workload(a, data_root).stage.module))
     monkeypatch.setattr(loop, "train", diverges)
     spec = catalogue.resolve(address, "smoke", 0)
     record = run.execute(

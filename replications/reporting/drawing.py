@@ -70,9 +70,7 @@ def draw(
                 "device; runs may have shared it.",
             )  # fmt: skip
             for stage, split, key in plots.quantities(board, records):
-                what = key.replace("_", " ").capitalize() + (
-                    " while training" if split == "train" else f", {split}"
-                )
+                what = key.replace("_", " ").capitalize() + (" while training" if split == "train" else f", {split}")
                 what += f" (stage “{stage}”)" if stage != "train" else ""
                 caution = " Losses of different definition do not compare." if key == "loss" else ""
                 add(

@@ -20,9 +20,7 @@ def metric_of(task: Task, key: str) -> Metric:
     stem = max(stems, key=len)
     base = task.metrics[stem]
     variant = key.removeprefix(f"{stem}_").replace("_", " ")
-    return Metric(
-        f"{base.title} ({variant})", base.unit, base.higher_is_better, base.description, base.decimals
-    )
+    return Metric(f"{base.title} ({variant})", base.unit, base.higher_is_better, base.description, base.decimals)
 
 
 def with_unit(title: str, unit: str) -> str:

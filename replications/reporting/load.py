@@ -47,9 +47,7 @@ def read_results(
     """
     results = Path(results)
     if methods is None:
-        methods = [
-            f"{p}/{m}" for p, paper in papers.items() for m, x in paper.methods.items() if tier in x.tiers
-        ]
+        methods = [f"{p}/{m}" for p, paper in papers.items() for m, x in paper.methods.items() if tier in x.tiers]
     records = Records(tier=tier, expected=tuple(sorted(methods)))
     for path in sorted(results.glob("runs/*/*/seed*/run.json")):
         _add_run(records, path, papers, results)

@@ -61,9 +61,7 @@ def score_curves(board: Leaderboard, records: Records, name: str) -> Figure | No
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_formatter(lambda x, _: f"{100 * x:g} %")
             axes.plot(grid, grid, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 2)))
-            axes.annotate(
-                "chance", (0.3, 0.3), (4, -12), textcoords="offset points", color=style.GREY, fontsize=7.5
-            )
+            axes.annotate("chance", (0.3, 0.3), (4, -12), textcoords="offset points", color=style.GREY, fontsize=7.5)
         lines, names = [line for _, line, _ in drawn], [address for *_, address in drawn]
         heading = "ordered by true accept rate\nat a false accept rate of 1 %" if log else None
         _legend(axes, lines, names, heading)
@@ -76,9 +74,7 @@ def _curves(records: Records, address: str, name: str) -> list:
 
 
 def _legend(axes, handles: Sequence, names: Sequence[str], title: str | None = None) -> None:
-    legend = axes.legend(
-        handles, names, loc="upper left", bbox_to_anchor=(1.01, 1.02), title=title, handlelength=2.6
-    )
+    legend = axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.01, 1.02), title=title, handlelength=2.6)
     legend._legend_box.align = "left"
     legend.get_title().set(fontsize=7.5, color=style.GREY)
 
@@ -96,9 +92,7 @@ def cost_plot(board: Leaderboard) -> Figure | None:
     if flops:
         panels.append(("Forward FLOPs per sample", flops))
     for device in dict.fromkeys(row.cost.device for row in rows):
-        timed = [
-            (r, r.cost.train_seconds / 60) for r in rows if r.cost.device == device and r.cost.train_seconds
-        ]
+        timed = [(r, r.cost.train_seconds / 60) for r in rows if r.cost.device == device and r.cost.train_seconds]
         if timed:
             panels.append((f"Training time of a run (minutes)\n{device}", timed))
     if not panels:
@@ -237,9 +231,7 @@ def _series(records: Records, address: str, stage: str, split: str, key: str):
     return epochs, values.mean(0), values.min(0), values.max(0)
 
 
-def wrong_pairs(
-    chosen: Mapping[str, RunRecord], arrays: Mapping[str, np.ndarray], columns: int = 8
-) -> Figure | None:
+def wrong_pairs(chosen: Mapping[str, RunRecord], arrays: Mapping[str, np.ndarray], columns: int = 8) -> Figure | None:
     """The pairs each method's record says it got most wrong. Only for procedural data: never photographs of
     people.
 
@@ -257,9 +249,7 @@ def wrong_pairs(
     axes.axis("off")
     for line, (address, entries) in enumerate(rows.items()):
         top = line * down + 0.35 * height
-        axes.text(
-            -0.1 * width, top + height / 2, address.replace("/", "/\n"), ha="right", va="center", fontsize=7.5
-        )
+        axes.text(-0.1 * width, top + height / 2, address.replace("/", "/\n"), ha="right", va="center", fontsize=7.5)
         for place, entry in enumerate(entries):
             left = place * across
             for side, image in enumerate(arrays["pairs"][entry["pair"]]):

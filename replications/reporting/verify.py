@@ -52,9 +52,7 @@ def verify(
     )
     wrong = []
     expected = report.table_files(boards, verdicts, tier, result)
-    for name in [
-        name for name in manifest["files"] if name not in expected and name.startswith("leaderboard_")
-    ]:
+    for name in [name for name in manifest["files"] if name not in expected and name.startswith("leaderboard_")]:
         wrong.append(f"{name}: no record gives this table")
     for name, text in expected.items():
         try:
@@ -65,9 +63,7 @@ def verify(
         wrong += [f"{name}: {line}" for line in _compare(Path(name).suffix, found, text)]
     if (results / "index.html").exists():
         cells = page_cells(records, boards, verdicts, tier, result)
-        wrong += [
-            f"index.html: {line}" for line in _compare_page((results / "index.html").read_text(), cells)
-        ]
+        wrong += [f"index.html: {line}" for line in _compare_page((results / "index.html").read_text(), cells)]
     wrong += _means_again(results, tier, boards)
     wrong += _claims_again(results, verdicts)
     wrong += _rescored(results, records, tasks)
@@ -110,11 +106,7 @@ def _compare_trees(found, expected, where: str) -> Iterator[str]:
         for index, (left, right) in enumerate(zip(found, expected, strict=True)):
             name = str(index)
             if isinstance(right, dict):
-                name = (
-                    right.get("address")
-                    or "/".join(filter(None, (right.get("paper"), right.get("claim"))))
-                    or name
-                )
+                name = right.get("address") or "/".join(filter(None, (right.get("paper"), right.get("claim")))) or name
             yield from _compare_trees(left, right, f"{where} {name}".strip())
     elif not _same(found, expected):
         yield _told(where, found, expected)
@@ -132,9 +124,7 @@ def _compare_csv(found: str, expected: str) -> Iterator[str]:
             except ValueError:
                 equal = x == y
             if not equal:
-                yield _told(
-                    f"{'/'.join(other[1:3]) if column and '/' not in other[0] else other[0]} {column}", x, y
-                )
+                yield _told(f"{'/'.join(other[1:3]) if column and '/' not in other[0] else other[0]} {column}", x, y)
 
 
 def _compare_lines(found: str, expected: str, separator: str) -> Iterator[str]:
