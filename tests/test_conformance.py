@@ -9,12 +9,12 @@ import math
 
 import pytest
 import torch
-from replications.datasets.prepare import prepare
-from replications.training.determinism import seed_everything
 
 from replications import catalogue, run
+from replications.datasets.prepare import prepare
 from replications.errors import RunFailure
 from replications.tasks.base import find_task
+from replications.training.determinism import seed_everything
 
 SMOKE = catalogue.methods_of(catalogue.papers(), "smoke")
 CPU = torch.device("cpu")
@@ -57,7 +57,7 @@ def trainable(module):
 
 
 @pytest.mark.parametrize("address", SMOKE)
-def test_training_on_one_batch_lowers_its_loss(address, data_root, tmp_path):
+def test_training_on_one_batch_lowers_its_loss(address, data_root):
     load = workload(address, data_root)
     module = load.stage.module.train()
     if not trainable(module):
@@ -76,7 +76,7 @@ def test_training_on_one_batch_lowers_its_loss(address, data_root, tmp_path):
 
 
 @pytest.mark.parametrize("address", SMOKE)
-def test_every_trainable_weight_gets_a_gradient(address, data_root, tmp_path):
+def test_every_trainable_weight_gets_a_gradient(address, data_root):
     load = workload(address, data_root)
     if not trainable(load.stage.module):
         pytest.skip("nothing to train")
@@ -86,11 +86,8 @@ def test_every_trainable_weight_gets_a_gradient(address, data_root, tmp_path):
 
 
 @pytest.mark.parametrize("address", SMOKE)
-def test_same_seed_same_weights_other_seed_other_weights(address, data_root, tmp_path):
-    one, same, other = (
-        workload(address, data_root), seed).stage.module.state_dict()
-        for i, seed in enumerate((0, 0, 1))
-    )
+def test_same_seed_same_weights_other_seed_other_weights(address, data_root):
+    one, same, other = (workload(address, data_root, seed).stage.module.state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(one[name], same[name]) for name in one)
     if any(value.is_floating_point() and value.ndim > 1 for value in one.values()):
         assert any(not torch.equal(one[name], other[name]) for name in one)
