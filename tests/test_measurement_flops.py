@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 from replications.measurement.flops import count_flops, forward_flops
@@ -89,18 +90,28 @@ def test_a_locally_connected_layer_by_unfolding():
     assert flops == 2 * 2 * 16 * 27 * 8
 
 
+@pytest.mark.parametrize("weights", ["ResNet50_Weights", "ViT_B_16_Weights", "EfficientNet_B0_Weights"])
+def test_whole_networks_against_torchvisions_figures(weights):
+    """torchvision publishes each network's billions of multiply-adds; shapes alone decide, so nothing is computed."""
+    published = getattr(torchvision.models, weights).IMAGENET1K_V1.meta["_ops"]
+    with torch.device("meta"):
+        network = getattr(torchvision.models, weights.removesuffix("_Weights").lower())().eval()
+        count = forward_flops(lambda: network(torch.empty(1, 3, 224, 224)))
+    assert count / 2e9 == pytest.approx(published, abs=0.001)
+
+
 def test_what_cannot_be_counted_is_named():
     lstm = nn.LSTM(4, 8)
     assert "aten::mkldnn_rnn_layer" in count_flops(lambda: lstm(torch.randn(5, 2, 4))).uncounted
     assert count_flops(lambda: torch.fft.rfft(torch.randn(64))).uncounted == ("aten::_fft_r2c",)
+    x = torch.eye(3)
+    assert count_flops(lambda: (x.norm(dim=1), torch.linalg.cholesky(x))).uncounted == ("aten::linalg_cholesky_ex",)
     assert count_flops(lambda: train(nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8))).uncounted == ()
 
 
 def test_a_foreign_kernel_is_named():
-    from torchvision.ops import nms
-
     boxes, scores = torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1)
-    assert count_flops(lambda: nms(boxes, scores, 0.5)).uncounted == ("torchvision::nms",)
+    assert count_flops(lambda: torchvision.ops.nms(boxes, scores, 0.5)).uncounted == ("torchvision::nms",)
 
 
 def test_inference_mode_is_seen_through():

@@ -21,8 +21,10 @@ from torch.utils.flop_counter import conv_flop_count, flop_registry, sdpa_flop_c
 aten = torch.ops.aten
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
-# Kernels that do much arithmetic and have no formula here or in torch; a foreign extension's always count as such.
+# Parts of names of kernels that do much arithmetic and have no formula here or in torch, and exceptions that do little.
+# A foreign extension's kernel always counts as uncounted.
 UNCOUNTED = ("rnn", "fft", "linalg", "trilinear", "solve", "_int_mm", "_grouped_mm", "_cdist_backward", "grid_sampler")
+LIGHT = ("linalg_vector_norm", "linalg_cross", "_linalg_check_errors")
 OWN_NAMESPACES = ("aten", "prim", "prims")
 
 
@@ -82,7 +84,7 @@ class _FlopCounter(TorchDispatchMode):
         namespace, _, operation = name.partition("::")
         if formula is not None:
             self.flops[name] += int(formula(*args, **kwargs, out_val=result))
-        elif namespace not in OWN_NAMESPACES or any(part in operation for part in UNCOUNTED):
+        elif operation not in LIGHT and (namespace not in OWN_NAMESPACES or any(p in operation for p in UNCOUNTED)):
             self.uncounted.add(name)
         return result
 

@@ -29,7 +29,7 @@ class Effort:
 
 EFFORTS = {
     "smoke": Effort(1, 2, 0.0),
-    "mini": Effort(2, 5, 0.5),
+    "mini": Effort(1, 5, 0.4),
     "standard": Effort(10, 30, 8.0),
     "paper": Effort(10, 30, 8.0),
 }
