@@ -120,15 +120,21 @@ class ThroughputRecord(RecordModel):
     tier: str
     task: str
     batch_size: int
+    requested_batch_size: int | None = Field(None, description="the recipe's; larger where memory was short")
+    inference_batch_size: int | None = None
     precision: str
-    train_step_seconds: list[float] = []
+    train_step_seconds: list[float] = Field([], description="raw; short steps are stamped in groups, as their mean")
     inference_step_seconds: list[float] = []
-    train_samples_per_second: float | None = None
+    train_samples_per_second: float | None = Field(None, description="from the median step")
     inference_samples_per_second: float | None = None
-    peak_memory_bytes: int | None = None
-    train_flops_per_sample: float | None = None
+    peak_memory_bytes: int | None = Field(None, description="of training: peak resident set, or allocated on CUDA")
+    inference_peak_memory_bytes: int | None = None
+    train_flops_per_sample: float | None = Field(None, description="forward and backward; one multiply-add is two")
     inference_flops_per_sample: float | None = None
+    uncounted_operations: list[str] = Field([], description="heavy kernels that the FLOPs leave out")
     mfu: float | None = Field(None, description="model FLOPs utilisation of the training step; None: unknown peak")
+    train_joules_per_sample: float | None = None
+    background_load: float | None = Field(None, description="share of the machine that others used meanwhile, 0 to 1")
     provenance: Provenance | None = None
 
 

@@ -1,0 +1,223 @@
+"""The speed of methods, each measured alone on the device in a fresh process. `protocol` says how.
+
+The processes come from a fork server in which torch is imported and nothing has run: a start costs hundredths of a
+second where a new interpreter takes seconds, and no heap, thread pool, autotuned kernel or CUDA context is inherited.
+This module does not import torch.
+"""
+
+import multiprocessing
+import os
+import signal
+import statistics
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from replications.errors import RunFailure, UserError
+from replications.measurement.hardware import cpu_count, cpu_model, gpu_name, peak_flops, visible_gpus
+from replications.measurement.lease import reserve_device
+from replications.measurement.load import gpu_load
+from replications.measurement.process import die_with_parent
+from replications.measurement.protocol import EFFORTS, Effort, Measurement, throughput_fingerprint
+from replications.progress import progress
+from replications.records import Provenance, ThroughputRecord, read_throughput, write_record
+from replications.spec import RunSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from replications.training.stage import Workload
+
+BUSY = 0.1  # share of the machine in use by others from which on a measurement says so
+
+# Makes a method's workload in the fresh process: a function of a module, given spec, data root and device.
+MakeWorkload = Callable[[RunSpec, Path, "torch.device"], "Workload"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A method to measure, the fingerprint of its code, and where its record goes."""
+
+    spec: RunSpec
+    code_fingerprint: str
+    record: Path
+
+
+def measure_many(
+    requests: Sequence[Request], make_workload: MakeWorkload, data_root: Path, device: str, *, again: bool = False
+) -> list[ThroughputRecord]:
+    """Measure methods one after the other, alone on the device; returns their records in order.
+
+    A method whose finished record has the same fingerprint is not measured again (unless `again`); each record is
+    written as soon as it is made. A method that fails leaves a record with ``status: failed``, and the next one is
+    measured. Waits until the device is free of runs. Raises UserError for what a person must put right first, such as
+    missing data.
+    """
+    records = [None if again else _finished(request, device) for request in requests]
+    if None not in records:
+        return records
+    with reserve_device(device, alone=True) as reserved, progress("throughput", len(requests), "methods") as counter:
+        for index, request in enumerate(requests):
+            counter.describe(request.spec.address)
+            if records[index] is None:
+                record = measure_method(
+                    request.spec, make_workload, data_root, reserved, code_fingerprint=request.code_fingerprint
+                )
+                write_record(record, request.record)
+                records[index] = record
+            counter.advance()
+    return records
+
+
+def _finished(request: Request, device: str) -> ThroughputRecord | None:
+    if not request.record.exists():
+        return None
+    try:
+        record = read_throughput(request.record)
+    except UserError:  # of an older schema, or damaged: it is made again
+        return None
+    fingerprint = throughput_fingerprint(request.spec, request.code_fingerprint, device_name(device))
+    return record if record.status == "finished" and record.fingerprint == fingerprint else None
+
+
+def device_name(device: str) -> str:
+    """Name what a choice of device (``auto``, ``cpu``, ``cuda``, ``cuda:1``) means here, without importing torch."""
+    gpus = visible_gpus()
+    if device == "cpu" or (device == "auto" and not gpus):
+        return f"{cpu_model()} x{cpu_count()}"
+    index = int(device.partition(":")[2] or 0)
+    return (gpu_name(gpus[index]) if index < len(gpus) else None) or device
+
+
+def measure_method(
+    spec: RunSpec,
+    make_workload: MakeWorkload,
+    data_root: Path,
+    device: str,
+    *,
+    code_fingerprint: str = "",
+    effort: Effort | None = None,
+) -> ThroughputRecord:
+    """Measure one method in a fresh process; where memory does not suffice, in another one with half the batch.
+
+    `device` is one that the caller has reserved; `effort` is the tier's unless given. Any failure but a UserError makes
+    a failed record.
+    """
+    effort = effort or EFFORTS[spec.tier]
+    halvings = 0
+    while True:
+        batch_size = max(1, spec.recipe.batch_size >> halvings)
+        try:
+            answer = _in_fresh_process(spec, make_workload, Path(data_root), device, effort, halvings)
+        except RunFailure as failure:
+            if failure.reason == "out of memory" and batch_size // 2 >= spec.recipe.accumulate:
+                halvings += 1
+                print(f"{spec.address}: {failure}; trying half the batch", file=sys.stderr, flush=True)
+                continue
+            fields = {"status": "failed", "reason": failure.reason, "message": str(failure), "batch_size": batch_size}
+        else:
+            fields = {"status": "finished", **_fields(spec, *answer)}
+        return ThroughputRecord(
+            fingerprint=throughput_fingerprint(spec, code_fingerprint, device_name(device)),
+            paper=spec.paper,
+            method=spec.method,
+            tier=spec.tier,
+            task=spec.task,
+            precision=spec.recipe.precision,
+            requested_batch_size=spec.recipe.batch_size,
+            **fields,
+        )
+
+
+def _fields(spec: RunSpec, found: Measurement, provenance: Provenance) -> dict[str, Any]:
+    """Turn a measurement into fields of the record; rates are from median steps."""
+    train_rate = found.batch_size / statistics.median(found.train_step_seconds)
+    peak = peak_flops(provenance.device, spec.recipe.precision)
+    if found.background_load is not None and found.background_load > BUSY:
+        busy = f"{found.background_load:.0%} of the machine was in use by others while it was measured"
+        print(f"{spec.address}: {busy}; its speed is a lower bound", file=sys.stderr, flush=True)
+    return {
+        "batch_size": found.batch_size,
+        "inference_batch_size": found.inference_batch_size,
+        "train_step_seconds": found.train_step_seconds,
+        "inference_step_seconds": found.inference_step_seconds,
+        "train_samples_per_second": train_rate,
+        "inference_samples_per_second": found.inference_batch_size / statistics.median(found.inference_step_seconds),
+        "peak_memory_bytes": found.train_memory,
+        "inference_peak_memory_bytes": found.inference_memory,
+        "train_flops_per_sample": found.train_flops,
+        "inference_flops_per_sample": found.inference_flops,
+        "uncounted_operations": list(found.uncounted),
+        "mfu": train_rate * found.train_flops / peak if peak else None,
+        "train_joules_per_sample": found.train_joules,
+        "background_load": found.background_load,
+        "provenance": provenance,
+    }
+
+
+def _in_fresh_process(
+    spec: RunSpec, make_workload: MakeWorkload, data_root: Path, device: str, effort: Effort, halvings: int
+) -> tuple[Measurement, Provenance]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "replications.measurement.timing", make_workload.__module__])
+    receiver, sender = context.Pipe(duplex=False)
+    # The server may have started before the lease: it does not know the choice of GPU.
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    arguments = (sender, gpus, spec, make_workload, data_root, device, effort, halvings)
+    process = context.Process(target=_work, args=arguments, name=f"throughput {spec.address}")
+    process.start()
+    sender.close()
+    try:
+        kind, *answer = receiver.recv()
+    except EOFError:
+        process.join()
+        kind, answer = "failure", _death(process.exitcode)
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
+    if kind == "user error":
+        raise UserError(*answer)
+    if kind == "failure":
+        raise RunFailure(*answer)
+    return tuple(answer)
+
+
+def _death(exit_code: int | None) -> tuple[str, str]:
+    if exit_code == -signal.SIGKILL:
+        return "out of memory", "the system ended the process with SIGKILL, as it does when memory runs out"
+    return "error", f"the process ended with exit code {exit_code}"
+
+
+def _work(sender, gpus, spec, make_workload, data_root, device_choice, effort, halvings) -> None:
+    """Run in the fresh process: measure, and send what was found or why not. Exceptions travel as words."""
+    die_with_parent(signal.SIGKILL)
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+    try:
+        from replications.measurement.hardware import resolve_device
+        from replications.measurement.memory import is_out_of_memory
+        from replications.measurement.provenance import provenance
+        from replications.measurement.timing import measure
+        from replications.training.determinism import set_threads
+
+        set_threads(spec.threads)
+        device = resolve_device(device_choice)
+        busy = gpu_load(visible_gpus()[device.index]) if device.type == "cuda" else None  # before we are on it
+        workload = make_workload(spec, data_root, device)
+        found = measure(workload, effort, halvings, gpu_load=busy)
+        deterministic = not workload.stage.nondeterministic
+        sender.send(("found", found, provenance(device, spec.threads, deterministic=deterministic)))
+    except UserError as error:
+        sender.send(("user error", str(error)))
+    except RunFailure as failure:
+        sender.send(("failure", failure.reason, str(failure)))
+    except Exception as error:
+        if is_out_of_memory(error):
+            sender.send(("failure", "out of memory", str(error).partition("\n")[0]))
+            return
+        traceback.print_exc()
+        sender.send(("failure", "error", "".join(traceback.format_exception_only(error)).strip()))
