@@ -61,13 +61,15 @@ def test_a_set_is_prepared_opened_and_not_made_twice(tiny, tmp_path, monkeypatch
     assert prepare.prepare("tiny", tmp_path / "data") == path
 
 
-def test_a_set_that_is_not_there_says_how_to_get_it(tiny, tmp_path, monkeypatch):
+def test_a_set_that_is_not_there_says_how_to_get_it(tiny, tmp_path, monkeypatch, capsys):
     with pytest.raises(UserError, match=r"'tiny' is not prepared .* 'python -m replications fetch tiny'"):
         arrays.open_set("tiny", tmp_path / "data")
-    prepare.prepare("tiny", tmp_path / "data", tiny, workers=1)
+    old = prepare.prepare("tiny", tmp_path / "data", tiny, workers=1)
     monkeypatch.setattr(registry, "load", lambda: tiny_registry(size=32))
     with pytest.raises(UserError, match="outdated version, tiny-"):
         arrays.open_set("tiny", tmp_path / "data")
+    prepare.prepare("tiny", tmp_path / "data", tiny, workers=1)
+    assert f"note: {old} is an outdated version" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["cut", "removed", "another form", "manifest"])
@@ -153,6 +155,7 @@ def test_a_journal_is_believed_only_where_the_rows_are_there(tmp_path):
     done = []
     fill_rows(tmp_path, FORM, cut(range(20), 5), lambda v: done.append(list(v)) or square(v), 1, "test")
     assert done == [[5, 6, 7, 8, 9]]
+    assert json.loads((tmp_path / JOURNAL).read_text().splitlines()[-1])[:2] == [5, 5]
     check(tmp_path)
     done.clear()
     fill_rows(tmp_path, FORM, cut(range(20), 5), lambda v: done.append(v) or square(v), 1, "test")

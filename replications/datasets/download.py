@@ -213,7 +213,7 @@ def _ask(session, url: str, offset: int, patience: Patience):
 
 
 def _receive(response, part: Path, offset: int, variant: Variant, counter) -> None:
-    """Append the body to `part` from `offset` on. Raises _Interrupted where it is shorter than announced."""
+    """Write the body to `part` from `offset` on. (urllib3 raises where it is shorter than announced.)"""
     announced = response.headers.get("Content-Length")
     if response.headers.get("Content-Encoding") or not (announced or "").isdigit():
         announced = None
@@ -235,8 +235,6 @@ def _receive(response, part: Path, offset: int, variant: Variant, counter) -> No
     if most is not None and received > most:
         part.unlink()
         raise PlaceFailed(f"sends more than {most} bytes")
-    if total is not None and received < total:
-        raise _Interrupted("the connection broke")
 
 
 def _length(path: Path) -> int:

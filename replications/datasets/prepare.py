@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,10 @@ def prepare(set_key: str, data_root: Path, mirror: Path | None = None, workers: 
             if final.exists():  # damaged, or it would have been complete
                 shutil.rmtree(final)
             os.replace(building, final)
+    pattern = f"{set_key}-{'?' * 12}"
+    for other in [*final.parent.glob(pattern), *final.parent.glob(f".{pattern}.building")]:
+        if other != final:
+            print(f"note: {other} is an outdated version: delete it when nothing needs it", file=sys.stderr)
     return final
 
 
