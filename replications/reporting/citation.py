@@ -21,9 +21,7 @@ def bibtex(
     `describe_set` gives a prepared set's ``citation`` (BibTeX or None); a set it does not know is named in a
     comment.
     """
-    papers_used = [
-        papers[key].bibtex for key in dict.fromkeys(a.partition("/")[0] for a in sorted(records.runs))
-    ]
+    papers_used = [papers[key].bibtex for key in dict.fromkeys(a.partition("/")[0] for a in sorted(records.runs))]
     runs = [record for by_seed in records.runs.values() for record in by_seed.values()]
     data, unknown = [], []
     for key in sorted({name for record in runs for name in record.spec.data.values()}):

@@ -77,17 +77,11 @@ def compare(
     """
     tiers = tier_of(first), tier_of(second)
     if tiers[0] != tiers[1]:
-        raise UserError(
-            f"{first} is of tier {tiers[0]}, {second} of tier {tiers[1]}: compare folders of one tier"
-        )
+        raise UserError(f"{first} is of tier {tiers[0]}, {second} of tier {tiers[1]}: compare folders of one tier")
     if tasks is None:
         tasks = {name: find_task(name) for name in dict.fromkeys(paper.task for paper in papers.values())}
     sides = [read_results(folder, tiers[0], papers, methods=()) for folder in (first, second)]
-    notes = [
-        f"{folder}: {text}"
-        for folder, side in zip((first, second), sides, strict=True)
-        for text in side.problems
-    ]
+    notes = [f"{folder}: {text}" for folder, side in zip((first, second), sides, strict=True) for text in side.problems]
     differences = []
     for board in leaderboards(sides[0], papers, tasks, result=True):
         for row in board.rows:

@@ -40,15 +40,11 @@ def forest_plot(verdicts: Sequence[Verdict]) -> Figure | None:
     handles = [_marker(word) for word in words]
     names = list(words)
     if any(v.reported_effect is not None for v in shown):
-        handles.append(
-            Line2D([], [], linestyle="", marker="d", color="black", markerfacecolor="white", markersize=6)
-        )
+        handles.append(Line2D([], [], linestyle="", marker="d", color="black", markerfacecolor="white", markersize=6))
         names.append("the paper's own effect")
     handles.append(Patch(facecolor=TINT, edgecolor=style.GREY, linestyle="--", linewidth=0.8))
     names.append("claimed range, ±δ dashed")
-    figure.legend(
-        handles, names, loc="outside upper left", ncols=len(names), columnspacing=1.2, handletextpad=0.4
-    )
+    figure.legend(handles, names, loc="outside upper left", ncols=len(names), columnspacing=1.2, handletextpad=0.4)
     return figure
 
 
@@ -130,9 +126,7 @@ def _panel(axes, rows: Sequence[Verdict], kind: str) -> None:
             (1, y), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
             fontsize=7.3, linespacing=1.25,
         )  # fmt: skip
-    axes.set_yticks(
-        range(len(rows)), [f"{v.address}\n{_sides(v)}" for v in rows], fontsize=7.3, linespacing=1.25
-    )
+    axes.set_yticks(range(len(rows)), [f"{v.address}\n{_sides(v)}" for v in rows], fontsize=7.3, linespacing=1.25)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
 

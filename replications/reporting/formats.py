@@ -78,9 +78,7 @@ def to_latex(tables: Sequence[Table]) -> str:
         for title, rows in table.sections:
             lines.append(r"\midrule")
             if title:
-                lines.append(
-                    rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\textit{{{latex_escape(title)}}}}} \\"
-                )
+                lines.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\textit{{{latex_escape(title)}}}}} \\")
             lines += [" & ".join(latex_escape(cell.text) for cell in cells) + r" \\" for _, cells in rows]
         lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table*}", ""]
         blocks.append("\n".join(lines))

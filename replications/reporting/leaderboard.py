@@ -254,9 +254,7 @@ def _cost(runs: Mapping[int, RunRecord], finished: Mapping[int, RunRecord]) -> C
             units = record.cost.processes * (record.provenance.threads if on_cpu else 1)
             hours["cpu" if on_cpu else "gpu"].append(record.cost.total_seconds * units / 3600)
     waits = [
-        c.data_wait_seconds / c.train_seconds
-        for c in costs
-        if c.data_wait_seconds is not None and c.train_seconds
+        c.data_wait_seconds / c.train_seconds for c in costs if c.data_wait_seconds is not None and c.train_seconds
     ]
     return CostCell(
         device=labels.device_class(next(iter({**finished, **runs}.values()))),

@@ -101,10 +101,7 @@ def update_readme(readme: Path, published: Path) -> None:
 
 def _publication(folder: Path, root: Path) -> str:
     tier = json.loads((folder / report.MANIFEST).read_text())["tier"]
-    boards = [
-        Leaderboard.model_validate_json(path.read_bytes())
-        for path in sorted(folder.glob("leaderboard_*.json"))
-    ]
+    boards = [Leaderboard.model_validate_json(path.read_bytes()) for path in sorted(folder.glob("leaderboard_*.json"))]
     told = json.loads((folder / "claims.json").read_text())["verdicts"]
     verdicts = [Verdict.model_validate(one) for one in told]
     devices = sorted({row.cost.device for board in boards for row in board.rows if row.cost})

@@ -76,9 +76,10 @@ def build(
     )
     if describe_set is None:
         describe_set = importlib.import_module("replications.datasets.registry").describe_set
-    results.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=results, prefix=".report-"))
+    temporary = None
     try:
+        results.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=results, prefix=".report-"))
         texts = table_files(boards, verdicts, tier, result)
         texts["citations.bib"] = citation.bibtex(records, papers, describe_set, tables.stamp(tier, result))
         texts["CITATION.cff"] = citation.citation_cff()
@@ -94,24 +95,19 @@ def build(
         )  # fmt: skip
         for name, text in texts.items():
             (temporary / name).write_text(text, encoding="utf-8")
-        files = sorted(
-            path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file()
-        )
+        files = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file())
         asked = {"methods": sorted(records.expected), "selected": selected and list(selected), "seeds": seeds}
         manifest = {"tier": tier, **asked, "files": files}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
         return _move_into_place(temporary, results, files)
     except OSError as error:
-        raise UserError(
-            f"cannot write the report to {results}: {error.strerror} (no record is lost)"
-        ) from error
+        raise UserError(f"cannot write the report to {results}: {error.strerror} (no record is lost)") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
-def table_files(
-    boards: Sequence[Leaderboard], verdicts: Sequence[Verdict], tier: str, result: bool
-) -> dict[str, str]:
+def table_files(boards: Sequence[Leaderboard], verdicts: Sequence[Verdict], tier: str, result: bool) -> dict[str, str]:
     """All tables as text by file name: a leaderboard a task, and the claims, in four formats each."""
     texts = {}
     for board in boards:

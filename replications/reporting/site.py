@@ -118,11 +118,7 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], ma
     facts = [("Compared", sides)]
     if v.reported_effect is not None:
         facts.append(("Paper's effect", f"{labels.effect(v.reported_effect, kind, decimals)}{unit}"))
-    delta = (
-        labels.effect(1 + v.smallest_effect, kind, decimals)
-        if kind == "ratio"
-        else f"{v.smallest_effect:g}{unit}"
-    )
+    delta = labels.effect(1 + v.smallest_effect, kind, decimals) if kind == "ratio" else f"{v.smallest_effect:g}{unit}"
     facts.append(("δ", f"{delta} ({v.direction})"))
     if v.n:
         told = f"{v.n} {v.replication}"
@@ -133,9 +129,7 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], ma
     if v.raw != v.adjusted:
         facts.append(("Before Holm", v.raw))
     if v.detectable is not None and v.adjusted == "inconclusive":
-        facts.append(
-            ("Detectable", f"{labels.number(v.detectable, decimals)}{unit} at 80 % power with this spread")
-        )
+        facts.append(("Detectable", f"{labels.number(v.detectable, decimals)}{unit} at 80 % power with this spread"))
     where = "; ".join(v.data) + (f" ({v.category})" if v.category else "")
     if where:
         facts.append(("Data", f"{where}, tier {v.tier}"))
@@ -146,9 +140,7 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], ma
         if (hours := [getattr(c, key) for c in costs if getattr(c, key) is not None])
     ]
     if spent:
-        facts.append(
-            ("Cost", f"{', '.join(spent)} for all seeds of both sides" if v.reference else ", ".join(spent))
-        )
+        facts.append(("Cost", f"{', '.join(spent)} for all seeds of both sides" if v.reference else ", ".join(spent)))
     if v.note:
         facts.append(("Note", v.note))
     told_deviations = [(n, deviations.get(n, "(not found in the paper's README)")) for n in v.deviations]
@@ -198,11 +190,7 @@ def _strip(v: Verdict) -> str:
     spoken = f"effect {labels.effect(v.effect, v.effect_kind, v.decimals)}"
     if v.interval:
         spoken += f", interval {labels.interval(v.interval, v.effect_kind, v.decimals)}"
-    return (
-        f'<svg class="strip" viewBox="0 0 300 34" role="img" aria-label="{spoken}">'
-        + "".join(shapes)
-        + "</svg>"
-    )
+    return f'<svg class="strip" viewBox="0 0 300 34" role="img" aria-label="{spoken}">' + "".join(shapes) + "</svg>"
 
 
 def power_table() -> Table:
@@ -242,12 +230,9 @@ def provenance_table(records: Records) -> Table:
         "Threads a run": distinct(p.threads for p in everything),
         "Platform": distinct(p.platform for p in everything),
         "Python": distinct(p.python for p in everything),
-        "Packages": ", ".join(f"{name} {'/'.join(sorted(v))}" for name, v in sorted(packages.items()))
-        or "unknown",
+        "Packages": ", ".join(f"{name} {'/'.join(sorted(v))}" for name, v in sorted(packages.items())) or "unknown",
         "Suite version": distinct(p.suite_version for p in everything),
-        "Commit": distinct(
-            p.commit and p.commit[:12] + (" with local changes" if p.dirty else "") for p in everything
-        ),
+        "Commit": distinct(p.commit and p.commit[:12] + (" with local changes" if p.dirty else "") for p in everything),
         "Deterministic": distinct("yes" if p.deterministic else "no" for p in everything),
         "Date (UTC)": distinct(p.created[:10] for p in everything),
         "Seeds": ", ".join(map(str, records.seeds)) or "none",
@@ -264,6 +249,4 @@ def rerun_commands(tier: str, selected: Sequence[str] | None) -> str:
     """The commands that make these records again."""
     targets = "".join(f" {key}" for key in selected or ())
     config = "" if tier == "mini" else f" --config tier={tier}"
-    return (
-        f"snakemake --cores all{targets}{config}\npython -m replications verify{config and f' --tier {tier}'}"
-    )
+    return f"snakemake --cores all{targets}{config}\npython -m replications verify{config and f' --tier {tier}'}"

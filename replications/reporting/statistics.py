@@ -147,9 +147,7 @@ def equality_margin(n: int, power: float = 0.8) -> float:
     s = np.linspace(0, 4, 4001)[1:]
     density = s ** (df - 1) * np.exp(-df * s**2 / 2)
     density /= density.sum()
-    return _solve(
-        lambda d: float(density @ np.clip(2 * ndtr(np.sqrt(n) * d - critical * s) - 1, 0, None)), power
-    )
+    return _solve(lambda d: float(density @ np.clip(2 * ndtr(np.sqrt(n) * d - critical * s) - 1, 0, None)), power)
 
 
 def _solve(power_of, power: float) -> float:

@@ -80,9 +80,7 @@ def quality_table(board: Leaderboard) -> Table:
         for column in board.columns:
             cell = row.metrics.get(column.key)
             shown.append(
-                Cell(plus_minus(cell.mean, cell.half_width, column.decimals), cell.mean)
-                if cell
-                else Cell("–")
+                Cell(plus_minus(cell.mean, cell.half_width, column.decimals), cell.mean) if cell else Cell("–")
             )
         return [*shown, Cell(row.status, len(row.finished)), Cell(row.train_data or "–")]
 
@@ -166,9 +164,7 @@ def cost_table(board: Leaderboard) -> Table:
         Column("parameters", "Parameters", description="trainable, heads included"),
         Column("model_parameters", "At test time", description="parameters kept at test time"),
         Column("flops", "FLOPs/sample", description="forward pass at test time; one multiply-add is two"),
-        Column(
-            "train_rate", "Training samples/s", sortable=one_class, description="measured alone on the device"
-        ),
+        Column("train_rate", "Training samples/s", sortable=one_class, description="measured alone on the device"),
         Column("inference_rate", "Inference samples/s", sortable=one_class, description="measured alone"),
         Column("mfu", "MFU (%)", sortable=one_class, description="blank: peak of the device unknown"),
         Column(
@@ -212,9 +208,7 @@ def _without_empty(table: Table, optional: set[str]) -> Table:
         if column.key not in optional or any(cells[i].value is not None for cells in rows)
     ]
     table.columns = [table.columns[i] for i in keep]
-    table.sections = [
-        (t, [(key, [cells[i] for i in keep]) for key, cells in rows]) for t, rows in table.sections
-    ]
+    table.sections = [(t, [(key, [cells[i] for i in keep]) for key, cells in rows]) for t, rows in table.sections]
     return table
 
 
@@ -241,9 +235,7 @@ def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
     sections: dict[str, list] = {}
     for v in verdicts:
         unit = f" {v.unit}" if v.unit else ""
-        smallest = (
-            labels.effect(1 + v.smallest_effect, "ratio", v.decimals) if v.effect_kind == "ratio" else ""
-        )
+        smallest = labels.effect(1 + v.smallest_effect, "ratio", v.decimals) if v.effect_kind == "ratio" else ""
         cells = [
             Cell(v.claim),
             Cell(v.statement),

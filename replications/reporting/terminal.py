@@ -69,9 +69,7 @@ def _print_board(console, board: Leaderboard) -> None:
     quality = tables.quality_table(board)
     titles = [column.title for column in quality.columns]
     rows = [cells for _, section in quality.sections for _, cells in section]
-    widths = [
-        max(len(text) for text in [title, *(c[i].text for c in rows)]) for i, title in enumerate(titles)
-    ]
+    widths = [max(len(text) for text in [title, *(c[i].text for c in rows)]) for i, title in enumerate(titles)]
     first, seeds = 0, titles.index("Seeds")
     primary = [c.key for c in quality.columns].index(board.primary_metric) if board.columns else None
     shown = [first, *([primary] if primary is not None else []), seeds]
@@ -110,9 +108,7 @@ def _print_verdicts(console, verdicts: Sequence[Verdict]) -> None:
         table.add_column("Statement")
     for v in verdicts:
         kind, decimals = v.effect_kind, v.decimals
-        effect = (
-            f"{labels.effect(v.effect, kind, decimals)} {v.unit}".strip() if v.effect is not None else "–"
-        )
+        effect = f"{labels.effect(v.effect, kind, decimals)} {v.unit}".strip() if v.effect is not None else "–"
         cells = [v.address, v.adjusted, effect, labels.interval(v.interval, kind, decimals)]
         if wide:
             cells.append(v.statement if v.adjusted != "not tested" else f"{v.statement} ({v.reason})")

@@ -117,8 +117,7 @@ def _weigh(claim: Claim, paper: str, records: Records, task: Task, result: bool)
     verdict = _untested(claim, paper, records.tier, task, result)
     sides = [side for side in (claim.subject, claim.reference) if side is not None]
     runs = [
-        {seed: r for seed, r in records.finished(side.method).items() if side.metric in r.metrics}
-        for side in sides
+        {seed: r for seed, r in records.finished(side.method).items() if side.metric in r.metrics} for side in sides
     ]
     seeds = sorted(set.intersection(*map(set, runs)))
     other_tier = _other_tiers(claim, records.tier)
@@ -129,9 +128,7 @@ def _weigh(claim: Claim, paper: str, records: Records, task: Task, result: bool)
     verdict.seeds, verdict.n = tuple(seeds), len(seeds)
     verdict.data = tuple(dict.fromkeys(labels.all_data(side[0]) for side in paired))
     verdict.category = paired[0][0].category
-    values = np.array(
-        [[r.metrics[side.metric] for r in of_side] for side, of_side in zip(sides, paired, strict=True)]
-    )
+    values = np.array([[r.metrics[side.metric] for r in of_side] for side, of_side in zip(sides, paired, strict=True)])
     if claim.effect == "ratio" and min(values.min(), claim.expected or 1) <= 0:
         verdict.reason = "a ratio needs values above 0"
         return verdict
@@ -146,9 +143,7 @@ def _weigh(claim: Claim, paper: str, records: Records, task: Task, result: bool)
         return verdict
     if verdict.interval is None:
         verdict.raw = verdict.adjusted = "inconclusive"
-        verdict.reason = (
-            f"all {verdict.n} effects agree: neither their spread nor an interval can be estimated"
-        )
+        verdict.reason = f"all {verdict.n} effects agree: neither their spread nor an interval can be estimated"
         return verdict
     verdict.p, verdict.p_against = float(evidence.p), float(evidence.p_against)
     verdict.raw = verdict.adjusted = WORDS[int(statistics.outcome(evidence.p, evidence.p_against))]
@@ -201,9 +196,7 @@ def _measure(
     if not np.isnan(evidence.lower):
         verdict.interval = (float(natural(evidence.lower)), float(natural(evidence.upper)))
         if not ratio and folds is None:
-            in_sds = (
-                statistics.equality_margin if claim.direction == "equal" else statistics.detectable_effect
-            )
+            in_sds = statistics.equality_margin if claim.direction == "equal" else statistics.detectable_effect
             verdict.detectable = in_sds(len(effects)) * float(np.std(effects, ddof=1))
     return evidence
 
