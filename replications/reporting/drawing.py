@@ -49,13 +49,15 @@ def draw(
         )  # fmt: skip
         for board in boards:
             task, title = board.task, board.title
-            names = dict.fromkeys(
+            names = {
                 name
                 for runs in records.runs.values()
                 for r in runs.values()
                 if r.spec.task == task
                 for name in r.curves
-            )
+            }
+            # Curves of a method's further verifiers (roc_<name>) stay in the records.
+            names = sorted(name for name in names if not any(name.startswith(f"{other}_") for other in names))
             for name in names:
                 add(
                     task, f"{name}_{task}", plots.score_curves(board, records, name),
@@ -83,10 +85,10 @@ def draw(
             chosen, arrays = _procedural(board, records, describe_set, open_arrays)
             if arrays is not None:
                 add(
-                    task, f"wrong_{task}", plots.wrong_pairs(chosen, arrays),
+                    task, f"wrong_{task}", plots.wrong_pairs(chosen, arrays["images"]),
                     "Pairs of procedural images that each method got most wrong, with truth and score.",
-                    "Pairs that each method got most wrong (lowest seed), with truth and score. The images "
-                    "are procedural: they show no person.",
+                    "Pairs that each method got most wrong (lowest seed): the truth, and how far the score lies "
+                    "above or below the threshold. The images are procedural: they show no person.",
                 )  # fmt: skip
     return drawn
 
@@ -105,7 +107,7 @@ def _procedural(
     chosen: dict[str, dict[str, RunRecord]] = {}
     for row in board.rows:
         record = next(iter(records.finished(row.address).values()), None)
-        if record and row.role != "ablation" and record.extra.get("most_wrong"):
+        if record and row.role != "ablation" and record.extra.get("worst_pairs"):
             chosen.setdefault(record.spec.data.get("test", ""), {})[row.address] = record
     for key, by_address in chosen.items():
         try:

@@ -11,16 +11,11 @@ ROLE_TITLES = {"method": "Methods", "baseline": "Baselines", "ablation": "Ablati
 
 
 def metric_of(task: Task, key: str) -> Metric:
-    """The metric's row of the task's table. ``accuracy_network`` without a row takes that of ``accuracy``."""
-    if key in task.metrics:
+    """The metric's row of the task's table; a bare one, named by its key, where the table has none."""
+    try:
         return task.metrics[key]
-    stems = [stem for stem in task.metrics if key.startswith(f"{stem}_")]
-    if not stems:
+    except KeyError:
         return Metric(key.replace("_", " "), "", True, "")
-    stem = max(stems, key=len)
-    base = task.metrics[stem]
-    variant = key.removeprefix(f"{stem}_").replace("_", " ")
-    return Metric(f"{base.title} ({variant})", base.unit, base.higher_is_better, base.description, base.decimals)
 
 
 def with_unit(title: str, unit: str) -> str:
@@ -75,6 +70,7 @@ def short(value: float | None) -> str:
 def _three(value: float) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
+    value = float(f"{value:.2e}")
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value)) + 1e-9))}f}"
 
 

@@ -1,5 +1,6 @@
 """Read a tier's folder of records. What cannot be read is named, never dropped in silence."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +81,8 @@ def _add_run(records: Records, path: Path, papers: Mapping[str, Paper], results:
         )
     elif not _known(address, papers):
         records.problems.append(f"{short} is of no known method: left out (delete it, or restore the method)")
+    elif not all(math.isfinite(value) for value in record.metrics.values()):
+        records.problems.append(f"{short} has a metric that is not a number: left out (delete it and run again)")
     else:
         records.runs.setdefault(address, {})[spec.seed] = record
 

@@ -33,7 +33,7 @@ def score_curves(board: Leaderboard, records: Records, name: str) -> Figure | No
     for axes, (title, rows) in zip(np.atleast_1d(figure.subplots(len(panels), 1)), panels, strict=True):
         curves = {row.address: _curves(records, row.address, name) for row in rows}
         example = next(iter(curves.values()))[0]
-        log = name == "roc"
+        log = name.startswith("roc")
         positive = [x for of in curves.values() for curve in of for x in curve.x if x > 0]
         low, high = (max(min(positive), 1e-6), 1.0) if log else (min(positive), max(positive))
         grid = np.geomspace(low, high, GRID_POINTS) if log else np.linspace(low, high, GRID_POINTS)
@@ -231,32 +231,42 @@ def _series(records: Records, address: str, stage: str, split: str, key: str):
     return epochs, values.mean(0), values.min(0), values.max(0)
 
 
-def wrong_pairs(chosen: Mapping[str, RunRecord], arrays: Mapping[str, np.ndarray], columns: int = 8) -> Figure | None:
-    """The pairs each method's record says it got most wrong. Only for procedural data: never photographs of
-    people.
+def wrong_pairs(chosen: Mapping[str, RunRecord], images: np.ndarray, columns: int = 8) -> Figure | None:
+    """The pairs that each method's record names as most wrong: false rejects, then false accepts.
 
-    `arrays` are the prepared set's ``images`` [N, H, W, 3] and ``pairs`` [P, 2].
+    `images` [N, H, W, 3] are those of a procedural test set: photographs of people are never shown. A record's
+    ``extra["worst_pairs"]`` are ``{"rows": [a, b], "same": bool, "score": s, "threshold": t}``, worst first.
     """
-    rows = {a: r.extra["most_wrong"][:columns] for a, r in chosen.items() if r.extra.get("most_wrong")}
+    rows = {address: _half_and_half(record, columns) for address, record in chosen.items()}
+    rows = {address: entries for address, entries in rows.items() if entries}
     if not rows:
         return None
-    height, width = arrays["images"].shape[1:3]
+    height, width = images.shape[1:3]
     across, down = 2.2 * width, 1.45 * height
-    count = max(map(len, rows.values()))
-    inches = (style.WIDTH - 0.9) / count
+    inches = (style.WIDTH - 0.9) / columns
     figure = Figure(figsize=(style.WIDTH, len(rows) * inches * down / across + 0.1))
     axes = figure.add_axes((0.9 / style.WIDTH, 0, 1 - 0.9 / style.WIDTH, 1))
     axes.axis("off")
     for line, (address, entries) in enumerate(rows.items()):
         top = line * down + 0.35 * height
-        axes.text(-0.1 * width, top + height / 2, address.replace("/", "/\n"), ha="right", va="center", fontsize=7.5)
+        name = address.replace("/", "/\n")
+        axes.text(-0.1 * width, top + height / 2, name, ha="right", va="center", fontsize=7.5)
         for place, entry in enumerate(entries):
             left = place * across
-            for side, image in enumerate(arrays["pairs"][entry["pair"]]):
+            for side, image in enumerate(entry["rows"]):
                 x = left + side * 1.04 * width
-                axes.imshow(arrays["images"][image], extent=(x, x + width, top + height, top))
+                axes.imshow(images[image], extent=(x, x + width, top + height, top))
             truth = "same" if entry["same"] else "different"
-            title = f"{truth}, {entry['score']:.2f}".replace("-", "−")
+            title = f"{truth}, {entry['score'] - entry['threshold']:+.2f}".replace("-", "−")
             axes.text(left + 1.02 * width, top - 0.05 * height, title, ha="center", va="bottom", fontsize=6.5)
-    axes.set(xlim=(0, count * across), ylim=(len(rows) * down + 0.05 * height, 0), aspect="auto")
+    axes.set(xlim=(0, columns * across), ylim=(len(rows) * down + 0.05 * height, 0), aspect="auto")
     return figure
+
+
+def _half_and_half(record: RunRecord, count: int) -> list[dict]:
+    """Up to `count` wrong pairs, half of them of the same identity where there are enough of both."""
+    entries = record.extra.get("worst_pairs", [])
+    rejects = [entry for entry in entries if entry["same"]]
+    accepts = [entry for entry in entries if not entry["same"]]
+    first = rejects[: max(count // 2, count - len(accepts))]
+    return first + accepts[: count - len(first)]

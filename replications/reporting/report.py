@@ -76,9 +76,10 @@ def build(
     )
     if describe_set is None:
         describe_set = importlib.import_module("replications.datasets.registry").describe_set
-    results.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=results, prefix=".report-"))
+    temporary = None
     try:
+        results.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=results, prefix=".report-"))
         texts = table_files(boards, verdicts, tier, result)
         texts["citations.bib"] = citation.bibtex(records, papers, describe_set, tables.stamp(tier, result))
         texts["CITATION.cff"] = citation.citation_cff()
@@ -102,7 +103,8 @@ def build(
     except OSError as error:
         raise UserError(f"cannot write the report to {results}: {error.strerror} (no record is lost)") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def table_files(boards: Sequence[Leaderboard], verdicts: Sequence[Verdict], tier: str, result: bool) -> dict[str, str]:

@@ -1,0 +1,108 @@
+"""The page in a real browser: it shows, sorts, fits a phone, logs no error and asks for nothing from outside."""
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+
+import numpy as np
+import pytest
+from reporting_factory import DEVIATIONS, TASKS, describe_set, papers, write_results
+
+from replications.reporting import drawing, report, style
+from replications.reporting.site import Plot
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--enable-logging=stderr",
+    "--v=0",
+)
+PROBE = """<script>addEventListener("load", () => {
+  const button = [...document.querySelectorAll("#leaderboard_face_verification thead button")][1];
+  button.click(); button.click();
+  parent.postMessage(JSON.stringify({
+    width: innerWidth,
+    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    broken: [...document.images].filter((image) => !image.naturalWidth).length,
+    images: document.images.length,
+    requests: performance.getEntriesByType("resource").map((entry) => entry.name),
+    sorted: button.closest("th").ariaSort ?? button.closest("th").getAttribute("aria-sort"),
+    rows: [...document.querySelectorAll("#leaderboard_face_verification tbody")].map(
+      (body) => [...body.rows].filter((row) => row.className !== "section").map((row) => row.cells[1].dataset.value)),
+  }), "*");
+});</script></body>"""
+# A window has a least width; a frame can be as narrow as a phone.
+FRAME = """<!doctype html><title>waiting</title>
+<script>addEventListener("message", (event) => { document.title = event.data; });</script>
+<iframe src="probe.html" width="WIDTH" height="844" style="border: 0"></iframe>"""
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A report with one real plot, its page, and a copy of the page that tells what the browser saw."""
+    results = tmp_path_factory.mktemp("results") / "mini"
+    write_results(results, pairs=200)
+
+    def draw(folder, *args):
+        figure = style.Figure(figsize=(3, 2))
+        figure.add_subplot().plot([0, 1], [0, 1])
+        style.save(figure, folder / "plots", "one")
+        return {"claims": [Plot("plots/one.svg", "a line", "A line.")]}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "draw", draw)
+        report.build(results, "mini", papers(), tasks=TASKS, deviations=DEVIATIONS, describe_set=describe_set, seeds=3)
+    html = (results / "index.html").read_text()
+    (results / "probe.html").write_text(html.replace("</body>", PROBE))
+    return results
+
+
+def browse(path, profile, *arguments: str) -> tuple[str, str]:
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *arguments, path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser(page, tmp_path, width):
+    frame = page / f"frame{width}.html"
+    frame.write_text(FRAME.replace("WIDTH", str(width)))
+    dom, console = browse(frame, tmp_path / "profile", "--window-size=1400,1000", "--dump-dom")
+    assert console == "", "the console is silent"
+    told = re.search(r"<title>(\{.*?\})</title>", dom)
+    assert told, dom[:500]
+    seen = json.loads(unescape(told.group(1)))
+    assert seen["width"] == width
+    assert seen["broken"] == 0 and seen["images"] == 1
+    assert all(name.startswith("file:") for name in seen["requests"]), "nothing is asked of a network"
+    assert seen["overflow"] <= 0, "the page itself does not scroll sideways: wide tables do, in their own frame"
+    assert seen["sorted"] == "ascending"
+    for rows in seen["rows"]:
+        values = [float(value) for value in rows if value is not None]
+        assert values == sorted(values)
+        assert all(value is None for value in rows[len(values) :]), "rows without a number stay last"
+
+
+def test_what_a_person_sees(page, tmp_path):
+    from PIL import Image
+
+    shot = tmp_path / "shot.png"
+    browse(page / "index.html", tmp_path / "profile", "--window-size=1280,1600", f"--screenshot={shot}")
+    pixels = np.asarray(Image.open(shot).convert("RGB"), dtype=int)
+    assert pixels.shape == (1600, 1280, 3)
+    inked = (np.abs(pixels - pixels[0, 0]).sum(-1) > 60).mean()
+    assert 0.02 < inked < 0.6, "text and cards, neither blank nor flooded"
+    green = (pixels[..., 1] - pixels[..., 0] > 60).any()
+    assert green, "a reproduced verdict is shown in its colour"

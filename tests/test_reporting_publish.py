@@ -1,0 +1,157 @@
+"""Publishing a report, the README's section made from it, comparing two folders, and the terminal's view."""
+
+import io
+import json
+import shutil
+
+import pytest
+from reporting_factory import DEVIATIONS, TASKS, describe_set, papers, throughput, write_results
+
+from replications.errors import UserError
+from replications.records import read_run, read_throughput, write_record
+from replications.reporting import compare, drawing, formats, publish, report, terminal
+from replications.reporting.verify import verify
+
+PAPERS = papers()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    results = tmp_path_factory.mktemp("results") / "mini"
+    write_results(results, pairs=200)
+
+    def draw(folder, *args):
+        (folder / "plots").mkdir()
+        for name in ("claims.svg", "claims.png", "roc_face_verification.svg", "wrong_face_verification.svg"):
+            (folder / "plots" / name).write_text(name)
+        return {}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "draw", draw)
+        report.build(results, "mini", PAPERS, tasks=TASKS, deviations=DEVIATIONS, describe_set=describe_set, seeds=3)
+    return results
+
+
+@pytest.fixture
+def results(made, tmp_path):
+    shutil.copytree(made, tmp_path / "mini")
+    return tmp_path / "mini"
+
+
+def test_a_publication_holds_records_and_tables_and_verifies(results, tmp_path):
+    target = publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
+    assert target.name == "mini-2025-01-02", "the date of the records, not of today"
+    held = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+    assert "runs/arcface/arcface/seed0/run.json" in held and "throughput/arcface/arcface.json" in held
+    assert {"claims.md", "leaderboard_face_verification.tex", "citations.bib", "report.json"} <= held
+    assert {name for name in held if name.startswith("plots/")} == {
+        "plots/claims.svg", "plots/roc_face_verification.svg"
+    }  # fmt: skip
+    assert not any(name.endswith((".npz", ".png", ".html")) for name in held), "no scores, no pictures of data"
+    assert verify(target, "mini", PAPERS, tasks=TASKS) == []
+    with pytest.raises(UserError, match="published already"):
+        publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
+    assert publish.publish(results, tmp_path / "published", PAPERS, name="again", tasks=TASKS).is_dir()
+
+
+def test_nothing_doubtful_is_published(results, tmp_path):
+    path = results / "claims.json"
+    path.write_text(path.read_text().replace('"contradicted"', '"reproduced"').replace('"p": 0', '"p": 1', 1))
+    with pytest.raises(UserError, match="do not follow from the records"):
+        publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
+    manifest = json.loads((results / "report.json").read_text())
+    (results / "report.json").write_text(json.dumps({**manifest, "tier": "smoke"}))
+    with pytest.raises(UserError, match="not a result"):
+        publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
+    (results / "report.json").unlink()
+    with pytest.raises(UserError, match="no report"):
+        publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
+    assert not (tmp_path / "published").exists()
+
+
+def test_the_readme_section_is_regenerated_between_its_markers(results, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Suite\n\n{publish.BEGIN}\nold\n{publish.END}\n\nAfter.\n")
+    publish.update_readme(readme, tmp_path / "published")
+    assert "Nothing is published yet." in readme.read_text()
+    publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
+    publish.update_readme(readme, tmp_path / "published")
+    text = readme.read_text()
+    assert text.startswith("# Suite\n\n") and text.endswith("\n\nAfter.\n") and "old" not in text
+    board = json.loads((results / "leaderboard_face_verification.json").read_text())
+    cell = board["rows"][0]["metrics"]["accuracy"]
+    assert f"{cell['mean']:.2f} ± {cell['half_width']:.2f}" in text and "2/3, 1 diverged" in text
+    assert "arcface/C2" in text and "(published/mini-2025-01-02)" in text
+    again = text
+    publish.update_readme(readme, tmp_path / "published")
+    assert readme.read_text() == again
+    readme.write_text("# No markers\n")
+    with pytest.raises(UserError, match="lacks the markers"):
+        publish.update_readme(readme, tmp_path / "published")
+
+
+# ------------------------------------------------------------------ compare
+
+
+def test_a_folder_does_not_differ_from_itself(results):
+    same = compare.compare(results, results, PAPERS, TASKS)
+    assert same.notes == [] and same.differences and same.speeds
+    assert all(d.difference == 0 and d.identical == d.n for d in same.differences)
+    assert {s.train_ratio for s in same.speeds} == {1.0}
+
+
+def test_differences_are_paired_and_ratios_named_by_class(results, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(results, other)
+    path = other / "runs/arcface/arcface/seed1/run.json"
+    record = read_run(path)
+    record.metrics["accuracy"] += 3.0
+    write_record(record.model_copy(update={"code_fingerprint": "changed"}), path)
+    shutil.rmtree(other / "runs/deepid/deepid")
+    speed = read_throughput(other / "throughput/arcface/arcface.json")
+    faster = {"train_samples_per_second": 2 * speed.train_samples_per_second, "batch_size": 128}
+    write_record(throughput("arcface/arcface", **faster), other / "throughput/arcface/arcface.json")
+    found = compare.compare(results, other, PAPERS, TASKS)
+    row = next(d for d in found.differences if (d.address, d.metric) == ("arcface/arcface", "accuracy"))
+    assert (row.difference, row.n, row.identical) == (pytest.approx(1.0), 3, 2)
+    ratio = next(s for s in found.speeds if s.address == "arcface/arcface")
+    assert ratio.train_ratio == pytest.approx(2) and ratio.second_class.endswith("batch 128")
+    notes = " ".join(found.notes)
+    assert "arcface/arcface: different code" in notes and "no record of deepid/deepid" in notes
+    text = formats.to_markdown(compare.comparison_tables(found))
+    assert "+1.00 ± " in text and "×2.00" in text
+
+
+def test_only_folders_of_one_tier_compare(results, tmp_path):
+    with pytest.raises(UserError, match="no record below"):
+        compare.compare(results, tmp_path / "empty", PAPERS, TASKS)
+    write_results(tmp_path / "smoke", "smoke", seeds=1, pairs=20)
+    with pytest.raises(UserError, match="of one tier"):
+        compare.compare(results, tmp_path / "smoke", PAPERS, TASKS)
+
+
+# ------------------------------------------------------------------ terminal
+
+
+@pytest.mark.parametrize("width", [60, 80, 110, 200])
+def test_the_terminal_view_fits_its_width(results, width):
+    _, boards, verdicts, _ = report.derive(results, "mini", PAPERS, tasks=TASKS, seeds=3)
+    stream = io.StringIO()
+    problems = ["a problem with [brackets]"]
+    terminal.print_report(boards, verdicts, problems, [results / "index.html"], stream=stream, width=width)
+    lines = stream.getvalue().splitlines()
+    assert "\x1b" not in stream.getvalue(), "no colours outside a terminal"
+    tables = [line for line in lines if "index.html" not in line and "problem" not in line]
+    assert max(map(len, tables)) <= width
+    assert any("arcface/arcface" in line and "±" in line for line in lines)
+    assert any("2/3, 1 diverged" in line for line in lines) and any("missing" in line for line in lines)
+    assert any("arcface/C5" in line and "reproduced" in line for line in lines)
+    assert "problem: a problem with [brackets]" in lines and lines[-1].endswith("index.html")
+    shown = next(line for line in lines if line.startswith("Method "))
+    assert ("Angle" in shown) == (width == 200), "as many metrics as fit"
+
+
+def test_the_terminal_says_so_when_there_is_nothing():
+    stream = io.StringIO()
+    terminal.print_report([], [], [], [], stamp="NOT A RESULT", stream=stream)
+    assert "NOT A RESULT" in stream.getvalue() and "No record yet" in stream.getvalue()

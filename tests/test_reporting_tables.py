@@ -1,0 +1,183 @@
+"""Leaderboards and tables: what a row says of its seeds, what may be ranked, and what each format holds."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from reporting_factory import FAILED, METHODS, MISSING, TASKS, failed, papers, provenance, record, throughput
+
+from replications.records import write_record
+from replications.reporting import formats, labels, report, tables
+from replications.reporting.leaderboard import leaderboards
+from replications.reporting.load import Records, read_results
+
+PAPERS = papers()
+
+
+def records_with(*addresses: str, seeds: int = 3) -> Records:
+    runs = {a: {seed: record(a, seed, pairs=40)[0] for seed in range(seeds)} for a in addresses}
+    return Records(tier="mini", runs=runs, seeds=tuple(range(seeds)))
+
+
+def board_of(records: Records, result: bool = True):
+    return leaderboards(records, PAPERS, TASKS, result)[0]
+
+
+@pytest.fixture(scope="module")
+def board():
+    records = records_with(*(a for a in METHODS if a != MISSING))
+    records.runs[FAILED[0]][FAILED[1]] = failed(*FAILED)
+    records.expected = tuple(METHODS)
+    return board_of(records)
+
+
+def test_a_row_says_what_became_of_its_seeds(board):
+    rows = {row.address: row for row in board.rows}
+    assert rows["arcface/arcface"].status == "3/3"
+    assert rows[FAILED[0]].status == "2/3, 1 diverged"
+    assert rows[FAILED[0]].metrics["accuracy"].n == 2
+    assert rows[MISSING].status == "missing" and rows[MISSING].missing == [0, 1, 2]
+    assert len(rows) == len(METHODS), "a missing method has a row too"
+    gone = records_with("arcface/arcface")
+    del gone.runs["arcface/arcface"][1]
+    assert board_of(gone).rows[0].status == "2/3, 1 missing"
+
+
+def test_rows_are_grouped_by_role_and_ordered_by_the_primary_metric(board):
+    sections = tables.quality_table(board).sections
+    assert [title.split(" — ")[0] for title, _ in sections] == ["Methods", "Baselines", "Ablations"]
+    assert "unrestricted, labelled outside data" in sections[0][0]
+    for _, rows in sections:
+        means = [cells[1].value for _, cells in rows if cells[1].value is not None]
+        assert means == sorted(means, reverse=True)
+    assert sections[2][1][-1][0] == MISSING
+
+
+def test_categories_and_test_sets_are_never_in_one_section():
+    records = records_with("arcface/arcface", "arcface/softmax")
+    for seed, run in records.runs["arcface/softmax"].items():
+        records.runs["arcface/softmax"][seed] = run.model_copy(update={"category": "another"})
+    records.expected = (MISSING,)
+    titles = [title for title, _ in board_of(records).sections()]
+    assert len(titles) == 3 and titles[-1] == "No finished run"
+
+
+def test_no_interval_without_spread():
+    records = records_with("lfw_protocol/eigenfaces")
+    cell = board_of(records).rows[0].metrics["accuracy"]
+    assert (cell.sd, cell.half_width) == (0, None)
+    cell = board_of(records_with("arcface/arcface", seeds=1)).rows[0].metrics["accuracy"]
+    assert (cell.sd, cell.half_width, cell.n) == (None, None, 1)
+
+
+def test_hours_are_of_threads_on_a_cpu_and_of_devices_on_a_gpu():
+    records = records_with("arcface/arcface", seeds=1)
+    run = records.runs["arcface/arcface"][0]
+    run.cost.total_seconds, run.cost.processes = 1800.0, 2
+    run.provenance = provenance(threads=4)
+    cost = board_of(records).rows[0].cost
+    assert (cost.cpu_hours, cost.gpu_hours) == (4.0, None)
+    run.provenance = provenance(device="Example GPU", device_kind="cuda", threads=4)
+    cost = board_of(records).rows[0].cost
+    assert (cost.cpu_hours, cost.gpu_hours, cost.device) == (None, 1.0, "Example GPU")
+
+
+def test_failed_runs_cost_too():
+    records = records_with("arcface/arcface", seeds=1)
+    before = board_of(records).rows[0].cost.cpu_hours
+    records.runs["arcface/arcface"][1] = failed("arcface/arcface", 1)
+    assert board_of(records).rows[0].cost.cpu_hours == pytest.approx(before + 12 / 3600)
+
+
+def test_throughput_is_not_ranked_across_classes():
+    records = records_with("arcface/arcface", "arcface/softmax")
+    records.throughput = {"arcface/arcface": throughput("arcface/arcface", mfu=0.41)}
+    records.throughput["arcface/softmax"] = throughput("arcface/softmax")
+    same = tables.cost_table(board_of(records))
+    column = [c.key for c in same.columns].index("train_rate")
+    assert same.columns[column].sortable
+    for change in ({"precision": "bf16"}, {"batch_size": 128}, {"provenance": provenance(cpu="Another CPU")}):
+        records.throughput["arcface/softmax"] = throughput("arcface/softmax", **change)
+        mixed = tables.cost_table(board_of(records))
+        assert not mixed.columns[column].sortable
+        shown = {key: cells[column].text for _, rows in mixed.sections for key, cells in rows}
+        assert {text[-3:] for text in shown.values()} == {"(a)", "(b)"}, "each rate names its class"
+        assert "not ranked" in " ".join(mixed.notes)
+    mfu = [c.key for c in same.columns].index("mfu")
+    assert {cells[mfu].text for _, rows in same.sections for _, cells in rows} == {"41.0", ""}
+
+
+def test_csv_and_json_hold_full_precision(board):
+    row = next(r for r in board.rows if r.address == "arcface/arcface")
+    lines = {line["address"]: line for line in csv.DictReader(io.StringIO(formats.leaderboard_csv(board)))}
+    assert float(lines["arcface/arcface"]["accuracy_mean"]) == row.metrics["accuracy"].mean
+    assert float(lines["arcface/arcface"]["cost_cpu_hours"]) == row.cost.cpu_hours
+    assert lines["arcface/arcface"]["category"] == row.category and lines[MISSING]["status"] == "missing"
+    told = json.loads(formats.leaderboard_json(board))
+    assert type(board).model_validate(told) == board
+
+
+def test_markdown_and_latex_have_a_cell_for_each_column(board):
+    table = tables.quality_table(board)
+    for line in formats.to_markdown([table]).splitlines():
+        if line.startswith("|"):
+            assert len(re.findall(r"(?<!\\)\|", line)) == len(table.columns) + 1
+    latex = formats.to_latex([table])
+    assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 1
+    rows = [line for line in latex.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+    assert len(rows) == len(METHODS) + 1
+    assert all(len(re.findall(r"(?<!\\)&", line)) == len(table.columns) - 1 for line in rows)
+    assert r"margin\_0.7" in latex and r"$\pm$" in latex
+    assert all(ord(character) < 128 for character in latex), "plain pdflatex must read it"
+
+
+def test_latex_escapes_what_tex_would_read():
+    assert formats.latex_escape(r"50% & a_b {#$} ~^\ ≤ θ") == (
+        r"50\% \& a\_b \{\#\$\} \textasciitilde{}\textasciicircum{}\textbackslash{} $\leq$ $\theta$"
+    )
+
+
+def test_everything_of_a_plumbing_tier_is_stamped(tmp_path):
+    write_record(record("arcface/arcface", 0, "smoke", pairs=40)[0], tmp_path / "runs/arcface/arcface/seed0/run.json")
+    _, boards, verdicts, result = report.derive(tmp_path, "smoke", PAPERS, tasks=TASKS)
+    assert not result
+    for name, text in report.table_files(boards, verdicts, "smoke", result).items():
+        assert labels.NOT_A_RESULT in text.lower(), name
+    assert {v.adjusted for v in verdicts} == {"not tested"}
+
+
+def test_damaged_and_foreign_records_are_named_and_left_out(tmp_path):
+    def path(address, seed):
+        return tmp_path / f"runs/{address}/seed{seed}/run.json"
+
+    for seed in range(2):
+        write_record(record("arcface/arcface", seed, pairs=40)[0], path("arcface/arcface", seed))
+    path("arcface/softmax", 0).parent.mkdir(parents=True)
+    path("arcface/softmax", 0).write_text('{"kind": "run"')
+    write_record(record("arcface/softmax", 1, "standard", pairs=40)[0], path("arcface/softmax", 1))
+    write_record(record("arcface/softmax", 2, pairs=40)[0], path("arcface/withdrawn", 2))
+    changed = record("arcface/arcface", 2, pairs=40)[0].model_copy(update={"code_fingerprint": "other"})
+    write_record(changed, path("arcface/arcface", 2))
+    records = read_results(tmp_path, "mini", PAPERS, seeds=3)
+    assert list(records.runs) == ["arcface/arcface"]
+    told = "\n".join(records.problems)
+    for expected in ("softmax/seed0", "softmax/seed1", "withdrawn/seed2", "not all run with the same code"):
+        assert expected in told
+    assert str(tmp_path) not in told, "a page that travels names no folder of this machine"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (999.9, "1.00 k"), (1234, "1.23 k"), (95e6, "95.0 M"), (2.5e9, "2.50 G"), (0.05, "0.0500")],
+)
+def test_short_numbers(value, text):
+    assert labels.short(value) == text
+
+
+def test_effects_are_written_with_their_sign():
+    assert labels.effect(0.314, "difference") == "+0.31"
+    assert labels.effect(-0.314, "difference") == "−0.31"
+    assert labels.effect(-0.001, "difference") == "0.00"
+    assert labels.effect(1.25, "ratio") == "×1.25"
