@@ -47,7 +47,8 @@ def test_parts_are_slices_of_the_whole_batch_with_the_same_augmentation(parts):
     batches = DeviceBatches(arrays(), BATCH, seed=1, augment=AUGMENT)
     for step in (0, 7):
         whole = batches.batch(step)
-        pieces = [batches.batch(step, part, parts) for part in range(parts)]
+        processes = [DeviceBatches(arrays(), BATCH, seed=1, augment=AUGMENT) for _ in range(parts)]
+        pieces = [process.batch(step, part, parts) for part, process in enumerate(processes)]
         for name in whole:
             assert torch.equal(whole[name], torch.cat([piece[name] for piece in pieces]))
     with pytest.raises(UserError, match="equal parts"):

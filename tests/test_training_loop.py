@@ -261,14 +261,12 @@ def test_out_of_memory_is_a_failure_with_a_remedy(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_a_checkpoint_from_which_it_goes_on(tmp_path, number):
-    whole = make_stage()
+    whole, cut, resumed = (make_stage(steps=204) for _ in range(3))  # a point each 3 steps: the cut is within one
     expected = run_stage(whole, tmp_path / "whole")
-    cut = make_stage()
     cut.batches = SignalAt(cut.batches, 7, number)
-    with pytest.raises(RunFailure, match=f"step 8 of 12: interrupted by {number.name}") as caught:
+    with pytest.raises(RunFailure, match=f"step 8 of 204: interrupted by {number.name}") as caught:
         run_stage(cut, tmp_path / "cut")
     assert caught.value.reason == "interrupted"
-    resumed = make_stage()
     asked = []
     batch = resumed.batches.batch
     resumed.batches.batch = lambda step, *parts: asked.append(step) or batch(step, *parts)
@@ -292,6 +290,20 @@ def test_a_signal_ends_a_long_validation_which_is_done_again(tmp_path):
         run_stage(cut, tmp_path / "cut")
     assert history_of(run_stage(resumed, tmp_path / "cut")) == history_of(expected)
     assert_same_bits(weights(whole.module), weights(resumed.module))
+
+
+def test_the_best_weights_from_before_an_interruption_are_kept(tmp_path):
+    def rising(module):
+        return {"loss": float(len(seen.append(weights(module)) or seen))}
+
+    seen = []
+    cut, resumed = (make_stage(validate=rising, steps=24, validate_every=1, select="best") for _ in range(2))
+    cut.batches = SignalAt(cut.batches, 9, signal.SIGTERM)
+    with pytest.raises(RunFailure, match="interrupted"):
+        run_stage(cut, tmp_path)
+    run_stage(resumed, tmp_path)
+    assert len(seen) == 4
+    assert_same_bits(weights(resumed.module), seen[0])
 
 
 def test_the_module_is_told_each_step_before_it(tmp_path):

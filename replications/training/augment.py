@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from replications.training.stage import Batch
@@ -76,14 +77,16 @@ class RandomCrop:
         return {"shift": torch.randint(-self.padding, self.padding + 1, (n, 2), generator=generator)}
 
     def apply(self, batch: Batch, draws: Draws) -> Batch:
-        image, shift = batch[self.key], draws["shift"]
-        n, height, width = image.shape[:3]
-        y = torch.arange(height, device=image.device) + shift[:, :1]  # [n, height], source rows
-        x = torch.arange(width, device=image.device) + shift[:, 1:]
-        inside_y, inside_x = (y >= 0) & (y < height), (x >= 0) & (x < width)
-        sample = torch.arange(n, device=image.device)[:, None, None]
-        moved = image[sample, y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :]]
-        return {**batch, self.key: moved * (inside_y[:, :, None] & inside_x[:, None, :])[..., None]}
+        image = batch[self.key]
+        n, height, width, channels = image.shape
+        border, stride = self.padding, width + 2 * self.padding
+        padded = F.pad(image, (0, 0, border, border, border, border))
+        # Every run of `width` pixels of the padded batch, overlapping: a crop is `height` of them, copied whole.
+        runs = padded.flatten().as_strided((padded.numel() // channels - width + 1, width * channels), (channels, 1))
+        y, x = (draws["shift"] + border).unbind(1)
+        corner = (torch.arange(n, device=image.device) * (height + 2 * border) + y) * stride + x
+        first = corner[:, None] + torch.arange(height, device=image.device) * stride
+        return {**batch, self.key: runs.index_select(0, first.flatten()).view(image.shape)}
 
 
 class RandomResizedCrop:

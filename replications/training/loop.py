@@ -145,8 +145,6 @@ class _Training:
         )
 
     def _prepare(self, saved: State | None) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
         extra = ("grad_norm",) if self.recipe.clip_norm else ()
         rows = min(self.check_steps, self.log_steps)
         self.meter = Meter(rows, self.device, self.distribution, extra)
@@ -367,7 +365,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _peak_memory(device: torch.device) -> int:
-    """Return the most bytes allocated on a CUDA device, or the process's largest resident set."""
+    """Return the most bytes allocated on a CUDA device so far, or the process's largest resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024

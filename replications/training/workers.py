@@ -76,7 +76,7 @@ class WorkerBatches:
 
     def _restart(self, request: Request) -> None:
         self.end()
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="read")
+        self._pool = ThreadPoolExecutor(self._workers, initializer=self._enter_thread)
         self._upcoming = self._requests(request)
         for _ in range(self._ahead):
             self._submit_next()
@@ -94,6 +94,10 @@ class WorkerBatches:
         if request is not None:
             rows = self._rows[self._order.rows(*request).numpy()]
             self._pending.append((request, self._pool.submit(self._read, rows)))
+
+    def _enter_thread(self) -> None:
+        if self._pinned:  # pinned memory belongs to a device, and a new thread is on the first one
+            torch.cuda.set_device(self.device)
 
     def _read(self, rows: np.ndarray) -> dict[str, Tensor]:
         read = {}
