@@ -11,6 +11,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from replications.training.distribution import Distribution
     from replications.training.stage import Stage, StageResult, Workload
 
 PACKAGE = Path(__file__).parent
@@ -76,6 +78,7 @@ class RunContext:
     device: "torch.device"
     data_root: Path
     work: Path
+    distribution: "Distribution | None" = None
     stages: list["StageResult"] = field(default_factory=list)
     history: list[HistoryPoint] = field(default_factory=list)
     parameters: int = 0
@@ -103,7 +106,7 @@ class RunContext:
         from replications.training.loop import train
 
         seed = derived_seed(self.spec.seed, f"stage/{stage.name}")
-        result = train(stage, work=self.work, seed=seed, device=self.device)
+        result = train(stage, work=self.work, seed=seed, device=self.device, distribution=self.distribution)
         self.stages.append(result)
         self.history.extend(result.history)
         own = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
@@ -140,36 +143,56 @@ def work_folder(work_root: Path, prints: Fingerprints) -> Path:
 
 
 def execute(
-    spec: RunSpec, *, data_root: Path, work_root: Path, results: Path, device: "torch.device", again: bool = False
+    spec: RunSpec,
+    *,
+    data_root: Path,
+    work_root: Path,
+    results: Path,
+    device: "torch.device",
+    distribution: "Distribution | None" = None,
+    again: bool = False,
 ) -> RunRecord:
     """Train and judge one run and write its record; an equal finished run is taken from the work store.
 
     `again` scores the finished weights anew (they are not trained again). A failure that belongs in the table
     (diverged, out of memory, interrupted) becomes a record with ``status: failed``; any other exception leaves a
-    failed record too and is raised. Two processes on the same run take turns.
+    failed record too and is raised. Two processes on the same run take turns. The processes of one run under
+    torchrun all call this with their `distribution`; the first one writes.
     """
     from filelock import FileLock
+
+    from replications.training.distribution import Distribution
 
     find_task(spec.task).check_options(spec.task_options)
     prints = fingerprints(spec)
     work = work_folder(work_root, prints)
     work.mkdir(parents=True, exist_ok=True)
-    with FileLock(work / ".lock"):
-        record = None if again else finished_record(spec, prints, work_root)
+    distribution = distribution or Distribution()
+    with FileLock(work / ".lock") if distribution.is_first else nullcontext():
+        finished = None if again or not distribution.is_first else finished_record(spec, prints, work_root)
+        record = distribution.from_first(finished)
         if record is None:
-            record = _run(spec, prints, Path(data_root), work, device)
-        _publish(record, work, run_path(results, spec.paper, spec.method, spec.seed))
+            record = _run(spec, prints, Path(data_root), work, device, distribution)
+        if distribution.is_first:
+            _publish(record, work, run_path(results, spec.paper, spec.method, spec.seed))
     return record
 
 
-def _run(spec: RunSpec, prints: Fingerprints, data_root: Path, work: Path, device: "torch.device") -> RunRecord:
+def _run(
+    spec: RunSpec,
+    prints: Fingerprints,
+    data_root: Path,
+    work: Path,
+    device: "torch.device",
+    distribution: "Distribution",
+) -> RunRecord:
     import torch
 
     from replications.measurement import energy, memory, provenance
     from replications.training.determinism import deterministic
 
     torch.set_num_threads(spec.threads)
-    context = RunContext(spec, device, data_root, work)
+    context = RunContext(spec, device, data_root, work, distribution)
     started = time.monotonic()
     evaluation, failure = Evaluation({}), None
     memory.reset_peak_memory(device)
@@ -178,12 +201,11 @@ def _run(spec: RunSpec, prints: Fingerprints, data_root: Path, work: Path, devic
             evaluation = find_task(spec.task).execute(context)
         except RunFailure as error:
             failure = error
-        except torch.cuda.OutOfMemoryError as error:
-            failure = RunFailure("out of memory", str(error).splitlines()[0])
         except UserError:
             raise
         except Exception as error:
-            failure = RunFailure("error", "".join(traceback.format_exception_only(error)).strip())
+            reason = "out of memory" if memory.is_out_of_memory(error) else "error"
+            failure = RunFailure(reason, "".join(traceback.format_exception_only(error)).strip().partition("\n")[0])
             failure.__cause__ = error
     record = RunRecord(
         status="failed" if failure else "finished",
@@ -203,9 +225,11 @@ def _run(spec: RunSpec, prints: Fingerprints, data_root: Path, work: Path, devic
         cost=_cost(context, evaluation, time.monotonic() - started, memory.peak_memory(device), meter.joules),
         provenance=provenance.provenance(device, spec.threads),
     )
-    if evaluation.arrays:
-        _write_arrays(evaluation.arrays, work / "arrays.npz")
-    write_record(record, work / "run.json")
+    record.cost.processes = distribution.world_size
+    if distribution.is_first:
+        if evaluation.arrays:
+            _write_arrays(evaluation.arrays, work / "arrays.npz")
+        write_record(record, work / "run.json")
     if failure and failure.reason == "error":
         raise failure.__cause__
     return record
