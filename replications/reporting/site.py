@@ -52,9 +52,7 @@ def page(
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["breakable"] = lambda text: Markup(
-        str(escape(text)).replace("/", "/<wbr>").replace("_", "_<wbr>")
-    )
+    environment.filters["breakable"] = lambda text: Markup(str(escape(text)).replace("/", "/<wbr>"))
     rows = {row.address: row for board in boards for row in board.rows}
     runs = [record for by_seed in records.runs.values() for record in by_seed.values()]
     counts = Counter(v.adjusted for v in verdicts)

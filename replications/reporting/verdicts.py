@@ -268,8 +268,10 @@ def _why(verdict: Verdict) -> str:
     kind, decimals = verdict.effect_kind, verdict.decimals
     if kind == "ratio":
         quotient = 1 + verdict.smallest_effect
-        margin = labels.effect(1 / quotient if verdict.direction == "less" else quotient, kind, decimals)
+        least = 1 / quotient if verdict.direction == "less" else quotient
+        margin = labels.effect(least, kind, decimals)
     else:
+        least = -verdict.smallest_effect if verdict.direction == "less" else verdict.smallest_effect
         margin = f"{labels.number(verdict.smallest_effect, decimals)} {verdict.unit}".strip()
     few = f"{verdict.n} {verdict.replication}"
     if verdict.direction == "equal":
@@ -278,8 +280,10 @@ def _why(verdict: Verdict) -> str:
             "contradicted": f"the 95 % interval lies outside ±{margin}",
             "inconclusive": f"{few} leave room for effects inside and outside ±{margin}",
         }[verdict.raw]
+    beyond = verdict.interval[1] <= least if verdict.direction == "less" else verdict.interval[0] >= least
+    sign = f"the effect has the claimed sign, and one of {margin} is possible"
     return {
-        "reproduced": f"the effect has the claimed sign, and one of {margin} is possible",
+        "reproduced": f"the effect is at least {margin} in the claimed direction" if beyond else sign,
         "contradicted": f"an effect of {margin} in the claimed direction is ruled out",
         "inconclusive": f"{few} leave room for no effect and for one of {margin}",
     }[verdict.raw]
