@@ -40,6 +40,7 @@ def two_gpus(monkeypatch):
     monkeypatch.setattr(lease, "visible_gpus", lambda: ["0", "1"])
     monkeypatch.setattr(lease, "POLL_SECONDS", 0.01)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
 
 
 def visible() -> str | None:
@@ -49,10 +50,11 @@ def visible() -> str | None:
 def test_each_run_gets_a_gpu_of_its_own(tmp_path, two_gpus):
     with lease.lease_gpus(folder=tmp_path) as first:
         assert visible() == "0" and first == ["0"]
+        assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID", "so that 0 is the same GPU to CUDA and to NVML"
         with lease.lease_gpus(folder=tmp_path) as second:
             assert visible() == "1" and second == ["1"]
         assert visible() == "0"
-    assert visible() == "0,1"
+    assert visible() == "0,1" and "CUDA_DEVICE_ORDER" not in os.environ
     with lease.lease_gpus(folder=tmp_path) as again:
         assert again == ["0"]
 
@@ -210,11 +212,20 @@ def test_an_orphan_ends():
     child = psutil.Process(int(parent.stdout.readline()))
     parent.kill()
     parent.wait()
-    assert eventually(lambda: gone(child))
+    assert all_end(child)
 
 
-def gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+def all_end(*processes: psutil.Process) -> bool:
+    """Whether the processes end by themselves. What does not is killed: a failing test leaves nothing behind."""
+
+    def gone(process: psutil.Process) -> bool:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+    ended = eventually(lambda: all(gone(process) for process in processes))
+    for process in processes:
+        if not gone(process):
+            process.kill()
+    return ended
 
 
 def test_a_child_of_a_fork_server_ends_with_the_process_that_asked_for_it(tmp_path):
@@ -242,7 +253,7 @@ def test_a_child_of_a_fork_server_ends_with_the_process_that_asked_for_it(tmp_pa
     server = child.parent()
     parent.kill()
     parent.wait()
-    assert eventually(lambda: gone(child) and gone(server))
+    assert all_end(child, server)
 
 
 def test_a_parent_that_died_before_the_request_is_noticed():

@@ -18,6 +18,7 @@ from replications.errors import UserError
 from replications.measurement.hardware import visible_gpus
 
 POLL_SECONDS = 0.5
+CUDA_CHOICE = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 
 
 def lock_folder() -> Path:
@@ -68,14 +69,16 @@ def lease_gpus(count: int = 1, among: list[str] | None = None, folder: Path | No
         while not leased:
             time.sleep(POLL_SECONDS)
             leased = _try_lease(gpus, count, folder, stack)
-        before = os.environ.get("CUDA_VISIBLE_DEVICES")
+        before = {name: os.environ.get(name) for name in CUDA_CHOICE}
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(leased)
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # NVML's; CUDA's own is fastest first
         try:
             yield leased
         finally:
-            os.environ.pop("CUDA_VISIBLE_DEVICES")
-            if before is not None:
-                os.environ["CUDA_VISIBLE_DEVICES"] = before
+            for name, value in before.items():
+                os.environ.pop(name)
+                if value is not None:
+                    os.environ[name] = value
 
 
 def _refuse_late_lease() -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from replications.errors import RunFailure, UserError
 from replications.measurement.hardware import cpu_count, cpu_model, gpu_name, peak_flops, visible_gpus
-from replications.measurement.lease import reserve_device
+from replications.measurement.lease import CUDA_CHOICE, reserve_device
 from replications.measurement.load import gpu_load
 from replications.measurement.process import die_with_parent
 from replications.measurement.protocol import EFFORTS, Effort, Measurement, throughput_fingerprint
@@ -165,7 +165,7 @@ def _in_fresh_process(
     context.set_forkserver_preload(["torch", "replications.measurement.timing", make_workload.__module__])
     receiver, sender = context.Pipe(duplex=False)
     # The server may have started before the lease: it does not know the choice of GPU.
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = {name: os.environ[name] for name in CUDA_CHOICE if name in os.environ}
     arguments = (sender, gpus, spec, make_workload, data_root, device, effort, halvings)
     process = context.Process(target=_work, args=arguments, name=f"throughput {spec.address}")
     process.start()
@@ -195,8 +195,7 @@ def _death(exit_code: int | None) -> tuple[str, str]:
 def _work(sender, gpus, spec, make_workload, data_root, device_choice, effort, halvings) -> None:
     """Run in the fresh process: measure, and send what was found or why not. Exceptions travel as words."""
     die_with_parent(signal.SIGKILL)
-    if gpus is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+    os.environ.update(gpus)
     try:
         from replications.measurement.hardware import resolve_device
         from replications.measurement.memory import is_out_of_memory
