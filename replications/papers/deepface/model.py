@@ -1,5 +1,6 @@
 """DeepFace: a network for aligned faces with locally connected layers (Taigman et al., CVPR 2014)."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,24 +15,30 @@ from replications.tasks.face_verification.verifiers import CosineVerifier, Verif
 class DeepFace(FaceModel):
     """C1-M2-C3-L4-L5-L6-F7-F8 (Figure 2): at 152 pixels 142, 71, 63, 55, 25, 21 positions a side.
 
-    The paper's network has `filters` (32, 16, 16, 16, 16), `features` 4096 and 152 pixels; ReLU follows every
+    `filters` and `kernels` are those of C1, C3, L4, L5 and L6; `features` is the width of F7. ReLU follows every
     layer but the last. The images are resized to `input_size`.
     """
 
-    def __init__(self, num_identities: int, input_size: int, filters: Sequence[int], features: int, dropout: float):
+    def __init__(
+        self,
+        num_identities: int,
+        input_size: int,
+        filters: Sequence[int],
+        kernels: Sequence[int],
+        features: int,
+        dropout: float,
+    ):
         super().__init__()
         self.input_size = input_size
-        c1, c3, l4, l5, l6 = filters
-        self.c1 = nn.Conv2d(3, c1, 11)
-        size = input_size - 10
+        self.c1 = nn.Conv2d(3, filters[0], kernels[0])
         self.m2 = nn.MaxPool2d(3, 2, ceil_mode=True)
-        size = -((size - 3) // -2) + 1
-        self.c3 = nn.Conv2d(c1, c3, 9)
-        size = size - 8
-        self.l4 = LocallyConnected2d(c3, l4, 9, (size, size))
-        self.l5 = LocallyConnected2d(l4, l5, 7, self.l4.output_size, stride=2)
-        self.l6 = LocallyConnected2d(l5, l6, 5, self.l5.output_size)
-        self.f7 = nn.Linear(l6 * self.l6.output_size[0] * self.l6.output_size[1], features)
+        self.c3 = nn.Conv2d(filters[0], filters[1], kernels[1])
+        size = -((input_size - kernels[0] + 1 - 3) // -2) + 1  # after M2, rounded up
+        size = (size - kernels[1] + 1,) * 2
+        self.l4 = LocallyConnected2d(filters[1], filters[2], kernels[2], size)
+        self.l5 = LocallyConnected2d(filters[2], filters[3], kernels[3], self.l4.output_size, stride=2)
+        self.l6 = LocallyConnected2d(filters[3], filters[4], kernels[4], self.l5.output_size)
+        self.f7 = nn.Linear(filters[4] * math.prod(self.l6.output_size), features)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(features, num_identities)  # F8
         for layer in (self.c1, self.c3, self.f7):
@@ -90,8 +97,9 @@ def build(
     *,
     input_size: int = 152,
     filters: Sequence[int] = (32, 16, 16, 16, 16),
+    kernels: Sequence[int] = (11, 9, 9, 7, 5),
     features: int = 4096,
     dropout: float = 0.5,
 ) -> DeepFace:
     """The network of the paper, or a smaller one of the same layers."""
-    return DeepFace(num_identities, input_size, filters, features, dropout)
+    return DeepFace(num_identities, input_size, filters, kernels, features, dropout)
