@@ -160,6 +160,12 @@ def test_one_claim_needs_no_adjustment():
     assert (p, against) == (0.03, 0.5)
 
 
+def test_an_equality_claim_counts_twice_in_a_family():
+    """Its raw test takes the whole 5 %; in a family, statements and denials get half of it each."""
+    p, against = adjust_family(np.array([0.01, 0.01]), np.array([0.5, 0.01]), np.array([True, False]))
+    assert p == pytest.approx([0.02, 0.02]) and against == pytest.approx([1.0, 0.02])
+
+
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_stated_power_is_the_power(n):
     found = weigh(effects(n, detectable_effect(n)), "greater", 0.0).p <= ALPHA

@@ -1,12 +1,13 @@
 """Check every number of a report against the records it claims to come from.
 
 Three independent looks: each file is compared, cell by cell, with one derived anew; means, intervals and
-p-values are computed again from the bare JSON of the records by scipy's own tests; and scores kept beside a
+p-values are computed again from the bare JSON of the records by the standard library and scipy's own tests; and scores kept beside a
 record are scored again where the task offers ``rescore(arrays) -> metrics``.
 """
 
 import json
 import math
+import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -98,6 +99,8 @@ def _means_again(results: Path, boards: list[Leaderboard]) -> Iterator[str]:
             for key, cell in row.metrics.items():
                 values = [metrics[key] for metrics in raw if key in metrics]
                 again = {"mean": float(np.mean(values))}
+                if cell.sd is not None:
+                    again["sd"] = statistics.stdev(values)
                 if cell.half_width is not None:
                     high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))[1]
                     again["half_width"] = float(high - np.mean(values))
