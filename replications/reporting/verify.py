@@ -1,8 +1,8 @@
 """Check every number of a report against the records it claims to come from.
 
 Three independent looks: each file is compared, cell by cell, with one derived anew; means, intervals and
-p-values are computed again from the bare JSON of the records by the standard library and scipy's own tests; and scores kept beside a
-record are scored again where the task offers ``rescore(arrays) -> metrics``.
+p-values are computed again from the bare JSON of the records by the standard library and scipy's own tests;
+and scores kept beside a record are scored again where the task offers ``rescore(arrays) -> metrics``.
 """
 
 import json
