@@ -7,6 +7,7 @@ well it does.
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +44,7 @@ def smoke_record(data_root, tmp_path_factory):
             )
         return records[address]
 
+    record.results = root / "results"
     return record
 
 
@@ -139,6 +141,19 @@ def test_smoke_run_finishes_with_the_metrics_of_its_task(address, smoke_record):
     assert not unknown, f"metrics that the task does not describe: {unknown}"
     assert all(math.isfinite(value) for value in record.metrics.values())
     assert record.cost.total_seconds > 0 and record.provenance is not None
+
+
+@pytest.mark.parametrize("address", SMOKE)
+def test_scores_beside_the_record_give_its_metrics_again(address, smoke_record):
+    record = smoke_record(address)
+    arrays = run.run_path(smoke_record.results, record.spec.paper, record.spec.method, 0).with_name("arrays.npz")
+    rescore = getattr(find_task(record.spec.task), "rescore", None)
+    if rescore is None or not arrays.exists():
+        pytest.skip("the task keeps no scores")
+    with np.load(arrays) as stored:
+        again = rescore(dict(stored))
+    assert find_task(record.spec.task).primary_metric in again
+    assert again == pytest.approx({name: record.metrics[name] for name in again})
 
 
 @pytest.mark.parametrize("key", sorted(catalogue.papers()))

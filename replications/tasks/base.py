@@ -81,6 +81,10 @@ class Task(Protocol):
         """Return one training step and one inference on the run's own data."""
         ...
 
+    def rescore(self, arrays: Mapping[str, Any]) -> dict[str, float]:
+        """Return metrics derived anew from a run's ``arrays.npz``, for `verify`. A task may leave this method out."""
+        ...
+
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise UserError for an unknown or wrong task option. Cheap; no torch."""
         ...

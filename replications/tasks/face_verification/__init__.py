@@ -78,6 +78,11 @@ class FaceVerification:
 
         return workload(context)
 
+    def rescore(self, arrays: Mapping[str, Any]) -> dict[str, float]:
+        from replications.tasks.face_verification.rescore import rescore
+
+        return rescore(arrays)
+
     def check_options(self, options: Mapping[str, Any]) -> None:
         from replications.tasks.face_verification.options import parse_options
 
