@@ -158,6 +158,15 @@ def test_each_bracket_has_its_own_peak():
     assert second <= first - 250 * megabytes, "a run's peak must not be that of the run before it in this process"
 
 
+def test_cuda_is_initialised_before_its_peak_is_reset(monkeypatch):
+    """A run's first call on the device: torch's allocator has nothing to reset yet, and raises."""
+    calls = []
+    monkeypatch.setattr(torch.cuda, "init", lambda: calls.append("init"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: calls.append("reset"))
+    memory.reset_peak_memory(torch.device("cuda", 0))
+    assert calls == ["init", "reset"]
+
+
 def test_out_of_memory_is_known_when_seen():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**50, dtype=torch.uint8)

@@ -1,5 +1,6 @@
 """Speed measurement: what is timed, what is recorded, and what happens when it fails. No test asserts a speed."""
 
+import contextlib
 import itertools
 import os
 import signal
@@ -271,6 +272,22 @@ def test_each_method_is_measured_once_in_a_process_of_its_own(tmp_path, monkeypa
     (tmp_path / "margin.json").write_text("{")
     measure_many(requests(tmp_path, *methods, code="2"), observed, tmp_path, "cpu")
     assert measured[4:] == ["margin"], "a damaged record is made again"
+
+
+@pytest.mark.parametrize(("tier", "alone"), [("smoke", False), ("mini", True)])
+def test_a_speed_that_counts_is_measured_alone(tmp_path, monkeypatch, tier, alone):
+    asked = []
+
+    @contextlib.contextmanager
+    def reserve(device, *, alone):
+        asked.append(alone)
+        yield device
+
+    monkeypatch.setattr(throughput, "reserve_device", reserve)
+    monkeypatch.setattr(throughput, "_in_fresh_process", fits(16))
+    settings = spec().model_copy(update={"tier": tier})
+    measure_many([Request(settings, "1", tmp_path / "record.json")], observed, tmp_path, "cpu")
+    assert asked == [alone]
 
 
 def test_an_error_for_a_person_keeps_what_was_done_before(tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ def reset_peak_memory(device: "torch.device") -> None:
     if device.type == "cuda":
         import torch
 
+        torch.cuda.init()  # the allocator has no statistics to reset before
         torch.cuda.reset_peak_memory_stats(device)
         return
     _return_freed_memory()

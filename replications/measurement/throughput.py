@@ -53,13 +53,14 @@ def measure_many(
 
     A method whose finished record has the same fingerprint is not measured again (unless `again`); each record is
     written as soon as it is made. A method that fails leaves a record with ``status: failed``, and the next one is
-    measured. Waits until the device is free of runs. Raises UserError for what a person must put right first, such as
-    missing data.
+    measured. Waits until the device is free of runs (in tier smoke, whose numbers mean nothing, it does not). Raises
+    UserError for what a person must put right first, such as missing data.
     """
     records = [None if again else _finished(request, device) for request in requests]
     if None not in records:
         return records
-    with reserve_device(device, alone=True) as reserved, progress("throughput", len(requests), "methods") as counter:
+    alone = any(request.spec.tier != "smoke" for request in requests)
+    with reserve_device(device, alone=alone) as reserved, progress("throughput", len(requests), "methods") as counter:
         for index, request in enumerate(requests):
             counter.describe(request.spec.address)
             if records[index] is None:
