@@ -223,7 +223,7 @@ def _run(
         extra=evaluation.extra,
         history=context.history,
         cost=_cost(context, evaluation, time.monotonic() - started, memory.peak_memory(device), meter.joules),
-        provenance=provenance.provenance(device, spec.threads),
+        provenance=provenance.provenance(device, spec.threads, deterministic=True),
     )
     record.cost.processes = distribution.world_size
     if distribution.is_first:
@@ -244,7 +244,7 @@ def _described(spec: RunSpec) -> dict[str, Any]:
 
 
 def _cost(context: RunContext, evaluation: Evaluation, seconds: float, peak: int | None, joules: float | None) -> Cost:
-    stages = context.stages
+    stages, cuda = context.stages, context.device.type == "cuda"
     train_seconds = sum(stage.seconds for stage in stages)
     samples = sum(stage.samples for stage in stages)
     return Cost(
@@ -254,7 +254,8 @@ def _cost(context: RunContext, evaluation: Evaluation, seconds: float, peak: int
         steps=sum(stage.steps for stage in stages),
         samples=samples,
         samples_per_second=samples / train_seconds if train_seconds > 0 else None,
-        peak_memory_bytes=peak,
+        # The loop sets CUDA's mark back for each stage; on the CPU its own mark is the whole process's.
+        peak_memory_bytes=max(peak, *(s.peak_memory_bytes or 0 for s in stages)) if cuda and stages else peak,
         parameters=context.parameters,
         model_parameters=evaluation.model_parameters,
         flops_per_sample=evaluation.flops_per_sample,
