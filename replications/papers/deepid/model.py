@@ -22,7 +22,6 @@ from replications.tasks.face_verification.verifiers import (
 )
 
 FEATURES = 160
-PCA_DIMENSIONS = 150
 
 
 class Parallel(nn.Module):
@@ -93,8 +92,17 @@ class DeepID(FaceModel):
 
     embeds_mirror = True
 
-    def __init__(self, num_identities: int, image_size: int, patches: list[Patch], multi_scale: bool = True):
+    def __init__(
+        self,
+        num_identities: int,
+        image_size: int,
+        patches: list[Patch],
+        multi_scale: bool = True,
+        pca_dimensions: int = 150,
+        network_steps: int = 2000,
+    ):
         super().__init__()
+        self.pca_dimensions, self.network_steps = pca_dimensions, network_steps
         kinds = list(dict.fromkeys((patch.size, patch.channels) for patch in patches))
         groups = [[i for i, p in enumerate(patches) if (p.size, p.channels) == kind] for kind in kinds]
         self.crops = nn.ModuleList(CropAndResize([patches[i] for i in group], image_size) for group in groups)
@@ -130,12 +138,12 @@ class DeepID(FaceModel):
         return both.transpose(0, 1).flatten(1).float()
 
     def verifiers(self) -> dict[str, Callable[[], Verifier]]:
-        patches = len(self.order)
+        """The paper's two, Joint Bayesian first; besides, the cosine, and Joint Bayesian on the first patch alone."""
         return {
-            "joint_bayesian": lambda: PCAJointBayesian(PCA_DIMENSIONS),
-            "network": lambda: NetworkVerifier(groups=patches),
+            "joint_bayesian": lambda: PCAJointBayesian(self.pca_dimensions),
+            "network": lambda: NetworkVerifier(groups=len(self.order), steps=self.network_steps),
             "cosine": CosineVerifier,
-            "joint_bayesian_1patch": lambda: FirstPatch(PCA_DIMENSIONS),
+            "joint_bayesian_1patch": lambda: FirstPatch(self.pca_dimensions),
         }
 
 
@@ -149,6 +157,18 @@ class FirstPatch(PCAJointBayesian):
         return super().score(a[:, : 2 * FEATURES], b[:, : 2 * FEATURES])
 
 
-def build(num_identities: int, image_size: int, *, patches: int = 60, multi_scale: bool = True) -> DeepID:
-    """The first `patches` of the 60 patches; without `multi_scale` the DeepID layer sees conv4 alone."""
-    return DeepID(num_identities, image_size, patch_set(patches), multi_scale)
+def build(
+    num_identities: int,
+    image_size: int,
+    *,
+    patches: int = 60,
+    multi_scale: bool = True,
+    pca_dimensions: int = 150,
+    network_steps: int = 2000,
+) -> DeepID:
+    """The first `patches` of the 60 patches; without `multi_scale` the DeepID layer sees conv4 alone.
+
+    `pca_dimensions` are kept for Joint Bayesian; `network_steps` train the neural-network verifier.
+    """
+    chosen = patch_set(patches)
+    return DeepID(num_identities, image_size, chosen, multi_scale, pca_dimensions, network_steps)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from replications.tasks.face_verification.model import FaceModel
-from replications.tasks.face_verification.verifiers import CosineVerifier, Verifier
+from replications.tasks.face_verification.verifiers import PCA, CosineVerifier, Verifier
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -25,15 +25,12 @@ class FaceSpace:
         self.components = components
 
     def fit(self, features: np.ndarray, identity: np.ndarray, *, seed: int = 0, device: str = "cpu") -> None:
-        from sklearn.decomposition import PCA
-
-        components = min(self.components, features.shape[1], len(features) - 1)
-        self.pca = PCA(components, svd_solver="randomized", random_state=seed).fit(features)
+        self.pca = PCA(self.components).fit(features, seed)
 
     def score(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Minus the Euclidean distance in face space, as the paper compares faces."""
         difference = self.pca.transform(a) - self.pca.transform(b)
-        return -np.linalg.norm(difference.astype(np.float64), axis=1)
+        return -np.linalg.norm(difference, axis=1)
 
 
 class FaceSpaceCosine(FaceSpace):
