@@ -137,7 +137,7 @@ def test_smoke_run_finishes_with_the_metrics_of_its_task(address, smoke_record):
     task = find_task(record.spec.task)
     assert record.status == "finished"
     assert task.primary_metric in record.metrics
-    unknown = set(record.metrics) - set(task.metrics)
+    unknown = [name for name in record.metrics if name not in task.metrics]
     assert not unknown, f"metrics that the task does not describe: {unknown}"
     assert all(math.isfinite(value) for value in record.metrics.values())
     assert record.cost.total_seconds > 0 and record.provenance is not None

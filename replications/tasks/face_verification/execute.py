@@ -183,7 +183,7 @@ def _flops(recogniser: Recogniser) -> float:
     from replications.measurement.flops import forward_flops
 
     setup = recogniser.setup
-    image = torch.from_numpy(np.ascontiguousarray(setup.test.images[:1])).to(setup.context.device)
+    image = torch.from_numpy(np.array(setup.test.images[:1])).to(setup.context.device)
     return forward_flops(lambda: setup.embedder.embed(recogniser.model, image))
 
 
