@@ -110,14 +110,13 @@ def split_identities(identity: np.ndarray, rows: np.ndarray, options: FaceOption
     there are.
     """
     people, count = np.unique(identity[rows], return_counts=True)
-    people = people[count >= options.min_images_per_identity]
-    count = count[count >= options.min_images_per_identity]
     shuffled = np.random.default_rng([seed, 0]).permutation(len(people))
-    several = people[shuffled[count[shuffled] > 1]]
+    people, count = people[shuffled], count[shuffled]
+    several = people[count > 1]
     validating = round(options.validation_fraction * len(several))
     verifying = round(options.verifier_fraction * len(several))
     validation, verifier = several[:validating], several[validating : validating + verifying]
-    training = people[shuffled]
+    training = people[count >= options.min_images_per_identity]
     training = training[~np.isin(training, np.concatenate([validation, verifier]))]
     wanted = options.train_identities
     if isinstance(wanted, float):
