@@ -28,8 +28,9 @@ STOREYS = {
     "papers": 4,
     "reporting": 5,
     "run": 6,
-    "cli": 7,
-    "__main__": 8,
+    "planning": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 BESIDE = {("measurement", "training")}
 

@@ -1,0 +1,45 @@
+"""``fetch``: download and prepare data."""
+
+import argparse
+from pathlib import Path
+
+from replications import catalogue
+from replications.cli.options import add_folders, add_tier, command
+from replications.planning.knobs import parse_papers
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    parser = command(commands, "fetch", fetch, "download, check and prepare data", "fetch --tier standard")
+    parser.add_argument("sets", nargs="*", metavar="SET", help="data sets; none: those that tier and papers need")
+    add_tier(parser)
+    parser.add_argument("--papers", default="all", help="papers, joined by commas (default: %(default)s)")
+    add_folders(parser, "data_root")
+    parser.add_argument("--data-mirror", type=Path, metavar="DIR", help="a folder that is looked into first")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that prepare (default: all cores)")
+
+
+def fetch(args: argparse.Namespace) -> None:
+    """Prepare the sets, each shown with its size and licence before it is fetched."""
+    from replications.datasets import registry
+    from replications.datasets.prepare import prepare
+
+    keys = args.sets or needed_sets(parse_papers(args.papers, args.tier), args.tier)
+    for key in keys:
+        registry.find_set(key)
+    for key in keys:
+        about = registry.describe_set(key)
+        sizes = [f"{megabytes(about['bytes'])} to download"] if about["bytes"] else []
+        sizes.append(f"{megabytes(about['prepared_bytes'])} prepared")
+        print(f"{key}: {about['title']} ({about['kind']}; {', '.join(sizes)}; licence: {about['licence']})", flush=True)
+        folder = prepare(key, args.data_root, mirror=args.data_mirror, workers=args.workers)
+        print(f"{key}: ready in {folder}", flush=True)
+
+
+def needed_sets(papers: tuple[str, ...], tier: str) -> list[str]:
+    """Keys of the sets that the runs of some papers need in a tier."""
+    methods = catalogue.methods_of(papers, tier)
+    return sorted({key for address in methods for key in catalogue.resolve(address, tier, 0).data.values()})
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,165 @@
+"""``report``, ``verify``, ``cite``, ``compare`` and ``publish``: what is made from records alone."""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from replications import catalogue
+from replications.cli.options import add_folders, add_tier, command
+from replications.errors import UserError
+from replications.planning.knobs import parse_papers
+
+if TYPE_CHECKING:
+    from replications.reporting.load import Records
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    parser = command(commands, "report", report, "make a tier's tables, plots, verdicts and page", "report --tier mini")
+    add_tier(parser)
+    parser.add_argument("--papers", default="all", help="papers, joined by commas (default: %(default)s)")
+    add_folders(parser, "data_root", "results")
+    parser.add_argument("--show", action="store_true", help="only print what the records say; make no file")
+
+    parser = command(commands, "verify", verify, "derive every number of a report again", "verify --tier mini")
+    parser.add_argument("folder", nargs="?", type=Path, help="a published report (default: that of the tier)")
+    add_tier(parser)
+    add_folders(parser, "results")
+
+    parser = command(commands, "cite", cite, "print BibTeX of what a tier's tables use", "cite --tier mini")
+    add_tier(parser)
+    add_folders(parser, "results")
+    parser.add_argument("--suite", action="store_true", help="print CITATION.cff of the suite itself instead")
+
+    parser = command(
+        commands,
+        "compare",
+        compare,
+        "compare the records of two folders: two machines, versions or devices",
+        "compare results/mini ../other/results/mini",
+    )
+    parser.add_argument("first", type=Path, metavar="FOLDER")
+    parser.add_argument("second", type=Path, metavar="FOLDER")
+
+    parser = command(
+        commands,
+        "publish",
+        publish,
+        "copy a tier's records and tables to results/published and show them in the README",
+        "publish --tier standard --name first-gpu",
+    )
+    add_tier(parser)
+    add_folders(parser, "results")
+    parser.add_argument("--name", help="of the publication (default: the date of its last record)")
+    parser.add_argument("--readme", action="store_true", help="only write the README's derived sections anew")
+
+
+def report(args: argparse.Namespace) -> None:
+    """Make the report, unless it is only to be shown, and print leaderboard, verdicts and paths."""
+    from replications.datasets import registry
+    from replications.datasets.arrays import open_set
+    from replications.reporting.report import build, derive, read_manifest
+    from replications.reporting.tables import stamp
+    from replications.reporting.terminal import print_report
+
+    folder = args.results / catalogue.tier_config(args.tier).name
+    papers = catalogue.papers()
+    selected = parse_papers(args.papers, args.tier)
+    manifest = read_manifest(folder) if args.show else None
+    if manifest:
+        asked = {key: manifest[key] for key in ("methods", "selected", "seeds")}
+    else:
+        asked = {"methods": catalogue.methods_of(selected, args.tier), "selected": selected, "seeds": None}
+    if not args.show:
+        build(
+            folder,
+            args.tier,
+            papers,
+            deviations={key: catalogue.deviations(key) for key in papers},
+            describe_set=registry.describe_set,
+            open_arrays=lambda key: open_set(key, args.data_root).arrays,
+            **asked,
+        )
+    records, boards, verdicts, result = derive(folder, args.tier, papers, **asked)
+    files = [folder / name for name in (read_manifest(folder) or {"files": ()})["files"]]
+    problems = [*records.problems, *_outdated(records)]
+    print_report(boards, verdicts, problems, _shown(files), stamp=stamp(args.tier, result))
+
+
+def _shown(files: Iterable[Path]) -> list[Path]:
+    """The files that a person opens first: the page and the tables to read. The page links the rest."""
+    return [path for path in files if path.suffix in (".html", ".md", ".bib")]
+
+
+def _outdated(records: "Records") -> list[str]:
+    """Sentences on records that the present code, data or configuration would not make."""
+    from replications.run import fingerprints
+
+    found = []
+    for address, runs in sorted(records.runs.items()):
+        other = []
+        for seed, record in sorted(runs.items()):
+            try:
+                now = fingerprints(catalogue.resolve(address, records.tier, seed)).run
+            except UserError:
+                now = None
+            if now != record.fingerprint:
+                other.append(str(seed))
+        if other:
+            found.append(
+                f"{address}: seed {', '.join(other)} is not what the present code, data and configuration make: "
+                f"run it again"
+            )
+    return found
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Print each number that does not follow from the records; the exit code says whether there is any."""
+    from replications.reporting import verify as check
+
+    folder = args.folder or args.results / args.tier
+    tier = args.tier
+    if args.folder:
+        from replications.reporting.report import read_manifest
+
+        tier = (read_manifest(folder) or {"tier": args.tier})["tier"]
+    wrong = check.verify(folder, tier, catalogue.papers())
+    print("\n".join(wrong) or f"every number in {folder} follows from its records")
+    return int(bool(wrong))
+
+
+def cite(args: argparse.Namespace) -> None:
+    """Print BibTeX of papers, data and software behind the tables."""
+    from replications.datasets.registry import describe_set
+    from replications.reporting.citation import bibtex, citation_cff
+    from replications.reporting.load import read_results
+
+    if args.suite:
+        print(citation_cff(), end="")
+        return
+    papers = catalogue.papers()
+    records = read_results(args.results / args.tier, args.tier, papers, methods=())
+    if not records.runs:
+        raise UserError(f"no record below {args.results / args.tier}: 'snakemake --cores all' makes them")
+    print(bibtex(records, papers, describe_set), end="")
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Print how metrics and speeds of two folders differ."""
+    from replications.reporting import compare as comparison
+    from replications.reporting.formats import to_markdown
+
+    found = comparison.compare(args.first, args.second, catalogue.papers())
+    print(to_markdown(comparison.comparison_tables(found)), end="")
+
+
+def publish(args: argparse.Namespace) -> None:
+    """Publish a report, and write the README's derived sections anew."""
+    from replications.cli import readme
+    from replications.reporting.publish import publish as copy
+
+    published = args.results / "published"
+    if not args.readme:
+        print(copy(args.results / args.tier, published, catalogue.papers(), name=args.name))
+    readme.update(readme.README, published)
+    print(readme.README.name)

@@ -1,0 +1,195 @@
+"""``run``, ``evaluate`` and ``throughput``: what needs a device."""
+
+import argparse
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from replications import catalogue
+from replications.cli.options import add_device, add_folders, add_tier, command
+from replications.errors import UserError
+from replications.planning.knobs import parse_papers, parse_seeds
+from replications.records import RunRecord, run_path, throughput_path, write_atomic
+
+if TYPE_CHECKING:
+    import torch
+
+    from replications.training.distribution import Distribution
+
+IN_THE_TABLE = ("diverged", "out of memory")
+TRIED = "tried"
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    parser = command(
+        commands,
+        "run",
+        run,
+        "train and judge a method, one record a seed",
+        "run arcface/softmax --tier smoke --seeds 0,1 --set recipe.lr=0.05",
+    )
+    _add_method(parser)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="PART.NAME=VALUE",
+        help="change the recipe, options, task or data; such records go to DIR/tried, never into the tables",
+    )
+    parser = command(
+        commands,
+        "evaluate",
+        evaluate,
+        "score the finished weights of a run again",
+        "evaluate arcface/softmax --tier smoke --seeds 0",
+    )
+    _add_method(parser)
+    parser = command(
+        commands,
+        "throughput",
+        throughput,
+        "measure the speed of methods, alone on the device",
+        "throughput arcface/softmax,arcface/arcface --tier mini",
+    )
+    parser.add_argument("methods", metavar="PAPER/METHOD,...", help="addresses joined by commas, or 'all'")
+    add_tier(parser)
+    add_device(parser)
+    add_folders(parser, "data_root", "work", "results")
+    parser.add_argument("--done", type=Path, metavar="FILE", help="list here what was measured, when all is")
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("method", metavar="PAPER/METHOD", help="as `list methods` shows it")
+    add_tier(parser)
+    parser.add_argument("--seeds", help="a count (3) or a list (0,1,2); default: the tier's")
+    add_device(parser)
+    add_folders(parser, "data_root", "work", "results")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run each seed, one after the other. A failure that belongs in the table is a record, not an exit code."""
+    return _execute(args, args.assignments, again=False)
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Score finished runs again; raises UserError for a run that has not finished."""
+    return _execute(args, [], again=True)
+
+
+def _execute(args: argparse.Namespace, assignments: list[str], again: bool) -> int:
+    from replications.measurement.process import sigterm_as_interrupt
+    from replications.run import execute, fingerprints, finished_record
+
+    seeds = parse_seeds(args.seeds, catalogue.tier_config(args.tier).seeds)
+    specs = [catalogue.resolve(args.method, args.tier, seed, assignments) for seed in seeds]
+    results = (args.results / TRIED if assignments else args.results) / args.tier
+    for spec in specs if again else ():
+        if finished_record(spec, fingerprints(spec), args.work) is None:
+            raise UserError(
+                f"{spec.address} seed {spec.seed} has not been run in tier {args.tier} with the present code: "
+                f"'python -m replications run {spec.address} --tier {args.tier} --seeds {spec.seed},' does it"
+            )
+    records: list[RunRecord] = []
+    with sigterm_as_interrupt(), _device(chosen_device(args.device, args.tier)) as (distribution, device):
+        say = print if distribution.is_first else _say_nothing
+        for spec in specs:
+            records.append(
+                execute(
+                    spec,
+                    data_root=args.data_root,
+                    work_root=args.work,
+                    results=results,
+                    device=device,
+                    distribution=distribution,
+                    again=again,
+                )
+            )
+            say(_line(records[-1]), flush=True)
+            if records[-1].status == "failed" and records[-1].reason not in IN_THE_TABLE:
+                # Not a row of the table: snakemake takes a record that lies there as done.
+                run_path(results, spec.paper, spec.method, spec.seed).unlink(missing_ok=True)
+                return 1
+    if len(records) > 1:
+        say(_summary(records), flush=True)
+    return 0
+
+
+def _say_nothing(*_, **__) -> None:
+    """What the processes of one run other than the first say."""
+
+
+@contextlib.contextmanager
+def _device(choice: str) -> Iterator[tuple["Distribution", "torch.device"]]:
+    """Reserve a device and take this process's place in its run; torchrun has chosen the devices of its own."""
+    from replications.measurement.hardware import count_gpus, resolve_device
+    from replications.measurement.lease import reserve_device
+    from replications.training.distribution import join, leave
+
+    with contextlib.ExitStack() as stack:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            name = "cuda" if choice.startswith("cuda") or (choice == "auto" and count_gpus()) else "cpu"
+        else:
+            name = str(resolve_device(stack.enter_context(reserve_device(choice))))
+        stack.callback(leave)
+        yield join(name)
+
+
+def chosen_device(choice: str, tier: str) -> str:
+    """What a choice of device means in a tier: 'auto' is a GPU only in the tiers that want one."""
+    return "cpu" if choice == "auto" and not catalogue.tier_config(tier).accelerator else choice
+
+
+def _line(record: RunRecord) -> str:
+    """One run as a line."""
+    from replications.tasks.base import find_task
+
+    name = f"{record.spec.address} seed {record.spec.seed}"
+    if record.status == "failed":
+        return f"{name}: failed, {record.reason}: {record.message}"
+    task = find_task(record.spec.task)
+    metric = task.metrics[task.primary_metric]
+    return f"{name}: {metric.title} {record.metrics[task.primary_metric]:.{metric.decimals}f} {metric.unit}"
+
+
+def _summary(records: list[RunRecord]) -> str:
+    """Several seeds as a line."""
+    from statistics import mean
+
+    from replications.tasks.base import find_task
+
+    finished = [record for record in records if record.status == "finished"]
+    failed = len(records) - len(finished)
+    words = [f"{failed} of {len(records)} failed ({records[-1].reason})"] if failed else []
+    if finished:
+        task = find_task(records[0].spec.task)
+        metric = task.metrics[task.primary_metric]
+        values = [record.metrics[task.primary_metric] for record in finished]
+        spread = f" ({', '.join(f'{value:.{metric.decimals}f}' for value in values)})"
+        words.append(f"{metric.title} {mean(values):.{metric.decimals}f} {metric.unit}{spread}")
+    return f"{records[0].spec.address}: {'; '.join(words)}"
+
+
+def throughput(args: argparse.Namespace) -> None:
+    """Measure each method in a process of its own; one that was measured on this device before is not again."""
+    from replications.measurement.throughput import Request, measure_many
+    from replications.run import fingerprints, make_workload
+
+    addresses = args.methods.split(",")
+    if addresses == ["all"]:
+        addresses = catalogue.methods_of(parse_papers("all", args.tier), args.tier)
+    specs = [catalogue.resolve(address, args.tier, 0) for address in addresses]
+    folder = args.results / args.tier
+    requests = [Request(s, fingerprints(s).code, throughput_path(folder, s.paper, s.method)) for s in specs]
+    records = measure_many(requests, make_workload, args.data_root, chosen_device(args.device, args.tier))
+    for record in records:
+        rate = record.train_samples_per_second
+        speed = f"{rate:.0f} samples/s in training" if rate else f"failed, {record.reason}: {record.message}"
+        print(f"{record.paper}/{record.method}: {speed}")
+    if args.done:
+        measured = {f"{record.paper}/{record.method}": record.fingerprint for record in records}
+        write_atomic(args.done, json.dumps(measured, indent=1).encode() + b"\n")
+    print(f"{len(records)} methods measured")

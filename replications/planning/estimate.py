@@ -1,0 +1,91 @@
+"""What a request will cost, before any of it is spent: whole seconds and megabytes, for Snakemake's resources.
+
+Seconds come from run records of the same method in the same tier and on the same kind of device: one's own, else the
+published ones, else the task's ``minutes_per_run``. Megabytes come from what earlier runs of the method keep, and from
+the registry for data.
+"""
+
+import functools
+import math
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+from replications import catalogue, run
+from replications.datasets import registry
+from replications.errors import UserError
+from replications.measurement.hardware import count_gpus
+from replications.planning.plan import Plan
+from replications.records import RunRecord, read_run
+
+UNKNOWN = -1
+
+
+def run_seconds(plan: Plan, address: str, seeds: str) -> int:
+    """Wall seconds of a group of runs; those that lie finished in the work store cost nothing."""
+    left = _left(plan, address, seeds)
+    spent = [r.cost.total_seconds for r in _earlier(plan, address) if r.status == "finished" and r.cost.total_seconds]
+    minutes = catalogue.task_tiers(catalogue.find_method(address)[0].task)[plan.knobs.tier].minutes_per_run
+    if left and not spent and minutes is None:
+        return UNKNOWN
+    return math.ceil(left * (statistics.median(spent) if spent else 60 * (minutes or 0)))
+
+
+def run_megabytes(plan: Plan, address: str, seeds: str) -> int:
+    """Disk that a group of runs will take for checkpoints, finished weights and records."""
+    left = _left(plan, address, seeds)
+    folders = (Path(plan.knobs.work) / "runs" / record.fingerprint[:16] for record in _earlier(plan, address))
+    kept = [_bytes(folder) for folder in folders if folder.exists()]
+    if left and not kept:
+        return UNKNOWN
+    return math.ceil(left * statistics.median(kept or [0]) / 1e6)
+
+
+def set_megabytes(key: str) -> int:
+    """Disk that a data set will take: what is downloaded and the arrays."""
+    about = registry.describe_set(key)
+    return math.ceil((about["bytes"] + about["prepared_bytes"]) / 1e6)
+
+
+def _left(plan: Plan, address: str, seeds: str) -> int:
+    """How many of the runs are not in the work store, finished."""
+    return sum(not _is_finished(plan, address, int(seed)) for seed in seeds.split(","))
+
+
+@functools.cache
+def _is_finished(plan: Plan, address: str, seed: int) -> bool:
+    try:
+        prints = plan.fingerprints(address, seed)
+        return run.finished_record(plan.spec(address, seed), prints, Path(plan.knobs.work)) is not None
+    except UserError:
+        return False  # a damaged record: the run is made again
+
+
+@functools.cache
+def _earlier(plan: Plan, address: str) -> tuple[RunRecord, ...]:
+    """Records of a method: those of the results folder, or the published ones where it has none."""
+    published = sorted(Path(plan.knobs.results).glob(f"published/{plan.knobs.tier}-*"))
+    for folder in (plan.folder, *published):
+        found = tuple(_readable(folder / "runs" / address, _device_kind(plan)))
+        if found:
+            return found
+    return ()
+
+
+def _readable(folder: Path, device_kind: str) -> Iterator[RunRecord]:
+    for path in sorted(folder.glob("seed*/run.json")):
+        try:
+            record = read_run(path)
+        except UserError:
+            continue  # a damaged record has nothing to tell here, and is made again
+        if record.provenance is None or record.provenance.device_kind == device_kind:
+            yield record
+
+
+@functools.cache
+def _device_kind(plan: Plan) -> str:
+    return "cuda" if plan.gpu and count_gpus() else "cpu"
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

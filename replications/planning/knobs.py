@@ -1,0 +1,136 @@
+"""The knobs of a request: what config/config.yaml, ``--config`` and the command line's options say, checked.
+
+workflows/config.schema.yaml says which knobs there are and what each may be; anything wrong is one line.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from replications import catalogue
+from replications.errors import UserError, nearest
+from replications.spec import TIERS
+
+SCHEMA = catalogue.PACKAGE.parent / "workflows" / "config.schema.yaml"
+WORDS = {"true": True, "false": False, "null": None, "none": None}
+SEEDS_REMEDY = "give a count, as in seeds=5, or a list, as in seeds=0,1,2"
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """A checked request. `papers` have a method in the tier; `seeds` are sorted; folders are as they were given."""
+
+    tier: str
+    papers: tuple[str, ...]
+    seeds: tuple[int, ...]
+    device: str = "auto"
+    throughput: bool = True
+    data_mirror: str | None = None
+    data_root: str = "data"
+    work: str = "work"
+    results: str = "results"
+
+    def results_of_tier(self) -> Path:
+        """Where the tier's records and tables are."""
+        return Path(self.results) / self.tier
+
+
+def read_knobs(config: Mapping[str, Any]) -> Knobs:
+    """Check a configuration and return its knobs.
+
+    Values may be text, as ``--config`` hands them over: 'true', '0,1,2', 'null'. Raises UserError for the first
+    thing that is wrong; it names the nearest valid word.
+    """
+    schema = catalogue.read_yaml(SCHEMA)
+    known = schema["properties"]
+    for key in config:
+        if key not in known:
+            raise UserError(f"unknown key '{key}' in the configuration{nearest(str(key), known)}")
+    values = {key: _typed(key, value, known[key]) for key, value in config.items()}
+    _check(values, schema)
+    tier = catalogue.tier_config(values["tier"])
+    return Knobs(
+        **{
+            **values,
+            "papers": parse_papers(values["papers"], tier.name),
+            "seeds": parse_seeds(values.get("seeds"), tier.seeds),
+        }
+    )
+
+
+def _typed(key: str, value: Any, schema: Mapping[str, Any]) -> Any:
+    """Undo what a shell does to values: 'true' is a boolean, 5 a folder's name where a name is asked for."""
+    if key == "seeds":
+        return _seed_list(value)
+    if isinstance(value, str) and value.lower() in WORDS and key != "papers":
+        return WORDS[value.lower()]
+    if schema.get("type") == "string" and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+def _check(values: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+    from jsonschema import Draft202012Validator
+
+    for error in sorted(Draft202012Validator(schema).iter_errors(values), key=lambda error: list(error.path)):
+        if not error.path:
+            raise UserError(f"the configuration is not complete: {error.message}")
+        key = str(error.path[0])
+        if key == "tier":
+            raise UserError(f"unknown tier '{values[key]}'{nearest(str(values[key]), TIERS)}")
+        if key == "device":
+            hint = nearest(str(values[key]), ["auto", "cpu", "cuda", "cuda:0"])
+            raise UserError(f"unknown device '{values[key]}'{hint}")
+        if key == "seeds":
+            raise UserError(f"seeds={_shown(values[key])}: {error.message} ({SEEDS_REMEDY})")
+        raise UserError(f"{key}={_shown(values[key])} is wrong; it is {schema['properties'][key]['description']}")
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _seed_list(value: Any) -> Any:
+    """Return None, a count or a list of integers from what was given; raises UserError for anything else."""
+    if isinstance(value, str):
+        if value.lower() in ("null", "none", ""):
+            return None
+        value = [part.strip() for part in value.split(",")] if "," in value else value
+    if isinstance(value, list | tuple):
+        return [_seed(part) for part in value if part != ""]
+    return None if value is None else _seed(value)
+
+
+def _seed(value: Any) -> int:
+    if isinstance(value, bool) or not re.fullmatch(r"\s*-?\d+\s*", str(value)):
+        raise UserError(f"seeds: '{value}' is not an integer ({SEEDS_REMEDY})")
+    return int(value)
+
+
+def parse_seeds(value: Any, default: int) -> tuple[int, ...]:
+    """Return seeds from None (seeds 0 to `default` - 1), a count, or a list; text is understood too."""
+    value = _seed_list(value)
+    seeds = value if isinstance(value, list) else list(range(default if value is None else value))
+    if not seeds or min(seeds) < 0 or len(set(seeds)) != len(seeds):
+        raise UserError(f"seeds={_shown(value)}: a seed is 0 or more and stands once ({SEEDS_REMEDY})")
+    return tuple(sorted(seeds))
+
+
+def parse_papers(value: str | list[str], tier: str) -> tuple[str, ...]:
+    """Return the papers that 'all', a list or comma-separated keys stand for.
+
+    Raises UserError for an unknown paper, or one without a method in the tier where it was named.
+    """
+    keys = [key.strip() for key in value.split(",")] if isinstance(value, str) else list(value)
+    keys = [key for key in keys if key]
+    if keys == ["all"]:
+        return tuple(key for key in catalogue.papers() if catalogue.methods_of([key], tier))
+    for key in keys:
+        catalogue.find_paper(key)
+        if not catalogue.methods_of([key], tier):
+            raise UserError(f"paper '{key}' has no method in tier '{tier}'")
+    if not keys:
+        raise UserError("papers= names no paper (give papers=all, or keys joined by commas)")
+    return tuple(sorted(set(keys)))

@@ -1,0 +1,135 @@
+"""What a request means: methods, runs, prepared sets, and for each job what would make it run again."""
+
+import functools
+import json
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from replications import catalogue, run
+from replications.datasets.arrays import MANIFEST, set_path
+from replications.fingerprint import code_fingerprint
+from replications.planning.knobs import Knobs
+from replications.records import run_path
+from replications.spec import RunSpec, TierConfig
+
+EVERYTHING = "all"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of a request, for the Snakefile. Methods are addressed ``paper/method``; paths are text.
+
+    A `selection` is what a call of snakemake asks for: 'all' (the papers of the knobs), or the papers named as
+    targets, joined by '+'. A group of seeds is text too, '0,1,2': what ``replications run --seeds`` takes.
+    """
+
+    knobs: Knobs
+
+    @property
+    def folder(self) -> Path:
+        """The tier's folder of records and tables."""
+        return self.knobs.results_of_tier()
+
+    @property
+    def page(self) -> str:
+        return str(self.folder / "index.html")
+
+    @property
+    def tier(self) -> TierConfig:
+        return catalogue.tier_config(self.knobs.tier)
+
+    @property
+    def gpu(self) -> int:
+        """GPUs that a run asks for; the profile's limit makes it none where there is none."""
+        return int(self.knobs.device.startswith("cuda") or (self.knobs.device == "auto" and self.tier.accelerator))
+
+    @functools.cached_property
+    def targets(self) -> dict[str, tuple[str, ...]]:
+        """Names that a person can ask for, with the papers they stand for: papers with a method in the tier, tasks."""
+        papers = {key: (key,) for key in catalogue.papers() if catalogue.methods_of([key], self.knobs.tier)}
+        tasks: dict[str, tuple[str, ...]] = {}
+        for key in papers:
+            task = catalogue.find_paper(key).task
+            tasks[task] = (*tasks.get(task, ()), key)
+        return {**tasks, **papers}
+
+    def selection(self, asked: Iterable[str]) -> str:
+        """The selection that the targets of a command line stand for."""
+        asked = set(asked)
+        papers = {key for target in asked for key in self.targets.get(target, ())}
+        return EVERYTHING if EVERYTHING in asked or not papers else "+".join(sorted(papers))
+
+    def papers_of(self, selection: str) -> tuple[str, ...]:
+        return self.knobs.papers if selection == EVERYTHING else tuple(selection.split("+"))
+
+    def methods_of(self, selection: str) -> list[str]:
+        """The methods that a selection's papers have, and those that their claims compare with."""
+        return catalogue.methods_of(self.papers_of(selection), self.knobs.tier)
+
+    @property
+    def seed_groups(self) -> list[str]:
+        """The seeds, cut into what shares a process."""
+        size = self.tier.seeds_per_process
+        seeds = self.knobs.seeds
+        return [",".join(map(str, seeds[start : start + size])) for start in range(0, len(seeds), size)]
+
+    @staticmethod
+    def address(wildcards: Any) -> str:
+        return f"{wildcards.paper}/{wildcards.method}"
+
+    def records(self, selection: str) -> list[str]:
+        """Paths of the run records of a selection."""
+        return [self._record(*a.split("/"), seed) for a in self.methods_of(selection) for seed in self.knobs.seeds]
+
+    def records_of_group(self, seeds: str) -> list[str]:
+        """Paths of the records that one process leaves, with the wildcards 'paper' and 'method'."""
+        return [self._record("{paper}", "{method}", int(seed)) for seed in seeds.split(",")]
+
+    def _record(self, paper: str, method: str, seed: int) -> str:
+        return str(run_path(self.folder, paper, method, seed))
+
+    @functools.cache  # noqa: B019 (a process has one plan)
+    def spec(self, address: str, seed: int) -> RunSpec:
+        return catalogue.resolve(address, self.knobs.tier, seed)
+
+    @functools.cache  # noqa: B019
+    def fingerprints(self, address: str, seed: int) -> run.Fingerprints:
+        return run.fingerprints(self.spec(address, seed))
+
+    def run_meaning(self, address: str, seeds: str) -> str:
+        """What decides the records of a group, as text: they are made again where it changes."""
+        return json.dumps({seed: self.fingerprints(address, int(seed)).run for seed in seeds.split(",")})
+
+    def selection_meaning(self, selection: str) -> str:
+        """What decides all records of a selection."""
+        return json.dumps({a: [self.run_meaning(a, g) for g in self.seed_groups] for a in self.methods_of(selection)})
+
+    def report_meaning(self, selection: str) -> str:
+        """What decides the report of a selection: the records, and the code that makes tables of them."""
+        code = code_fingerprint(sorted((catalogue.PACKAGE / "reporting").rglob("*.py")))
+        return f"{code} {self.selection_meaning(selection)}"
+
+    def report_inputs(self, selection: str) -> list[str]:
+        """Paths of what a report is made of: run records, and word of the speeds where they are measured."""
+        speeds = [str(self.folder / "throughput" / f"{selection}.json")] if self.knobs.throughput else []
+        return [*self.records(selection), *speeds]
+
+    def sets(self, addresses: Iterable[str]) -> list[str]:
+        """Paths that say that the prepared sets of some methods are there."""
+        keys = {key for address in addresses for key in self.spec(address, self.knobs.seeds[0]).data.values()}
+        return [str(set_path(key, Path(self.knobs.data_root)) / MANIFEST) for key in sorted(keys)]
+
+    def shell(self, command: str, *knobs: str) -> str:
+        """The shell line of a job: a subcommand with the named knobs, so that a person can copy it from a log.
+
+        ``exec`` makes the job itself the child of snakemake, so that it ends when snakemake is killed.
+        """
+        words = [f"exec python -m replications {command}"]
+        for name in knobs:
+            value = getattr(self.knobs, name)
+            if value is not None:
+                words.append(f"--{name.replace('_', '-')} {shlex.quote(str(value))}")
+        return f"{' '.join(words)} > {{log}} 2>&1"

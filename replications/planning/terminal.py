@@ -1,0 +1,238 @@
+"""What a person sees of a run of the workflow: the plan with its cost before, one line a job during it, paths after.
+
+A handler for Snakemake's log events, attached where the Snakefile is read, so that a plain ``snakemake`` has it. What
+it replaces still goes to the log files below .snakemake/log, and to the terminal with ``snakemake --verbose``.
+"""
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from replications.errors import nearest
+from replications.planning.plan import Plan
+
+NOISE = (
+    "Assuming unrestricted shared filesystem usage.",
+    "Building DAG of jobs...",
+    "Using shell:",
+    "Select jobs to execute...",
+    "Execute ",
+    "Shutting down, this might take some time.",
+    "Exiting because a job execution failed.",
+    "Removing output files of failed job",
+    "RuleException:\nCalledProcessError",  # told as "failed: <job>: <its last line>"
+    "Config file ",
+    "Complete log(s):",
+    "Elapsed time:",
+    "Reasons:",
+    "Some jobs were triggered by provenance information",
+    "Rules with provenance triggered jobs:",
+    "This was a dry-run",
+)
+REASONS = {
+    "Missing output files": "not there yet",
+    "Params have changed": "its meaning changed",
+    "Input files updated by another job": "follows from the others",
+    "Set of input files has changed": "its inputs changed",
+    "Forced execution": "forced",
+    "Incomplete": "was cut off",
+}
+REPLACED = ("workflow_started", "run_info", "resources_info", "job_info", "job_finished", "job_error", "progress")
+TICK_SECONDS = 0.5
+
+
+@dataclass
+class Job:
+    """A job as Snakemake's ``job_info`` event tells it."""
+
+    title: str
+    rule: str
+    paper: str | None
+    output: list[str]
+    reason: str
+    log: Path | None
+    threads: int
+    resources: dict[str, Any]
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def name(self) -> str:
+        """The title without what stands in brackets."""
+        return self.title.partition(" (")[0]
+
+    @property
+    def last_line(self) -> str:
+        """What the job said last, without its own name."""
+        try:
+            with open(self.log or os.devnull, "rb") as stream:
+                stream.seek(max(0, os.fstat(stream.fileno()).st_size - 2000))
+                lines = stream.read().decode(errors="replace").split("\n")
+        except OSError:
+            return ""
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return re.sub(rf"^{re.escape(self.name)}( seed \d+)?: ", "", said).removeprefix("error: ")
+
+
+class Terminal(logging.Handler):
+    """Tells of a workflow in few lines; on a terminal also how far the jobs that run have come."""
+
+    def __init__(self, plan: Plan, dryrun: bool, cores: int):
+        super().__init__()
+        self.plan, self.dryrun, self.cores = plan, dryrun, cores
+        self.jobs: dict[int, Job] = {}
+        self.running: dict[int, Job] = {}
+        self.finished: list[Job] = []
+        self.total = 0
+        self.began = time.monotonic()
+        self.live = sys.stderr.isatty() and not dryrun
+        self._drawn = self._over = False
+        self._tell = {
+            "job_info": self._job_info,
+            "job_finished": self._job_finished,
+            "job_error": self._job_error,
+            "run_info": self._run_info,
+        }
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            event = str(getattr(record, "event", None))
+            if event in self._tell:
+                self._tell[event](record)
+            elif str(record.msg).startswith("Nothing to be done"):
+                self._nothing_to_do()
+        except Exception:
+            self.handleError(record)
+
+    def _job_info(self, record: logging.LogRecord) -> None:
+        if record.rule_name in self.plan.targets or record.rule_name == "all":
+            return
+        self.jobs[record.jobid] = self.running[record.jobid] = Job(
+            title=record.rule_msg or record.rule_name,
+            rule=record.rule_name,
+            paper=(record.wildcards or {}).get("paper"),
+            output=list(record.output),
+            reason=next((short for long, short in REASONS.items() if long in record.reason), record.reason),
+            log=Path(record.log[0]) if record.log else None,
+            threads=record.threads,
+            resources=dict(record.resources.items()),
+        )
+
+    def _job_finished(self, record: logging.LogRecord) -> None:
+        job = self.running.pop(record.job_id, None)
+        if job is None:
+            return
+        self.finished.append(job)
+        seconds = time.monotonic() - job.started
+        said = f": {job.last_line}" if job.last_line and job.rule != "report" else ""
+        self._say(f"[{len(self.finished)}/{self.total}] {job.title}{said} ({duration(seconds)})")
+
+    def _job_error(self, record: logging.LogRecord) -> None:
+        job = self.running.pop(record.jobid, None) or self.jobs.get(record.jobid)
+        if job is None:
+            return
+        self._say(f"failed: {job.title}: {job.last_line or 'no word in its log'} (log: {job.log})")
+
+    def _run_info(self, record: logging.LogRecord) -> None:
+        """Comes with the number of jobs before the first; in a dry-run again after the last."""
+        targets = {"all", *self.plan.targets}
+        self.total = sum(n for name, n in record.stats.items() if name not in targets and name != "total")
+        if self.dryrun and self.jobs:
+            from replications.planning.table import cost_table, job_list
+
+            jobs = list(self.jobs.values())
+            print(f"{job_list(jobs)}\n\n{cost_table(jobs, self.cores)}", flush=True)
+        elif not self.dryrun:
+            self._say(f"{self.total} jobs, tier {self.plan.knobs.tier}; records and tables go to {self.plan.folder}/")
+            if self.live:
+                threading.Thread(target=self._watch, name="status", daemon=True).start()
+
+    def _nothing_to_do(self) -> None:
+        self._say(f"all is up to date: {self.plan.folder / 'index.html'}")
+
+    def _say(self, line: str) -> None:
+        with self.lock:
+            self._wipe()
+            print(line, file=sys.stderr, flush=True)
+
+    def _wipe(self) -> None:
+        if self._drawn:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._drawn = False
+
+    def _watch(self) -> None:
+        while not self._over:
+            time.sleep(TICK_SECONDS)
+            with self.lock:
+                if self.running and not self._over:
+                    print(f"\r\x1b[K{self._status()}", end="", file=sys.stderr, flush=True)
+                    self._drawn = True
+
+    def _status(self) -> str:
+        done, elapsed = len(self.finished), time.monotonic() - self.began
+        bar = "█" * (20 * done // max(self.total, 1))
+        left = f", about {duration(elapsed * (self.total - done) / done)} left" if done else ""
+        words = " │ ".join(f"{job.name} {job.last_line}".strip() for job in list(self.running.values()))
+        return f"{bar:░<20} {done}/{self.total}{left} │ {words}"[: shutil.get_terminal_size().columns - 1]
+
+    def close(self) -> None:
+        self._over = True
+        with self.lock:
+            self._wipe()
+        super().close()
+
+    def finish(self) -> None:
+        """End of a run in which all went well: show the tables where they were made."""
+        self._over = True
+        with self.lock:
+            self._wipe()
+        if any(job.rule == "report" for job in self.finished):
+            command = [sys.executable, "-m", "replications", "report", "--show", "--tier", self.plan.knobs.tier]
+            subprocess.run([*command, "--results", self.plan.knobs.results], check=False)
+
+
+class Tidy(logging.Filter):
+    """Cleans what Snakemake's own handler prints: no chatter, and one line where a target is not known."""
+
+    def __init__(self, plan: Plan):
+        super().__init__()
+        self.plan = plan
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = str(record.msg)
+        replaced = str(getattr(record, "event", None)) in REPLACED
+        if replaced or message.startswith(NOISE):
+            return False
+        if getattr(record, "exception", None) == "MissingRuleException":
+            word = message.partition("No rule to produce ")[2].partition(" (")[0]
+            if "/" not in word:
+                record.msg = f"error: unknown target '{word}'{nearest(word, ['all', *self.plan.targets])}"
+        elif message.endswith("At least one job did not complete successfully."):
+            tables = f"python -m replications report --tier {self.plan.knobs.tier}"
+            record.msg = (
+                "error: not all jobs came through; what is finished is kept: start again to go on "
+                f"(tables of what there is: {tables})"
+            )
+        return True
+
+
+def attach(logger: logging.Logger, terminal: Terminal) -> None:
+    """Add the handler to Snakemake's logger and tidy what Snakemake's own prints."""
+    for handler in logger.handlers:
+        if handler.name == "DefaultStreamHandler" and logger.level > logging.DEBUG:
+            handler.addFilter(Tidy(terminal.plan))
+    logger.addHandler(terminal)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: '41 s', '3 min', '2.5 h'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
