@@ -1,0 +1,30 @@
+# The front door. `snakemake --cores all` makes everything that config/config.yaml asks for; the name of a paper or of a
+# task makes that and what its claims compare with; `-n` says what would run and what it would cost.
+configfile: f"{workflow.basedir}/config/config.yaml"
+
+
+include: "workflows/common.smk"
+include: "workflows/data.smk"
+include: "workflows/train.smk"
+include: "workflows/throughput.smk"
+include: "workflows/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        plan.records("all"),
+        plan.page,
+    localrule: True
+
+
+# One target a paper and one a task.
+for target, papers in plan.targets.items():
+
+    rule:
+        name:
+            target
+        input:
+            plan.records("+".join(papers)),
+            plan.page,
+        localrule: True

@@ -1,0 +1,161 @@
+"""The knobs: what a person may give, as text or typed, and the one line for what they may not."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from replications import catalogue
+from replications.errors import UserError
+from replications.planning.knobs import read_knobs
+from replications.planning.lock import hold_folder
+from replications.planning.plan import Plan
+
+ROOT = Path(__file__).parent.parent
+CONFIG = catalogue.read_yaml(ROOT / "config" / "config.yaml")
+PAPERS = sorted(catalogue.papers())
+
+
+def knobs(**changes):
+    return read_knobs({**CONFIG, **changes})
+
+
+def test_defaults_are_a_whole_request():
+    found = knobs()
+    assert found.tier == "mini"
+    assert found.seeds == tuple(range(catalogue.tier_config("mini").seeds))
+    assert set(found.papers) == {key for key in PAPERS if catalogue.methods_of([key], "mini")}
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds"),
+    [
+        (5, (0, 1, 2, 3, 4)),
+        ("5", (0, 1, 2, 3, 4)),
+        ("2,0,1", (0, 1, 2)),
+        ([7], (7,)),
+        ("7,", (7,)),
+        ("null", (0, 1, 2)),
+    ],
+)
+def test_seeds_are_a_count_or_a_list(given, seeds):
+    assert knobs(seeds=given).seeds == seeds
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("False", False), (True, True)])
+def test_a_shell_hands_booleans_over_as_text(text, value):
+    assert knobs(throughput=text).throughput is value
+
+
+def test_papers_are_all_or_a_list():
+    assert knobs(papers=f"{PAPERS[1]},{PAPERS[0]}").papers == tuple(PAPERS[:2])
+    assert knobs(papers=PAPERS[:1]).papers == tuple(PAPERS[:1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"teir": "mini"}, "unknown key 'teir' in the configuration (did you mean 'tier'?)"),
+        ({"tier": "minni"}, "unknown tier 'minni' (did you mean 'mini'?)"),
+        ({"papers": PAPERS[0][:-1] + "x"}, f"(did you mean '{PAPERS[0]}'?)"),
+        ({"device": "cuda:x"}, "unknown device 'cuda:x' (did you mean 'cuda:0'?)"),
+        ({"seeds": "1.5"}, "seeds: '1.5' is not an integer"),
+        ({"seeds": 1.5}, "seeds: '1.5' is not an integer"),
+        ({"seeds": "a,b"}, "seeds: 'a' is not an integer"),
+        ({"seeds": "true"}, "seeds: 'true' is not an integer"),
+        ({"seeds": 0}, "seeds=0"),
+        ({"seeds": "-1,2"}, "seeds=-1,2"),
+        ({"seeds": "1,1"}, "seeds=1,1"),
+        ({"throughput": "maybe"}, "throughput=maybe is wrong; it is whether"),
+        ({"data_root": None}, "data_root="),
+        ({"papers": ""}, "names no paper"),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_it(changes, line):
+    with pytest.raises(UserError) as caught:
+        knobs(**changes)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_knob_of_the_configuration_is_in_the_schema_and_back():
+    schema = catalogue.read_yaml(ROOT / "workflows" / "config.schema.yaml")
+    assert set(schema["properties"]) == set(CONFIG)
+    assert schema["additionalProperties"] is False
+
+
+def snakemake(*arguments):
+    call = [sys.executable, "-m", "snakemake", "-n", *arguments]
+    return subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.end_to_end
+def test_snakemake_says_what_is_wrong_in_one_line():
+    done = snakemake("--config", "tier=smoke", "sedes=2")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "error: unknown key 'sedes' in the configuration (did you mean 'seeds'?)"
+
+
+@pytest.mark.end_to_end
+def test_snakemake_names_the_nearest_target():
+    wrong = PAPERS[0][:-1]
+    done = snakemake(wrong, "--config", "tier=smoke")
+    assert done.returncode != 0
+    assert done.stdout.splitlines()[-1] == f"error: unknown target '{wrong}' (did you mean '{PAPERS[0]}'?)"
+
+
+def plan(**changes) -> Plan:
+    return Plan(knobs(**changes))
+
+
+def test_targets_on_the_command_line_become_a_selection():
+    found = plan()
+    first, second = PAPERS[:2]
+    assert found.selection([]) == found.selection(["all"]) == found.selection(["all", first]) == "all"
+    assert found.selection([second, first]) == f"{first}+{second}"
+    assert found.papers_of(f"{first}+{second}") == (first, second)
+    task = catalogue.find_paper(first).task
+    assert first in found.papers_of(found.selection([task]))
+    assert found.selection(["results/mini/runs/x/y/seed0/run.json"]) == "all"
+
+
+def test_seeds_that_share_a_process_and_their_records():
+    groups = plan(tier="standard", seeds=2).seed_groups if catalogue.methods_of(PAPERS, "standard") else ["0", "1"]
+    assert groups == ["0", "1"]
+    found = plan(tier="mini", seeds=4)
+    assert found.seed_groups == ["0,1,2", "3"]
+    wildcards = SimpleNamespace(paper="p", method="m")
+    assert [path.format(**vars(wildcards)) for path in found.records_of_group("0,1,2")] == [
+        f"results/mini/runs/p/m/seed{seed}/run.json" for seed in (0, 1, 2)
+    ]
+
+
+def test_meaning_is_of_what_decides_a_number_and_of_nothing_else(monkeypatch):
+    address = catalogue.methods_of(PAPERS, "mini")[0]
+    meaning = plan().run_meaning(address, "0,1")
+    other_place = plan(data_root="elsewhere", results="there", device="cpu", throughput=False)
+    assert other_place.run_meaning(address, "0,1") == meaning
+    assert plan(seeds=5).run_meaning(address, "0,1") == meaning
+    assert plan().run_meaning(address, "0,2") != meaning
+    assert plan(tier="smoke").run_meaning(address, "0,1") != meaning
+
+
+def test_a_folder_has_one_snakemake(tmp_path):
+    held = hold_folder(tmp_path / ".snakemake")
+    with pytest.raises(UserError, match=r"another snakemake \(process [0-9]+\) is at work"):
+        hold_folder(tmp_path / ".snakemake")
+    held.release()
+    hold_folder(tmp_path / ".snakemake").release()
+
+
+def test_reading_the_plan_imports_nothing_heavy():
+    code = (
+        "import sys; from replications import catalogue; from replications.planning import front, estimate; "
+        "plan = front.make_plan(catalogue.read_yaml(catalogue.CONFIG / 'config.yaml'), '.'); plan.records('all'); "
+        "print(sorted({'torch', 'pandas', 'matplotlib', 'sklearn', 'scipy', 'timm', 'PIL'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,13 @@
+rule prepare:
+    output:
+        f"{plan.knobs.data_root}/prepared/{{dataset}}-{{fingerprint}}/set.json",
+    log:
+        f"{plan.folder}/logs/prepare-{{dataset}}-{{fingerprint}}.log",
+    threads: workflow.cores
+    resources:
+        seconds=estimate.UNKNOWN,
+        store_mb=lambda wildcards: estimate.set_megabytes(wildcards.dataset),
+    message:
+        "data {wildcards.dataset}"
+    shell:
+        plan.shell("fetch {wildcards.dataset} --workers {threads}", "data_root", "data_mirror")

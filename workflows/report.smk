@@ -1,0 +1,16 @@
+# Tables, plots, verdicts and the page, from the records of what this call asks for.
+rule report:
+    input:
+        lambda wildcards: plan.report_inputs(selection()),
+    output:
+        plan.page,
+    log:
+        f"{plan.folder}/logs/report.log",
+    localrule: True
+    params:
+        papers=lambda wildcards: ",".join(plan.papers_of(selection())),
+        meaning=lambda wildcards: plan.report_meaning(selection()),
+    message:
+        "report"
+    shell:
+        plan.shell("report --papers {params.papers}", "tier", "data_root", "results")

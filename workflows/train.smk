@@ -1,0 +1,31 @@
+# One rule for each group of seeds that share a process (seeds_per_process in config/<tier>.yaml).
+for seeds in plan.seed_groups:
+
+    rule:
+        name:
+            f"train_{seeds}".replace(",", "_")
+        input:
+            lambda wildcards: plan.sets([plan.address(wildcards)]),
+        output:
+            plan.records_of_group(seeds),
+        log:
+            f"{plan.folder}/logs/{{paper}}-{{method}}-{seeds}.log",
+        threads: plan.tier.threads
+        resources:
+            gpu=plan.gpu,
+            seconds=lambda wildcards, seeds=seeds: estimate.run_seconds(plan, plan.address(wildcards), seeds),
+            store_mb=lambda wildcards, seeds=seeds: estimate.run_megabytes(plan, plan.address(wildcards), seeds),
+        params:
+            seeds=seeds,
+            meaning=lambda wildcards, seeds=seeds: plan.run_meaning(plan.address(wildcards), seeds),
+        message:
+            f"{{wildcards.paper}}/{{wildcards.method}} (seeds {seeds})"
+        shell:
+            plan.shell(
+                "run {wildcards.paper}/{wildcards.method} --seeds {params.seeds},",  # the comma: a list, also of one
+                "tier",
+                "device",
+                "data_root",
+                "work",
+                "results",
+            )
