@@ -99,7 +99,7 @@ class DeepID(FaceModel):
         patches: list[Patch],
         multi_scale: bool = True,
         pca_dimensions: int = 150,
-        network_steps: int = 2000,
+        network_steps: int | None = 2000,
     ):
         super().__init__()
         self.pca_dimensions, self.network_steps = pca_dimensions, network_steps
@@ -138,13 +138,15 @@ class DeepID(FaceModel):
         return both.transpose(0, 1).flatten(1).float()
 
     def verifiers(self) -> dict[str, Callable[[], Verifier]]:
-        """The paper's two, Joint Bayesian first; besides, the cosine, and Joint Bayesian on the first patch alone."""
-        return {
+        """The paper's two, Joint Bayesian first; besides, the cosine, and Joint Bayesian on the first patch."""
+        makers = {
             "joint_bayesian": lambda: PCAJointBayesian(self.pca_dimensions),
-            "network": lambda: NetworkVerifier(groups=len(self.order), steps=self.network_steps),
-            "cosine": CosineVerifier,
             "joint_bayesian_1patch": lambda: FirstPatch(self.pca_dimensions),
+            "cosine": CosineVerifier,
         }
+        if self.network_steps is not None:
+            makers["network"] = lambda: NetworkVerifier(groups=len(self.order), steps=self.network_steps)
+        return makers
 
 
 class FirstPatch(PCAJointBayesian):
@@ -164,11 +166,13 @@ def build(
     patches: int = 60,
     multi_scale: bool = True,
     pca_dimensions: int = 150,
+    network: bool = True,
     network_steps: int = 2000,
 ) -> DeepID:
     """The first `patches` of the 60 patches; without `multi_scale` the DeepID layer sees conv4 alone.
 
-    `pca_dimensions` are kept for Joint Bayesian; `network_steps` train the neural-network verifier.
+    `pca_dimensions` are kept for Joint Bayesian. The neural-network verifier is trained for `network_steps`, or left
+    out where `network` is false.
     """
-    chosen = patch_set(patches)
-    return DeepID(num_identities, image_size, chosen, multi_scale, pca_dimensions, network_steps)
+    steps = network_steps if network else None
+    return DeepID(num_identities, image_size, patch_set(patches), multi_scale, pca_dimensions, steps)
