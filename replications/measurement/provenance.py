@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from replications import __version__
 from replications.measurement.hardware import cpu_count, cpu_model, describe_device, memory_bytes
 from replications.records import Provenance
 
@@ -31,7 +32,7 @@ def provenance(device: "torch.device", threads: int, *, deterministic: bool | No
     commit, dirty = git_state(CHECKOUT)
     return Provenance(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        suite_version=_version("replications") or "0",
+        suite_version=__version__,
         commit=commit,
         dirty=dirty,
         python=platform.python_version(),
