@@ -1,5 +1,9 @@
 """Verifiers: Joint Bayesian against the direct Gaussian log-ratio, EM, and what each learns."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
@@ -171,6 +175,17 @@ def test_network_verifier_learns_and_is_symmetric_and_deterministic():
     np.testing.assert_array_equal(first.score(a, b), second.score(a, b))
     np.testing.assert_allclose(first.score(a, b), first.score(b, a), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(first.score(a[:1], b[:1]), first.score(a, b)[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_network_verifier_does_not_import_the_compiler():
+    # torch.optim would, at the first step, for 4 CPU seconds: more than a smoke run.
+    program = (
+        "import sys, numpy as np\n"
+        "from replications.tasks.face_verification.verifiers import NetworkVerifier\n"
+        "NetworkVerifier(1, steps=2).fit(np.ones((8, 2), np.float32), np.arange(8) // 2)\n"
+        "assert 'torch._dynamo' not in sys.modules and 'sklearn' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parent.parent)
 
 
 def test_network_verifier_keeps_groups_apart_in_its_first_layer():

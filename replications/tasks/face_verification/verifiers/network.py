@@ -4,7 +4,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from replications.spec import Recipe
 from replications.tasks.face_verification.pairs import draw_pairs
+from replications.training.optim import (
+    create_optimizer,
+    learning_rate_factor,
+    set_learning_rate,
+    step_optimizer,
+)
 
 SCORE_CHUNK = 1024
 
@@ -85,15 +92,17 @@ class NetworkVerifier:
             torch.manual_seed(seed)
             self.network = PairNetwork(self.groups, 2 * grouped.shape[2], self.local_units, self.dropout)
             self.network.to(self.device).train()
-            optimizer = torch.optim.Adam(self.network.parameters(), lr=self.lr)
+            recipe = Recipe(
+                optimizer="adam", lr=self.lr, schedule="linear", steps=self.steps, batch_size=self.batch_size
+            )
+            optimizer = create_optimizer(self.network, recipe)
             for step in range(self.steps):
-                for group in optimizer.param_groups:
-                    group["lr"] = self.lr * (1.0 - step / self.steps)
+                set_learning_rate(optimizer, learning_rate_factor(recipe, step, self.steps))
                 logit = self.network(grouped[pairs[step, :, 0]], grouped[pairs[step, :, 1]])
                 loss = nn.functional.binary_cross_entropy_with_logits(logit, target[step])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                optimizer.step()
+                step_optimizer(optimizer)
         self.network.eval()
 
     @torch.no_grad()
