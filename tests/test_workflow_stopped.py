@@ -1,5 +1,7 @@
 """Snakemake killed outright, and two at once: no orphan, no stale lock, nothing finished is lost."""
 
+import contextlib
+import os
 import signal
 import time
 
@@ -16,13 +18,14 @@ def copy(tmp_path_factory):
 
 
 def jobs_of(process) -> list[psutil.Process]:
-    """The training jobs of a snakemake, once they have begun to train."""
+    """The training jobs of a snakemake, once there is one."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        children = psutil.Process(process.pid).children(recursive=True)
-        jobs = [child for child in children if "replications" in " ".join(child.cmdline())]
-        if len(jobs) >= 1 and any("run" in job.cmdline() for job in jobs):
-            return jobs
+        with contextlib.suppress(psutil.Error):  # a child may end while it is looked at
+            children = psutil.Process(process.pid).children(recursive=True)
+            jobs = [child for child in children if {"replications", "run"} <= set(child.cmdline())]
+            if jobs:
+                return jobs
         time.sleep(0.1)
     raise AssertionError("no job has started")
 
@@ -48,15 +51,24 @@ def test_no_job_outlives_snakemake_and_no_lock_stays(copy):
     assert set(copy.records()) == {"alpha/plain", "beta/margin"}
 
 
-def test_snakemake_told_to_end_leaves_what_is_finished(copy):
+def test_ctrl_c_stops_the_jobs_and_loses_nothing_that_is_finished(copy):
     before = copy.records()
-    copy.model("beta").write_text(copy.model("beta").read_text().replace("16.0 * cosine", "24.0 * cosine"))
-    process = copy.start("alpha", "--config", "tier=smoke", "throughput=false")
-    jobs = jobs_of(process)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    paper = copy.model("beta").parent / "paper.yaml"
+    original = paper.read_text()
+    endless = "title: Margin, recipe: {steps: 1000000}, why: it is stopped,"
+    paper.write_text(original.replace("title: Margin,", endless))
+    process = copy.start("alpha", "--config", "tier=smoke", "throughput=false", new_session=True)
+    try:
+        jobs = jobs_of(process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        process.communicate(timeout=120)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode != 0
     assert not psutil.wait_procs(jobs, timeout=20)[1]
     assert copy.records().get("alpha/plain") == before["alpha/plain"]
+    assert "beta/margin" not in copy.records(), "a run that was stopped leaves no row"
+    paper.write_text(original)
     copy.snakemake("alpha", config=("throughput=false",))
-    assert set(copy.records()) == {"alpha/plain", "beta/margin"}
+    assert copy.records() == before

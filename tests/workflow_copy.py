@@ -81,8 +81,8 @@ class Copy:
 
     root: Path
 
-    def start(self, *arguments: str, module: str = "snakemake") -> subprocess.Popen:
-        """Start snakemake (or the command line) in tier smoke; both streams come together."""
+    def start(self, *arguments: str, module: str = "snakemake", new_session: bool = False) -> subprocess.Popen:
+        """Start snakemake or another module; both streams come together."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(self.root / "tmp"), "COLUMNS": "200"}
         environment.pop("PYTHONPATH", None)
         return subprocess.Popen(
@@ -92,6 +92,7 @@ class Copy:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=new_session,
         )
 
     def snakemake(self, *targets: str, config: tuple[str, ...] = (), code: int = 0) -> str:
