@@ -153,7 +153,7 @@ def test_reviews_become_text_or_classes_from_either_archive(tmp_path, suffix, mo
     found = arrays(text)
     whole = found["text"].tobytes()
     assert b"train neg 2" not in whole and b"label" not in whole and whole.count(b"\xff\n") == 15
-    start, middle, end, stop = found["splits"]
+    start, _, end, stop = found["splits"]
     assert b"test" not in whole[start:end] and whole[end:stop].count(b"test") == 8
     imdb.prepare(classes, {"form": "classes", "length": 9, **base}, {"reviews": archive}, 1)
     found = arrays(classes)

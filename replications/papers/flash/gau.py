@@ -6,6 +6,7 @@ attention and feed-forward layer together: two units have the parameters of one 
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +17,21 @@ from replications.tasks.language_modelling.blocks import Mixer, Rotary, State
 
 KERNELS = ("relu2", "softmax", "softmax_plus")
 DIVISORS = ("length", "longest")
+SILU_MEAN = 0.2066  # of a standard normal number
 
 
 class ScaleOffset(nn.Module):
-    """Turn ``z`` into several heads by a scale and an offset for each channel (the paper's gamma and beta)."""
+    """Turn ``z`` into several heads by a scale and an offset for each channel (the paper's gamma and beta).
 
-    def __init__(self, count: int, channels: int):
+    `products` says which scale each head starts with: that with which the product of two such heads at different
+    positions is about so large.
+    """
+
+    def __init__(self, products: Sequence[float], channels: int):
         super().__init__()
-        self.gamma = nn.Parameter(torch.ones(count, channels))
-        self.beta = nn.Parameter(torch.zeros(count, channels))
+        scales = torch.tensor(products).div(channels * SILU_MEAN**2).sqrt()
+        self.gamma = nn.Parameter(scales[:, None].repeat(1, channels))
+        self.beta = nn.Parameter(torch.zeros(len(products), channels))
 
     def forward(self, z: Tensor) -> tuple[Tensor, ...]:
         return torch.addcmul(self.beta, z.unsqueeze(-2), self.gamma).unbind(-2)
@@ -51,11 +58,11 @@ class RotaryBias(nn.Module):
 class GatedUnit(Mixer):
     """What FLASH-Quad and FLASH have in common: the projections, the gate and the output."""
 
-    def __init__(self, width: int, key_size: int, expansion: int, heads: int):
+    def __init__(self, width: int, key_size: int, expansion: int, products: Sequence[float]):
         super().__init__()
         self.hidden, self.key_size = expansion * width, key_size
         self.into = nn.Linear(width, 2 * self.hidden + key_size, bias=False)
-        self.heads = ScaleOffset(heads, key_size)
+        self.heads = ScaleOffset(products, key_size)
         self.rotary = Rotary(key_size)
         self.bias = RotaryBias(key_size)
         self.out = nn.Linear(self.hidden, width, bias=False)
@@ -77,7 +84,9 @@ class QuadraticUnit(GatedUnit):
     def __init__(
         self, width: int, key_size: int, expansion: int, causal: bool, longest: int, kernel: str, divisor: str
     ):
-        super().__init__(width, key_size, expansion, heads=2)
+        # squared and summed over n keys, sqrt(n) / n gives about one
+        product = math.sqrt(longest) if kernel == "relu2" else math.sqrt(key_size)
+        super().__init__(width, key_size, expansion, [product] * 2)
         if kernel not in KERNELS:
             raise UserError(f"unknown attention kernel '{kernel}'{nearest(kernel, KERNELS)}")
         if divisor not in DIVISORS:

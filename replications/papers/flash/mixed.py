@@ -4,6 +4,8 @@ Four heads from one ``z``. Local: ``relu(q.k / C + b)^2`` within chunks of C pos
 v)`` over all chunks, or, causal, over the chunks before. Both are added, gated and projected.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,9 @@ class MixedChunkUnit(GatedUnit):
     def __init__(self, width: int, key_size: int, expansion: int, causal: bool, chunk: int, parts: str):
         if parts not in PARTS:
             raise UserError(f"unknown parts '{parts}' of mixed chunk attention{nearest(parts, PARTS)}")
-        super().__init__(width, key_size, expansion, heads=4 if parts == "both" else 2)
+        products = {"local": [math.sqrt(chunk)] * 2, "global": [1.0] * 2}
+        products["both"] = products["local"] + products["global"]
+        super().__init__(width, key_size, expansion, products[parts])
         self.causal, self.chunk, self.parts = causal, chunk, parts
         if parts == "global":
             del self.bias
