@@ -1,0 +1,104 @@
+"""FLASH: mixed chunk attention (Hua et al. 2022, Section 3).
+
+Four heads from one ``z``. Local: ``relu(q.k / C + b)^2`` within chunks of C positions. Global: ``q_lin (sum k_lin^T
+v)`` over all chunks, or, causal, over the chunks before. Both are added, gated and projected.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from replications.errors import UserError, nearest
+from replications.papers.flash.gau import GatedUnit, hide_ahead
+from replications.tasks.language_modelling.blocks import State, exclusive_prefix, into_chunks
+
+PARTS = ("both", "local", "global")
+
+
+class MixedChunkUnit(GatedUnit):
+    """FLASH, or one of its halves (`parts`).
+
+    The causal global sum is divided by the number of positions in it; the first chunk has none and gets zero. Alone,
+    it also sums within the chunk (or the last C positions would be out of sight), which is linear attention without a
+    feature map. The bidirectional sum is divided by the number of real positions.
+    """
+
+    def __init__(self, width: int, key_size: int, expansion: int, causal: bool, chunk: int, parts: str):
+        if parts not in PARTS:
+            raise UserError(f"unknown parts '{parts}' of mixed chunk attention{nearest(parts, PARTS)}")
+        products = {"local": [math.sqrt(chunk)] * 2, "global": [1.0] * 2}
+        products["both"] = products["local"] + products["global"]
+        super().__init__(width, key_size, expansion, products[parts])
+        self.causal, self.chunk, self.parts = causal, chunk, parts
+        if parts == "global":
+            del self.bias
+
+    @property
+    def decodes(self) -> bool:
+        return self.causal
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        gate, value, heads = self.project(x)
+        if valid is not None:
+            value = value * valid[:, :, None]
+        n = x.shape[1]
+        chunks = into_chunks(value, self.chunk)
+        heads = [into_chunks(head, self.chunk) for head in heads]
+        mixed = None
+        if self.parts != "global":
+            mixed = self._local(heads[0], heads[1], chunks)
+        if self.parts != "local":
+            if self.causal:
+                far = self._global_causal(heads[-2], heads[-1], chunks)
+            else:
+                count = n if valid is None else valid.sum(dim=1).clamp_min(1)[:, None, None, None]
+                far = heads[-2] @ (heads[-1].transpose(-1, -2) @ chunks / count).sum(dim=1, keepdim=True)
+            mixed = far if mixed is None else mixed + far
+        return self.out(gate * mixed.flatten(1, 2)[:, :n])
+
+    def _local(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        bias = hide_ahead(self.bias(self.chunk)) if self.causal else self.bias(self.chunk)
+        return (query @ key.transpose(-1, -2) / self.chunk + bias).relu().square() @ value
+
+    def _global_causal(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Exclusive prefix sum over chunks; alone, with the part of the own chunk up to each position."""
+        before = exclusive_prefix(key.transpose(-1, -2) @ value)
+        past = self.chunk * torch.arange(before.shape[1], device=before.device)
+        if self.parts == "both":
+            mean = before / past.clamp_min(1)[:, None, None]
+            return query @ mean.to(query.dtype)
+        within = (query @ key.transpose(-1, -2)).tril() @ value
+        seen = past[:, None] + torch.arange(1, self.chunk + 1, device=before.device)
+        sums = (within.to(before.dtype) + query @ before.to(query.dtype)) / seen[:, :, None]
+        return sums.to(query.dtype)
+
+    def start(self, batch: int, capacity: int, like: Tensor) -> State:
+        wide = torch.promote_types(like.dtype, torch.float32)
+        return {
+            "key": like.new_zeros(batch, self.chunk, self.key_size),
+            "far_key": like.new_zeros(batch, self.chunk, self.key_size),
+            "value": like.new_zeros(batch, self.chunk, self.hidden),
+            "sum": like.new_zeros(batch, self.key_size, self.hidden, dtype=wide),
+        }
+
+    def step(self, x: Tensor, position: int, state: State) -> Tensor:
+        gate, value, heads = self.project(x[:, None], position)
+        place = position % self.chunk
+        if place == 0 and position > 0:
+            state["sum"] += (state["far_key"].transpose(-1, -2) @ state["value"]).to(state["sum"].dtype)
+        state["key"][:, place], state["far_key"][:, place] = heads[1][:, 0], heads[-1][:, 0]
+        state["value"][:, place] = value[:, 0]
+        values = state["value"][:, : place + 1]
+        mixed = torch.zeros_like(value)
+        if self.parts != "global":
+            scores = heads[0] @ state["key"][:, : place + 1].transpose(-1, -2)
+            # both positions turned by the same whole chunks: the bias depends on their distance alone
+            mixed = mixed + (scores / self.chunk + self.bias(1, place)).relu().square() @ values
+        if self.parts != "local":
+            sums, past = heads[-2].to(state["sum"].dtype) @ state["sum"], position - place
+            if self.parts == "global":
+                sums = sums + heads[-2] @ state["far_key"][:, : place + 1].transpose(-1, -2) @ values
+                past = position + 1
+            mixed = mixed + (sums / max(past, 1)).to(mixed.dtype)
+        return self.out(gate * mixed)[:, 0]

@@ -1,0 +1,40 @@
+"""The Transformer as a decoder (Vaswani et al. 2017), in the form that comparisons use today.
+
+Norm first, rotary positions, no biases, no dropout. The "++" version has a gated feed-forward layer of equal size.
+"""
+
+from replications.errors import UserError
+from replications.tasks.language_modelling.attention import SoftmaxAttention
+from replications.tasks.language_modelling.blocks import Block, FeedForward
+from replications.tasks.language_modelling.model import SequenceModel
+
+POSITIONS = ("rotary", "sinusoidal")
+
+
+def build(
+    vocabulary: int,
+    causal: bool,
+    num_classes: int | None,
+    *,
+    width: int,
+    depth: int,
+    heads: int,
+    gated: bool = False,
+    attention: str = "sdpa",
+    positions: str = "rotary",
+    norm: str = "layer",
+) -> SequenceModel:
+    """`depth` layers of attention and feed-forward; `positions` are rotary or scaled sinusoidal."""
+    if positions not in POSITIONS:
+        raise UserError(f"transformer: positions must be one of {', '.join(POSITIONS)}, not '{positions}'")
+    rotary = positions == "rotary"
+    blocks = [
+        Block(
+            width,
+            SoftmaxAttention(width, heads, causal, attention, rotary=rotary),
+            FeedForward(width, gated=gated),
+            norm,
+        )
+        for _ in range(depth)
+    ]
+    return SequenceModel(blocks, width, vocabulary, num_classes, sinusoidal=not rotary, norm=norm)

@@ -1,0 +1,94 @@
+"""Language modelling on long sequences: how well does a sequence mixer model bytes, and what does length cost it?
+
+A method offers a `SequenceModel` (``model.py``) for causal and for bidirectional use. A run has several stages, each
+trained from scratch and scored by its own metrics; ``options.py`` says which there are, ``execute.py`` runs them.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from replications.tasks.base import Metric
+
+if TYPE_CHECKING:
+    from replications.tasks.base import Context, Evaluation
+    from replications.training.stage import Workload
+
+QUALITY = {
+    "bits_per_byte": Metric("Bits per byte", "bits", False, "of the test text, windows of the training length", 4),
+    "masked_bits": Metric("Masked bits", "bits", False, "bits per masked byte of the test text", 4),
+    "masked_accuracy": Metric("Masked accuracy", "%", True, "masked bytes of the test text told exactly"),
+    "recall_accuracy": Metric("Recall", "%", True, "values of asked keys told exactly; the optimum is 100"),
+    "recall_bits": Metric("Recall bits", "bits", False, "bits per asked value; the optimum is 0", 4),
+    "brackets_accuracy": Metric("Brackets", "%", True, "closing brackets told exactly; the optimum is 100"),
+    "brackets_bits": Metric("Bracket bits", "bits", False, "bits per closing bracket; the optimum is 0", 4),
+    "listops_accuracy": Metric("ListOps", "%", True, "values of nested list operations told exactly"),
+    "reviews_accuracy": Metric("IMDB bytes", "%", True, "sentiment of reviews, read as bytes"),
+}
+COST = {
+    "step_exponent": Metric("Step exponent", "", False, "p of: seconds of a training step ~ length^p", 3),
+    "memory_exponent": Metric("Memory exponent", "", False, "p of: memory of a training step ~ length^p", 3),
+    "decode_exponent": Metric("Decode exponent", "", False, "p of: seconds of one decoded token ~ position^p", 3),
+    "step_tokens_per_second": Metric("Tokens/s", "1/s", True, "of a training step at the sweep's longest length", 0),
+    "speedup_sdpa": Metric("Speed-up, SDPA", "x", True, "over fused softmax attention, at the longest length", 3),
+    "speedup_naive": Metric("Speed-up, naive", "x", True, "over materialised softmax, at its longest length", 3),
+    "crossover_sdpa": Metric("Crossover, SDPA", "bytes", False, "length where it costs what fused softmax does", 0),
+    "crossover_naive": Metric("Crossover, naive", "bytes", False, "the same against materialised softmax", 0),
+    "memory_ratio_sdpa": Metric("Memory, SDPA", "x", False, "of what fused softmax needs, at the longest length", 3),
+}
+AT_LENGTH = re.compile(r"(?P<kind>bits_per_byte|transfer)_x(?P<factor>\d+(p\d+)?)")
+
+
+class MetricTable(Mapping[str, Metric]):
+    """Named metrics; ``bits_per_byte_x4`` at 4 times the training length (``x0p5``: half), ``transfer_x4`` its rise.
+
+    Iteration gives the named ones only: which other lengths there are is the tier's business.
+    """
+
+    def __init__(self):
+        self._named = QUALITY | COST
+
+    def __getitem__(self, name: str) -> Metric:
+        if name in self._named:
+            return self._named[name]
+        match = AT_LENGTH.fullmatch(name)
+        if match is None:
+            raise KeyError(name)
+        factor = match["factor"].replace("p", ".")
+        if match["kind"] == "transfer":
+            what = f"bits per byte at {factor} times the training length, less those at that length"
+            return Metric(f"Rise at {factor}x", "bits", False, what, 4)
+        return Metric(f"Bits per byte, {factor}x", "bits", False, f"windows of {factor} times the training length", 4)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
+
+
+class LanguageModelling:
+    """The task; see ``replications.tasks.base.Task``."""
+
+    name = "language_modelling"
+    title = "Long-sequence language modelling"
+    primary_metric = "bits_per_byte"
+    metrics = MetricTable()
+
+    def execute(self, context: "Context") -> "Evaluation":
+        from replications.tasks.language_modelling.execute import execute
+
+        return execute(context)
+
+    def workload(self, context: "Context") -> "Workload":
+        from replications.tasks.language_modelling.execute import workload
+
+        return workload(context)
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        from replications.tasks.language_modelling.options import parse_options
+
+        parse_options(options)
+
+
+TASK = LanguageModelling()

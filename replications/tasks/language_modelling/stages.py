@@ -1,0 +1,154 @@
+"""The stages of a run: what each is trained on and how it is scored."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from replications.errors import UserError
+from replications.spec import Recipe
+from replications.tasks.base import Context
+from replications.tasks.language_modelling.data import (
+    BYTES,
+    AskedTargets,
+    MaskedBatches,
+    Sequences,
+    Text,
+    WindowBatches,
+    open_sequences,
+    open_text,
+)
+from replications.tasks.language_modelling.evaluation import (
+    asked_tokens,
+    bits_per_byte,
+    class_accuracy,
+    class_batch,
+    masked_bytes,
+    scored_bytes,
+)
+from replications.tasks.language_modelling.model import SequenceModel
+from replications.tasks.language_modelling.options import LanguageOptions, StageOptions, parse_options
+from replications.training.batches import DeviceBatches
+from replications.training.stage import Batches, Stage
+
+CLASSES = ("listops", "reviews")
+
+
+def factor_name(factor: float) -> str:
+    """Write a factor as in a metric's name: 4 as "4", 0.5 as "0p5"."""
+    return f"{factor:g}".replace(".", "p")
+
+
+@dataclass
+class TrainedStage:
+    """A stage of a run. `fit` trains its model, `score` gives the test metrics."""
+
+    context: Context
+    options: LanguageOptions
+    name: str
+
+    @classmethod
+    def of(cls, context: Context, name: str) -> "TrainedStage":
+        return cls(context, parse_options(context.spec.task_options), name)
+
+    @property
+    def own(self) -> StageOptions:
+        return self.options.stages[self.name]
+
+    @property
+    def is_text(self) -> bool:
+        return self.name in ("text", "masked")
+
+    @cached_property
+    def length(self) -> int:
+        """Length in tokens; of sequences with asked tokens it is the set's own."""
+        if self.is_text or self.name in CLASSES:
+            length = self.own.length or self.options.length
+            return length if self.is_text else min(length, self.data.tokens.shape[1])
+        return self.data.tokens.shape[1] - 1
+
+    @cached_property
+    def data(self) -> Text | Sequences:
+        """The prepared set of the stage's role; raises UserError where it does not fit the stage."""
+        role = "text" if self.is_text else self.name
+        if role not in self.context.spec.data:
+            raise UserError(f"language_modelling: the tier names no data set for '{role}'")
+        key = self.context.spec.data[role]
+        if self.is_text:
+            return open_text(key, self.context.data_root)
+        data = open_sequences(key, self.context.data_root)
+        if (data.label is None) == (self.name in CLASSES):
+            raise UserError(f"data set '{key}' does not fit the stage '{self.name}'")
+        return data
+
+    @cached_property
+    def model(self) -> SequenceModel:
+        model = self.context.build(
+            self.name,
+            vocabulary=BYTES + 1 if self.is_text else self.data.vocabulary,
+            length=self.length,
+            causal=self.name not in ("masked", *CLASSES),
+            num_classes=self.data.classes if self.name in CLASSES else None,
+        )
+        return model.to(self.context.device)
+
+    @property
+    def recipe(self) -> Recipe:
+        changes = {name: value for name, value in self.own if value is not None and name != "length"}
+        if "steps" in changes:
+            changes["epochs"] = None
+        return self.context.spec.recipe.model_copy(update=changes)
+
+    def batches(self) -> Batches:
+        size, seed, device = self.recipe.batch_size, self.context.spec.seed, self.context.device
+        if self.is_text:
+            arguments = (self.data.part("train"), self.length, size, seed, device)
+            if self.name == "masked":
+                return MaskedBatches(*arguments, fraction=self.options.masked_fraction)
+            return WindowBatches(*arguments)
+        rows = self.data.rows("train")
+        if self.name in CLASSES:
+            return DeviceBatches(class_batch(self.data, rows, self.length), size, seed, device=device)
+        arrays = {"tokens": self.data.tokens, "asked": self.data.asked}
+        return DeviceBatches(arrays, size, seed, AskedTargets(), rows=rows, device=device)
+
+    def stage(self) -> Stage:
+        return Stage(self.name, self.model, self.batches(), self.recipe, validate=self._validation())
+
+    def _validation(self) -> Callable[[SequenceModel], dict[str, float]] | None:
+        if not self.is_text and not len(self.data.rows("validation")):
+            return None
+        return lambda model: self._score(model, "validation", ())
+
+    def fit(self) -> None:
+        self.context.train(self.stage())
+        self.model.eval()
+
+    def score(self) -> dict[str, float]:
+        """Score the test part, once."""
+        return self._score(self.model, "test", self.options.transfer if self.name == "text" else ())
+
+    def _score(self, model: SequenceModel, split: str, transfer: tuple[float, ...]) -> dict[str, float]:
+        with torch.autocast(self.context.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            return self._metrics(model, split, transfer)
+
+    def _metrics(self, model: SequenceModel, split: str, transfer: tuple[float, ...]) -> dict[str, float]:
+        size = self.options.evaluation_batch_bytes
+        if not self.is_text:
+            if self.name in CLASSES:
+                return {f"{self.name}_accuracy": class_accuracy(model, self.data, split, self.length, size)}
+            bits, accuracy = asked_tokens(model, self.data, split, size)
+            return {f"{self.name}_accuracy": accuracy, f"{self.name}_bits": bits}
+        text: np.ndarray = self.data.part(split)
+        lengths = {factor: int(self.length * factor) for factor in transfer}
+        count = scored_bytes(text, [self.length, *lengths.values()], self.options.test_bytes)
+        if self.name == "masked":
+            return masked_bytes(model, text, self.length, count, self.options.masked_fraction, size)
+        metrics = {"bits_per_byte": bits_per_byte(model, text, self.length, count, size)}
+        for factor, length in lengths.items():
+            found = bits_per_byte(model, text, length, count, size)
+            metrics[f"bits_per_byte_x{factor_name(factor)}"] = found
+            metrics[f"transfer_x{factor_name(factor)}"] = found - metrics["bits_per_byte"]
+        return metrics

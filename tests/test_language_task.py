@@ -1,0 +1,192 @@
+"""Language modelling: batches by step, what each score counts, the length sweep's figures, and wrong options."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from replications.errors import UserError
+from replications.tasks.language_modelling import TASK, sweep
+from replications.tasks.language_modelling.blocks import Rotary, exclusive_prefix, into_chunks
+from replications.tasks.language_modelling.data import (
+    MASK,
+    MaskedBatches,
+    Sequences,
+    WindowBatches,
+    asked_targets,
+)
+from replications.tasks.language_modelling.evaluation import (
+    asked_tokens,
+    bits_per_byte,
+    class_accuracy,
+    masked_bytes,
+    scored_bytes,
+)
+from replications.tasks.language_modelling.model import IGNORED
+from replications.tasks.language_modelling.options import parse_options
+
+TEXT = np.random.default_rng(0).integers(0, 256, 4000).astype(np.uint8)
+OPTIONS = {"length": 64, "stages": {"text": {}}}
+
+
+class Repeater(nn.Module):
+    """Holds that the byte at hand comes again, with probability 1/2, and any other alike."""
+
+    def __init__(self, vocabulary=256):
+        super().__init__()
+        self.vocabulary, self.zero = vocabulary, nn.Parameter(torch.zeros(()))
+
+    def logits(self, tokens):
+        likely = math.log(self.vocabulary - 1)
+        return F.one_hot(tokens.long(), self.vocabulary) * likely + self.zero
+
+
+def test_windows_depend_on_seed_and_step_alone_and_split_into_parts():
+    batches, again = (WindowBatches(TEXT, 16, 8, 3, "cpu") for _ in range(2))
+    again.batch(0)
+    whole = batches.batch(5)
+    assert torch.equal(whole["tokens"], again.batch(5)["tokens"])
+    assert not torch.equal(whole["tokens"], batches.batch(6)["tokens"])
+    parts = [batches.batch(5, part, 2)["tokens"] for part in range(2)]
+    assert torch.equal(torch.cat(parts), whole["tokens"])
+    assert torch.equal(whole["tokens"][:, 1:].long(), whole["target"][:, :-1])
+
+
+def test_every_byte_of_the_training_text_can_come_up():
+    batches = WindowBatches(TEXT[:20], 16, 64, 0, "cpu")
+    seen = {tuple(row) for step in range(8) for row in batches.batch(step)["tokens"].tolist()}
+    assert len(seen) == 4  # 16 inputs and one more byte fit at four places
+    with pytest.raises(UserError, match="too few for a window of 16"):
+        WindowBatches(TEXT[:16], 16, 1, 0, "cpu")
+
+
+def test_masked_batches_hide_what_they_ask_for_and_split_into_parts():
+    batches = MaskedBatches(TEXT, 64, 64, 0, "cpu", fraction=0.15)
+    plain, whole = WindowBatches(TEXT, 64, 64, 0, "cpu").batch(2)["tokens"].long(), batches.batch(2)
+    asked = whole["target"] != IGNORED
+    assert torch.equal(whole["target"][asked], plain[asked])
+    assert torch.equal(whole["tokens"][~asked], plain[~asked])
+    shown = whole["tokens"][asked]
+    assert abs(asked.float().mean() - 0.15) < 0.02
+    assert abs((shown == MASK).float().mean() - 0.8) < 0.05
+    assert abs((shown == plain[asked]).float().mean() - 0.1) < 0.05
+    assert torch.equal(torch.cat([batches.batch(2, p, 4)["tokens"] for p in range(4)]), whole["tokens"])
+
+
+@pytest.mark.parametrize("length", [4, 16, 64])
+def test_bits_per_byte_is_that_of_every_byte_once(length):
+    text = np.where(np.random.default_rng(1).random(1025) < 0.6, 7, TEXT[:1025]).astype(np.uint8)
+    same = text[1:] == text[:-1]
+    wanted = np.where(same, 1.0, 1.0 + math.log2(255)).mean()
+    assert bits_per_byte(Repeater(), text, length, 1024, 200) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_all_window_lengths_score_the_same_bytes():
+    assert scored_bytes(TEXT, [64, 16, 256], None) == 3840  # 15 windows of 256
+    assert scored_bytes(TEXT, [64], 100) == 64
+    with pytest.raises(UserError, match="too few for a window of 4096"):
+        scored_bytes(TEXT, [4096], None)
+
+
+def test_masked_bytes_are_the_same_for_every_model_and_scored_alone():
+    found = masked_bytes(Repeater(257), TEXT, 32, 1024, 0.15, 100)
+    assert found == pytest.approx(masked_bytes(Repeater(257), TEXT, 32, 1024, 0.15, 333))
+    assert 5 < found["masked_accuracy"] < 15  # a tenth is shown as it is, and repeated
+
+
+def sequences(**arrays):
+    base = {"asked": None, "label": None, "length": None, "vocabulary": 8, "classes": None}
+    return Sequences("toy", split=np.array([2, 2, 0], np.int8), **{**base, **arrays})
+
+
+def test_only_asked_tokens_count():
+    tokens = np.array([[1, 1, 2, 3], [4, 5, 5, 5], [0, 0, 0, 0]], np.uint8)
+    asked = np.array([[0, 1, 1, 0], [0, 0, 1, 0], [0, 1, 1, 1]], bool)
+    bits, accuracy = asked_tokens(Repeater(8), sequences(tokens=tokens, asked=asked), "test", 4)
+    assert accuracy == pytest.approx(200 / 3)
+    assert bits == pytest.approx((1 + 1 + 1 + math.log2(7)) / 3, rel=1e-5)
+    batch = asked_targets(torch.from_numpy(tokens), torch.from_numpy(asked))
+    assert batch["target"][0].tolist() == [1, 2, IGNORED] and batch["tokens"][0].tolist() == [1, 1, 2]
+
+
+class FirstToken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.zero = nn.Parameter(torch.zeros(()))
+
+    def class_logits(self, tokens, length):
+        return F.one_hot(tokens[:, 0].long(), 8) + self.zero
+
+
+def test_classes_are_scored_on_the_split_alone():
+    tokens = np.array([[1, 0], [2, 2], [3, 3]], np.uint8)
+    toy = sequences(tokens=tokens, label=np.array([1, 5, 3]), length=np.array([1, 2, 2]), classes=8)
+    assert class_accuracy(FirstToken(), toy, "test", 2, 1) == 50.0
+
+
+def test_rotary_scores_depend_on_the_distance_alone():
+    rotary = Rotary(8)
+    query, key = torch.randn(2, 1, 8, dtype=torch.float64)
+    near = rotary(query, 5) @ rotary(key, 2).T
+    far = rotary(query, 1005) @ rotary(key, 1002).T
+    torch.testing.assert_close(near, far)
+
+
+def test_exclusive_prefix_sums_the_chunks_before():
+    x = torch.randn(2, 7, 3, 4, dtype=torch.float64)
+    wanted = torch.stack([x[:, :i].sum(dim=1) for i in range(7)], dim=1)
+    torch.testing.assert_close(exclusive_prefix(x), wanted)
+    assert into_chunks(torch.ones(2, 10, 3), 4).sum(dim=(-2, -1)).tolist() == [[12.0, 12.0, 6.0]] * 2
+
+
+def test_the_sweep_tells_exponents_speed_ups_and_where_costs_meet():
+    def points(seconds, memory):
+        return {n: {"seconds": seconds(n), "bytes": memory(n)} for n in (256, 512, 1024, 2048, 4096)}
+
+    method = points(lambda n: 1e-5 * n, lambda n: 100 * n)
+    sdpa = points(lambda n: 1e-8 * n**2, lambda n: 50 * n)
+    naive = points(lambda n: 2e-8 * n**2, lambda n: n**2)
+    naive[4096] = {"seconds": None, "bytes": None}  # out of memory
+    found = sweep.summarise({"method": method, "sdpa": sdpa, "naive": naive})
+    assert found.metrics["step_exponent"] == pytest.approx(1)
+    assert found.metrics["memory_exponent"] == pytest.approx(1)
+    assert found.metrics["crossover_sdpa"] == pytest.approx(1000, rel=1e-3)
+    assert found.metrics["speedup_sdpa"] == pytest.approx(4.096)
+    assert found.metrics["speedup_naive"] == pytest.approx(4.096)  # at 2048, its longest
+    assert found.metrics["memory_ratio_sdpa"] == 2
+    assert found.curves["seconds_naive"].x == [256, 512, 1024, 2048]
+    assert "decode_exponent" not in found.metrics
+    assert set(found.metrics) <= set(TASK.metrics)
+
+
+def test_a_sweep_without_room_says_so_and_goes_on():
+    model = sweep.reference_model("naive", 257, 8, 1, 2)
+    small = sweep.reference_model("sdpa", 257, 8, 1, 2)
+    found = sweep._in_fresh_process({"method": small, "naive": model}, 4096, 1, "cpu", "float32", memory=0.06)
+    assert found["naive"] == {"seconds": None, "bytes": None}
+    assert found["method"]["seconds"] > 0 and found["method"]["token_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({**OPTIONS, "lenght": 4}, "unknown task option 'lenght'.*length"),
+        ({"length": 4, "stages": {"recall": {}}}, "must have 'text'"),
+        ({**OPTIONS, "transfer": [0.3]}, "not another whole length"),
+        ({**OPTIONS, "sweep": {"lengths": [4, 2, 8]}}, "three or more, rising"),
+        ({**OPTIONS, "stages": {"text": {"step": 3}}}, "unknown task option 'stages.text.step'"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(UserError, match=message):
+        parse_options(options)
+
+
+def test_metrics_at_other_lengths_are_described():
+    assert TASK.metrics["bits_per_byte_x0p25"].title == "Bits per byte, 0.25x"
+    assert TASK.metrics["transfer_x4"].decimals == 4
+    with pytest.raises(KeyError):
+        TASK.metrics["bits_per_byte_xlong"]
