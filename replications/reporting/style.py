@@ -93,6 +93,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
         figure.draw_without_rendering()  # lay out once, not once a format
         figure.set_layout_engine("none")
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
-    figure.savefig(paths[0], metadata={"Date": None, "Creator": None})
-    figure.savefig(paths[1], dpi=200, metadata={"Software": None})
+    # Tight: nothing that is written beside the axes is cut off.
+    figure.savefig(paths[0], bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    figure.savefig(paths[1], bbox_inches="tight", dpi=200, metadata={"Software": None})
     return paths
