@@ -32,7 +32,9 @@ COST = {
     "step_tokens_per_second": Metric("Tokens/s", "1/s", True, "of a training step at the sweep's longest length", 0),
     "speedup_sdpa": Metric("Speed-up, SDPA", "x", True, "over fused softmax attention, at the longest length", 3),
     "speedup_naive": Metric("Speed-up, naive", "x", True, "over materialised softmax, at its longest length", 3),
-    "crossover_sdpa": Metric("Crossover, SDPA", "bytes", False, "length where it costs what fused softmax does", 0),
+    "crossover_sdpa": Metric(
+        "Crossover, SDPA", "bytes", False, "length where it costs what fused softmax does, by the fit", 0
+    ),
     "crossover_naive": Metric("Crossover, naive", "bytes", False, "the same against materialised softmax", 0),
     "memory_ratio_sdpa": Metric("Memory, SDPA", "x", False, "of what fused softmax needs, at the longest length", 3),
 }

@@ -5,6 +5,7 @@ on all of them alike. The references are this task's own: a pre-norm Transformer
 its attention fused (`sdpa`) or materialised (`naive`). Out of memory is an answer: that length is missing, and said so.
 """
 
+import gc
 import multiprocessing
 import pickle
 import signal
@@ -62,7 +63,12 @@ def length_sweep(context: Context, options: SweepOptions) -> Sweep:
                 models[name] = reference_model(name, BYTES + 1, **size)
         precision = context.spec.recipe.precision
         arguments = (models, n, options.stamps, context.device.type, precision)
-        found = (_in_fresh_process if options.isolated else _measure)(*arguments, memory=options.memory_limit_gib)
+        if options.isolated:
+            found = _in_fresh_process(*arguments, memory=options.memory_limit_gib)
+        else:
+            gc.freeze()  # each look at the memory collects garbage, which takes long where much else is alive
+            found = _measure(*arguments)
+            gc.unfreeze()
         for name, point in found.items():
             points[name][n] = point
     return summarise(points)
@@ -110,10 +116,9 @@ def summarise(points: dict[str, dict[int, dict[str, float | None]]]) -> Sweep:
 
 
 def _measure(
-    models: dict[str, SequenceModel], n: int, stamps: int, device_type: str, precision: str, *, memory: float
+    models: dict[str, SequenceModel], n: int, stamps: int, device_type: str, precision: str
 ) -> dict[str, dict[str, float | None]]:
     """Time training steps of the models in turn, and decoding of the first; what does not fit is None."""
-    del memory
     device = torch.device(device_type)
     tokens = (torch.arange(n + 1, device=device) * 7919 % BYTES)[None]
     batch = {"tokens": tokens[:, :-1], "target": tokens[:, 1:].clone()}
@@ -210,7 +215,7 @@ def _work(sender, packed: bytes, threads: int, n: int, stamps: int, device: str,
     try:
         if device == "cpu":
             _limit_memory(memory)
-        sender.send(_measure(pickle.loads(packed), n, stamps, device, precision, memory=memory))
+        sender.send(_measure(pickle.loads(packed), n, stamps, device, precision))
     except Exception as error:
         sender.send(f"{type(error).__name__}: {error}")
 
