@@ -44,7 +44,9 @@ def forest_plot(verdicts: Sequence[Verdict]) -> Figure | None:
         names.append("the paper's own effect")
     handles.append(Patch(facecolor=TINT, edgecolor=style.GREY, linestyle="--", linewidth=0.8))
     names.append("claimed range, ±δ dashed")
-    figure.legend(handles, names, loc="outside upper left", ncols=min(len(names), 4), columnspacing=1.2, handletextpad=0.4)
+    figure.legend(
+        handles, names, loc="outside upper left", ncols=min(len(names), 4), columnspacing=1.2, handletextpad=0.4
+    )
     return figure
 
 
