@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -75,6 +76,11 @@ PAPERS = {
 }
 
 
+def _hear_ctrl_c() -> None:
+    """A shell starts background jobs deaf to SIGINT, and that is inherited, also by these tests."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class Copy:
     """The copy at `root`; jobs lock devices among themselves only."""
@@ -93,6 +99,7 @@ class Copy:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=new_session,
+            preexec_fn=_hear_ctrl_c,
         )
 
     def snakemake(self, *targets: str, config: tuple[str, ...] = (), code: int = 0) -> str:
