@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 FORBIDDEN = re.compile(
-    r"--(?:extra-)?index-url|--find-links|(?:pypi|pythonhosted)\.org|/whl/|https?://\S+/simple\b"
+    r"--(?:extra-)?index-url|--find-links|/whl/|https?://\S+/simple\b"
     r"|[\s'\"=](?:/home|/Users|/root)/"
 )
 
