@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from replications.training.stage import Stage, StageResult, Workload
 
 PACKAGE = Path(__file__).parent
+PICTURES = "pictures.py"
 TALK = ("replications.progress", "replications.errors")
 PASSING_FAILURES = ("interrupted", "out of memory", "error")
 
@@ -49,13 +50,13 @@ def fingerprints(spec: RunSpec) -> Fingerprints:
     """Compute a run's fingerprints without its data and without importing torch.
 
     Code is every module of the package that the paper's model, the task and the training loop import, but for those
-    that only talk to a person. Data is the fingerprints of the prepared sets by role.
+    that only talk to a person or draw for one. Data is the fingerprints of the prepared sets by role.
     """
     module = spec.build.partition(":")[0]
     model = PACKAGE / "papers" / spec.paper / f"{module}.py"
     if not model.exists():
         raise UserError(f"{spec.address}: build names {module}.py, which papers/{spec.paper}/ does not have")
-    task = (PACKAGE / "tasks" / spec.task).glob("*.py")
+    task = [path for path in (PACKAGE / "tasks" / spec.task).glob("*.py") if path.name != PICTURES]
     code = code_fingerprint([model, PACKAGE / "training" / "loop.py", *task], leave_out=TALK)
     data = _digest(*(f"{role}={registry.data_fingerprint(key)}" for role, key in sorted(spec.data.items())))
     return Fingerprints(run=_digest(spec.canonical_json(), code, data), code=code, data=data)
@@ -79,6 +80,7 @@ class RunContext:
     data_root: Path
     work: Path
     distribution: "Distribution | None" = None
+    weights: Path | None = None
     stages: list["StageResult"] = field(default_factory=list)
     history: list[HistoryPoint] = field(default_factory=list)
     parameters: int = 0
@@ -91,7 +93,7 @@ class RunContext:
         """
         from replications.training.determinism import seed_everything
 
-        build = find_build(self.spec)
+        build = find_function(self.spec, self.spec.build)
         accepted = inspect.signature(build).parameters
         shared = catalogue.task_tiers(self.spec.task)[self.spec.tier].options
         for option in self.spec.options:
@@ -100,6 +102,18 @@ class RunContext:
         options = {name: value for name, value in self.spec.options.items() if name in accepted}
         seed_everything(derived_seed(self.spec.seed, f"weights/{name}"))
         return build(**{k: v for k, v in info.items() if k in accepted}, **options)
+
+    def load(self, name: str, **info: Any) -> "nn.Module":
+        """Build the method's module and let the paper's reader (`weights` in paper.yaml) fill it from the file.
+
+        The reader is called as ``reader(module, path)``; it raises UserError where the file has another layout.
+        """
+        method = catalogue.find_method(self.spec.address)[1]
+        if method.weights is None:
+            raise UserError(f"{self.spec.address} reads no weights files: paper.yaml names no reader under 'weights'")
+        module = self.build(name, **info)
+        find_function(self.spec, method.weights)(module, self.weights)
+        return module.to(self.device)
 
     def train(self, stage: "Stage") -> "StageResult":
         """Train a stage, continue it, or load it where it is finished; its cost counts into the record."""
@@ -119,9 +133,9 @@ def make_workload(spec: RunSpec, data_root: Path, device: "torch.device") -> "Wo
     return find_task(spec.task).workload(RunContext(spec, device, Path(data_root), Path()))
 
 
-def find_build(spec: RunSpec) -> Callable[..., "nn.Module"]:
-    """Import the callable that a spec's `build` names; raises UserError where it is not there."""
-    module_name, _, function = spec.build.partition(":")
+def find_function(spec: RunSpec, name: str) -> Callable[..., Any]:
+    """Import the callable ``module:function`` of a paper's folder; raises UserError where it is not there."""
+    module_name, _, function = name.partition(":")
     module = importlib.import_module(f"replications.papers.{spec.paper}.{module_name}")
     if not hasattr(module, function):
         raise UserError(f"{spec.address}: papers/{spec.paper}/{module_name}.py has no function '{function}'")
@@ -178,6 +192,41 @@ def execute(
     return record
 
 
+def score_weights(
+    spec: RunSpec, weights: Path, *, data_root: Path, work_root: Path, results: Path, device: "torch.device"
+) -> RunRecord:
+    """Score a weights file on the tier's test data, without training, and write its record below `results`.
+
+    The record's ``extra["weights"]`` names the file and its sha256. Raises UserError where the file is missing or of
+    another layout, or the method's task scores no files.
+    """
+    import torch
+
+    from replications.measurement import memory
+    from replications.training.determinism import deterministic
+
+    task = find_task(spec.task)
+    task.check_options(spec.task_options)
+    if not hasattr(task, "score_weights"):
+        raise UserError(f"{spec.address}: the task {spec.task} scores no weights files")
+    if not Path(weights).is_file():
+        raise UserError(f"no weights file at {weights}")
+    torch.set_num_threads(spec.threads)
+    prints = fingerprints(spec)
+    digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    work = Path(work_root) / "weights" / _digest(prints.run, digest)[:16]
+    work.mkdir(parents=True, exist_ok=True)
+    context = RunContext(spec, device, Path(data_root), work, weights=Path(weights))
+    started = time.monotonic()
+    memory.reset_peak_memory(device)
+    with deterministic():
+        evaluation = task.score_weights(context)
+    record = _record(context, prints, evaluation, None, time.monotonic() - started, memory.peak_memory(device), None)
+    record.extra["weights"] = {"file": Path(weights).name, "sha256": digest}
+    write_record(record, run_path(results, spec.paper, spec.method, spec.seed))
+    return record
+
+
 def _run(
     spec: RunSpec,
     prints: Fingerprints,
@@ -188,7 +237,7 @@ def _run(
 ) -> RunRecord:
     import torch
 
-    from replications.measurement import energy, memory, provenance
+    from replications.measurement import energy, memory
     from replications.training.determinism import deterministic
 
     torch.set_num_threads(spec.threads)
@@ -207,7 +256,32 @@ def _run(
             reason = "out of memory" if memory.is_out_of_memory(error) else "error"
             failure = RunFailure(reason, "".join(traceback.format_exception_only(error)).strip().partition("\n")[0])
             failure.__cause__ = error
-    record = RunRecord(
+    record = _record(
+        context, prints, evaluation, failure, time.monotonic() - started, memory.peak_memory(device), meter.joules
+    )
+    record.cost.processes = distribution.world_size
+    if distribution.is_first:
+        if evaluation.arrays:
+            _write_arrays(evaluation.arrays, work / "arrays.npz")
+        write_record(record, work / "run.json")
+    if failure and failure.reason == "error":
+        raise failure.__cause__
+    return record
+
+
+def _record(
+    context: RunContext,
+    prints: Fingerprints,
+    evaluation: Evaluation,
+    failure: RunFailure | None,
+    seconds: float,
+    peak: int | None,
+    joules: float | None,
+) -> RunRecord:
+    from replications.measurement import provenance
+
+    spec = context.spec
+    return RunRecord(
         status="failed" if failure else "finished",
         reason=failure.reason if failure else None,
         message=str(failure) if failure else None,
@@ -222,17 +296,9 @@ def _run(
         curves=evaluation.curves,
         extra=evaluation.extra,
         history=context.history,
-        cost=_cost(context, evaluation, time.monotonic() - started, memory.peak_memory(device), meter.joules),
-        provenance=provenance.provenance(device, spec.threads, deterministic=True),
+        cost=_cost(context, evaluation, seconds, peak, joules),
+        provenance=provenance.provenance(context.device, spec.threads, deterministic=True),
     )
-    record.cost.processes = distribution.world_size
-    if distribution.is_first:
-        if evaluation.arrays:
-            _write_arrays(evaluation.arrays, work / "arrays.npz")
-        write_record(record, work / "run.json")
-    if failure and failure.reason == "error":
-        raise failure.__cause__
-    return record
 
 
 def _described(spec: RunSpec) -> dict[str, Any]:

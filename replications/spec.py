@@ -128,12 +128,13 @@ class Method(Strict):
     why: str = ""
     per_tier: dict[TierName, Override] = {}
     tiers: tuple[TierName, ...] = TIERS
+    weights: str | None = Field(None, description="module:function that fills a built module from a weights file")
 
-    @field_validator("build")
+    @field_validator("build", "weights")
     @classmethod
-    def _module_and_function(cls, value: str) -> str:
-        if value.count(":") != 1:
-            raise ValueError(f"build must read 'module:function', not '{value}'")
+    def _module_and_function(cls, value: str | None) -> str | None:
+        if value is not None and value.count(":") != 1:
+            raise ValueError(f"must read 'module:function', not '{value}'")
         return value
 
 

@@ -11,6 +11,7 @@ from reporting_factory import DEVIATIONS, TASKS, describe_set, faces, papers, wr
 from replications.errors import UserError
 from replications.records import read_run, write_record
 from replications.reporting import citation, drawing, report
+from replications.reporting.album import TierAlbum, pictures
 from replications.reporting.verify import verify
 
 PAPERS = papers()
@@ -177,17 +178,25 @@ def test_only_the_claims_of_the_chosen_papers(results, no_plots):
         build(results, selected=["nosuch"])
 
 
-def test_photographs_are_never_drawn(made, monkeypatch):
+def album(made, describe, open_arrays):
     records, boards, _, _ = report.derive(made[0], "mini", PAPERS, tasks=TASKS)
+    return TierAlbum(boards[0], records, made[0], describe, open_arrays)
 
-    def public(key):
-        return {**describe_set(key), "kind": "public"}
 
+def test_photographs_are_never_drawn(made):
     opened = []
-    assert drawing._procedural(boards[0], records, public, opened.append) == ({}, None)
-    assert opened == []
-    chosen, arrays = drawing._procedural(boards[0], records, describe_set, lambda key: faces())
-    assert arrays is not None and 0 < len(chosen) <= 8
+    shown = album(made, lambda key: {**describe_set(key), "kind": "public"}, opened.append)
+    assert list(pictures("face_verification", shown)) == [] and opened == []
+    drawn = list(pictures("face_verification", album(made, describe_set, lambda key: faces())))
+    assert [picture.name for picture in drawn] == ["wrong"] and not drawn[0].publish
+
+
+def test_an_album_finds_what_lies_beside_the_records(made):
+    shown = album(made, describe_set, None)
+    assert set(shown.addresses) == {*shown._looks} and shown.role("arcface/arcface") == "method"
+    assert shown.arrays("arcface/arcface", 99) == {} and shown.runs("arcface/none") == {}
+    assert "score" in shown.arrays("arcface/arcface", 0)
+    assert shown.open_set("faces_mini") is None
 
 
 def test_an_unwritable_folder_is_one_clear_line(tmp_path, no_plots):

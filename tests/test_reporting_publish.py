@@ -10,6 +10,7 @@ from reporting_factory import DEVIATIONS, TASKS, describe_set, papers, throughpu
 from replications.errors import UserError
 from replications.records import read_run, read_throughput, write_record
 from replications.reporting import compare, drawing, formats, publish, report, terminal
+from replications.reporting.site import Plot
 from replications.reporting.verify import verify
 
 PAPERS = papers()
@@ -24,7 +25,8 @@ def made(tmp_path_factory):
         (folder / "plots").mkdir()
         for name in ("claims.svg", "claims.png", "roc_face_verification.svg", "wrong_face_verification.svg"):
             (folder / "plots" / name).write_text(name)
-        return {}
+        shown = ("claims", "roc_face_verification")
+        return {"claims": [Plot(f"plots/{name}.svg", "", "", publish=True) for name in shown]}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawing, "draw", draw)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from replications import catalogue
 from replications.cli.options import add_device, add_folders, add_tier, command
-from replications.errors import UserError
+from replications.errors import UserError, nearest
 from replications.planning.knobs import parse_papers, parse_seeds
 from replications.records import RunRecord, run_path, throughput_path, write_atomic
 
@@ -48,6 +48,13 @@ def add(commands: argparse._SubParsersAction) -> None:
         "evaluate arcface/softmax --tier smoke --seeds 0",
     )
     _add_method(parser)
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="score this file instead, untrained here (official layouts; see the paper's README); "
+        "PAPER alone will do; the record goes to DIR/tried",
+    )
     parser = command(
         commands,
         "throughput",
@@ -76,8 +83,40 @@ def run(args: argparse.Namespace) -> int:
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    """Score finished runs again; raises UserError for a run that has not finished."""
-    return _execute(args, [], again=True)
+    """Score finished runs again, or a weights file; raises UserError for a run that has not finished."""
+    return _score_file(args) if args.weights else _execute(args, [], again=True)
+
+
+def _score_file(args: argparse.Namespace) -> int:
+    from replications.run import score_weights
+    from replications.tasks.base import find_task
+
+    address = args.method if "/" in args.method else _reader_of(args.method)
+    spec = catalogue.resolve(address, args.tier, 0)
+    with _device(chosen_device(args.device, args.tier)) as (_, device):
+        record = score_weights(
+            spec,
+            args.weights,
+            data_root=args.data_root,
+            work_root=args.work,
+            results=args.results / TRIED / args.tier,
+            device=device,
+        )
+    metrics = find_task(spec.task).metrics
+    for name, value in sorted(record.metrics.items()):
+        print(f"{metrics[name].title:32} {value:.{metrics[name].decimals}f} {metrics[name].unit}".rstrip())
+    return 0
+
+
+def _reader_of(paper: str) -> str:
+    """The paper's first method that reads weights files; raises UserError where it has none."""
+    known = catalogue.papers()
+    if paper not in known:
+        raise UserError(f"unknown paper '{paper}'{nearest(paper, known)}")
+    methods = [name for name, method in known[paper].methods.items() if method.weights]
+    if not methods:
+        raise UserError(f"no method of {paper} reads weights files")
+    return f"{paper}/{methods[0]}"
 
 
 def _execute(args: argparse.Namespace, assignments: list[str], again: bool) -> int:

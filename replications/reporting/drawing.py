@@ -5,19 +5,17 @@ from pathlib import Path
 
 import matplotlib
 
-from replications.errors import UserError
-from replications.records import RunRecord
 from replications.reporting import forest, labels, plots, style
+from replications.reporting.album import TierAlbum, pictures
 from replications.reporting.leaderboard import Leaderboard
 from replications.reporting.load import Records
 from replications.reporting.site import Plot
 from replications.reporting.verdicts import Verdict
 
-WRONG_PAIR_METHODS = 8
-
 
 def draw(
     folder: Path,
+    results: Path,
     records: Records,
     boards: Sequence[Leaderboard],
     verdicts: Sequence[Verdict],
@@ -27,17 +25,17 @@ def draw(
 ) -> dict[str, list[Plot]]:
     """Draw every plot that the records give into ``<folder>/plots`` and describe it for the page, by task.
 
-    The forest plot of the claims is under ``claims``. Pairs of images are drawn only where `open_arrays` is
-    given and the test set's kind is ``procedural``.
+    The forest plot of the claims is under ``claims``. `results` is the folder of the records, where a task's own
+    pictures find the arrays of its runs; `open_arrays` gives them the prepared sets.
     """
     drawn: dict[str, list[Plot]] = {}
     stamp = "" if result else labels.NOT_A_RESULT
 
-    def add(group: str, name: str, figure, alt: str, caption: str) -> None:
+    def add(group: str, name: str, figure, alt: str, caption: str, publish: bool = False) -> None:
         if figure is not None:
             style.stamp(figure, stamp)
             style.save(figure, folder / "plots", name)
-            drawn.setdefault(group, []).append(Plot(f"plots/{name}.svg", alt, caption))
+            drawn.setdefault(group, []).append(Plot(f"plots/{name}.svg", alt, caption, publish))
 
     with matplotlib.rc_context(style.RC):
         add(
@@ -46,6 +44,7 @@ def draw(
             "table.",
             "Effects with 95 % interval over seeds. Tinted: where the claim holds by at least its smallest "
             "effect of interest (±δ, dashed). Diamonds: the paper's own effect, on its own data.",
+            publish=True,
         )  # fmt: skip
         for board in boards:
             task, title = board.task, board.title
@@ -64,6 +63,7 @@ def draw(
                     f"{name.upper()} curves of {title}; the leaderboard holds the numbers.",
                     f"{name.upper()}, mean over seeds; bands of the main methods from the least to the "
                     "greatest seed. Thin lines are ablations.",
+                    publish=True,
                 )  # fmt: skip
             add(
                 task, f"cost_{task}", plots.cost_plot(board),
@@ -82,37 +82,7 @@ def draw(
                     f"{what}: mean over seeds, band from the least to the greatest seed; grey: methods of "
                     f"other papers.{caution}",
                 )  # fmt: skip
-            chosen, arrays = _procedural(board, records, describe_set, open_arrays)
-            if arrays is not None:
-                add(
-                    task, f"wrong_{task}", plots.wrong_pairs(chosen, arrays["images"]),
-                    "Pairs of procedural images that each method got most wrong, with truth and score.",
-                    "Pairs that each method got most wrong (lowest seed): the truth, and how far the score lies "
-                    "above or below the threshold. The images are procedural: they show no person.",
-                )  # fmt: skip
+            for picture in pictures(task, TierAlbum(board, records, results, describe_set, open_arrays)):
+                name = f"{picture.name}_{task}"
+                add(task, name, picture.figure, picture.alt, picture.caption, picture.publish)
     return drawn
-
-
-def _procedural(
-    board: Leaderboard,
-    records: Records,
-    describe_set: Callable[[str], Mapping],
-    open_arrays: Callable[[str], Mapping] | None,
-) -> tuple[dict[str, RunRecord], Mapping | None]:
-    """The main methods' first runs that name wrong pairs of one procedural test set, and that set's
-    arrays.
-    """
-    if open_arrays is None:
-        return {}, None
-    chosen: dict[str, dict[str, RunRecord]] = {}
-    for row in board.rows:
-        record = next(iter(records.finished(row.address).values()), None)
-        if record and row.role != "ablation" and record.extra.get("worst_pairs"):
-            chosen.setdefault(record.spec.data.get("test", ""), {})[row.address] = record
-    for key, by_address in chosen.items():
-        try:
-            if describe_set(key)["kind"] == "procedural":  # never photographs of people
-                return dict(list(by_address.items())[:WRONG_PAIR_METHODS]), open_arrays(key)
-        except UserError as error:
-            records.problems.append(f"no picture of wrong pairs: {error}")
-    return {}, None

@@ -1,13 +1,12 @@
-"""Plots of a task: score curves, quality against cost, training curves, and the pairs got most wrong."""
+"""Plots that every task has: score curves, quality against cost, training curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-from replications.records import RunRecord
 from replications.reporting import labels, style
 from replications.reporting.leaderboard import Leaderboard, MetricCell, MetricColumn, Row
 from replications.reporting.load import Records
@@ -229,44 +228,3 @@ def _series(records: Records, address: str, stage: str, split: str, key: str):
     values = np.array([[points[step][1] for step in steps] for points in by_seed])
     epochs = np.array([by_seed[0][step][0] for step in steps])
     return epochs, values.mean(0), values.min(0), values.max(0)
-
-
-def wrong_pairs(chosen: Mapping[str, RunRecord], images: np.ndarray, columns: int = 8) -> Figure | None:
-    """The pairs that each method's record names as most wrong: false rejects, then false accepts.
-
-    `images` [N, H, W, 3] are those of a procedural test set: photographs of people are never shown. A record's
-    ``extra["worst_pairs"]`` are ``{"rows": [a, b], "same": bool, "score": s, "threshold": t}``, worst first.
-    """
-    rows = {address: _half_and_half(record, columns) for address, record in chosen.items()}
-    rows = {address: entries for address, entries in rows.items() if entries}
-    if not rows:
-        return None
-    height, width = images.shape[1:3]
-    across, down = 2.2 * width, 1.45 * height
-    inches = (style.WIDTH - 0.9) / columns
-    figure = Figure(figsize=(style.WIDTH, len(rows) * inches * down / across + 0.1))
-    axes = figure.add_axes((0.9 / style.WIDTH, 0, 1 - 0.9 / style.WIDTH, 1))
-    axes.axis("off")
-    for line, (address, entries) in enumerate(rows.items()):
-        top = line * down + 0.35 * height
-        name = address.replace("/", "/\n")
-        axes.text(-0.1 * width, top + height / 2, name, ha="right", va="center", fontsize=7.5)
-        for place, entry in enumerate(entries):
-            left = place * across
-            for side, image in enumerate(entry["rows"]):
-                x = left + side * 1.04 * width
-                axes.imshow(images[image], extent=(x, x + width, top + height, top))
-            truth = "same" if entry["same"] else "different"
-            title = f"{truth}, {entry['score'] - entry['threshold']:+.2f}".replace("-", "−")
-            axes.text(left + 1.02 * width, top - 0.05 * height, title, ha="center", va="bottom", fontsize=6.5)
-    axes.set(xlim=(0, columns * across), ylim=(len(rows) * down + 0.05 * height, 0), aspect="auto")
-    return figure
-
-
-def _half_and_half(record: RunRecord, count: int) -> list[dict]:
-    """Up to `count` wrong pairs, half of them of the same identity where there are enough of both."""
-    entries = record.extra.get("worst_pairs", [])
-    rejects = [entry for entry in entries if entry["same"]]
-    accepts = [entry for entry in entries if not entry["same"]]
-    first = rejects[: max(count // 2, count - len(accepts))]
-    return first + accepts[: count - len(first)]

@@ -1,7 +1,7 @@
 """Publish a tier's records and tables below ``results/published/``, and show them in the README.
 
-A publication is a copy that is committed and cited: records, tables and two plots, no scores and no pictures
-of data.
+A publication is a copy that is committed and cited: records, tables and those plots that show no sample of
+a data set, no scores.
 """
 
 import json
@@ -23,7 +23,6 @@ from replications.tasks.base import Task
 
 BEGIN, END = "<!-- published:begin -->", "<!-- published:end -->"
 README_METRICS = 4
-KEPT_PLOTS = ("plots/claims.svg", "plots/roc_")
 
 
 def publish(
@@ -54,7 +53,8 @@ def publish(
     target = published / f"{tier}-{name or max(dates, default='undated')}"
     if target.exists():
         raise UserError(f"{target} is published already: give another name, or remove it first")
-    kept = [file for file in manifest["files"] if _kept(file)]
+    shown = manifest.get("publish", ())
+    kept = [f for f in manifest["files"] if f in shown or not f.startswith(("plots/", "index.html"))]
     sources = [*kept, *(p.relative_to(results).as_posix() for p in results.glob("runs/*/*/seed*/run.json"))]
     sources += [p.relative_to(results).as_posix() for p in results.glob("throughput/*/*.json")]
     published.mkdir(parents=True, exist_ok=True)
@@ -71,12 +71,6 @@ def publish(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
-
-
-def _kept(file: str) -> bool:
-    if file.startswith("plots/"):
-        return file.startswith(KEPT_PLOTS) and file.endswith(".svg")
-    return file != "index.html"
 
 
 def readme_section(published: Path, root: Path) -> str:

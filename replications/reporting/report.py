@@ -66,8 +66,8 @@ def build(
     """Write the report of a tier into `results` (``results/<tier>``) and return its files by name.
 
     Arguments as in `derive`; `deviations` are each paper's numbered deviations, `describe_set` the data
-    registry's, and `open_arrays` returns the arrays of a prepared set (needed for the picture of wrong pairs
-    only, which is left out without it). Every file is made in a temporary folder and moved into place, the
+    registry's, and `open_arrays` returns the arrays of a prepared set (needed for pictures of samples only, which
+    are left out without it). Every file is made in a temporary folder and moved into place, the
     page last; files of an earlier report that this one does not make are removed.
     """
     results = Path(results)
@@ -87,7 +87,7 @@ def build(
         if records.runs:
             from replications.reporting.drawing import draw
 
-            plots = draw(temporary, records, boards, verdicts, result, describe_set, open_arrays)
+            plots = draw(temporary, results, records, boards, verdicts, result, describe_set, open_arrays)
 
         texts["index.html"] = site.page(
             records, papers, boards, verdicts, deviations or {}, plots, texts["citations.bib"],
@@ -97,7 +97,8 @@ def build(
             (temporary / name).write_text(text, encoding="utf-8")
         files = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file())
         asked = {"methods": sorted(records.expected), "selected": selected and list(selected), "seeds": seeds}
-        manifest = {"tier": tier, **asked, "files": files}
+        publish = [plot.file for of in plots.values() for plot in of if plot.publish]
+        manifest = {"tier": tier, **asked, "files": files, "publish": publish}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
         return _move_into_place(temporary, results, files)
     except OSError as error:

@@ -25,12 +25,13 @@ SYMBOLS = {"reproduced": "✓", "contradicted": "✕", "inconclusive": "≈", "n
 @dataclass(frozen=True)
 class Plot:
     """A plot beside the page: its path relative to it, what a reader who cannot see it should know, its
-    caption.
+    caption, and whether a publication may hold it.
     """
 
     file: str
     alt: str
     caption: str
+    publish: bool = False
 
 
 def page(

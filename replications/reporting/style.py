@@ -5,7 +5,6 @@ differ in colour, marker and word.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -13,6 +12,8 @@ import matplotlib
 matplotlib.use("Agg")
 
 from matplotlib.figure import Figure
+
+from replications.tasks.base import Look
 
 WIDTH = 7.4  # inches: the text width of a page
 # Okabe and Ito (2008); their yellow vanishes on white and is replaced by grey.
@@ -50,15 +51,6 @@ RC = {
     "legend.fontsize": 8,
     "svg.hashsalt": "replications",
 }
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a method is drawn."""
-
-    colour: str
-    marker: str
-    dash: object
 
 
 def looks(addresses: Iterable[str]) -> Mapping[str, Look]:

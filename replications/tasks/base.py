@@ -3,20 +3,24 @@
 ``replications.tasks.<name>`` has a module-level ``TASK`` that satisfies `Task`, and a ``tiers.yaml`` beside it
 (``tasks/<name>/tiers.yaml``) with one `TaskTier` for each tier. Importing ``replications.tasks.<name>`` must not
 import torch: the planner and the report read the metric table without it.
+
+A task may have pictures of its own: ``replications.tasks.<name>.pictures`` with a function ``draw(album)`` that yields
+`Picture`s from what an `Album` shows it. That module is no part of a run: changing it trains nothing again.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from replications.errors import UserError, nearest
-from replications.records import Curve
+from replications.records import Curve, RunRecord
 from replications.spec import RunSpec
 
 if TYPE_CHECKING:
     import torch
+    from matplotlib.figure import Figure
     from torch import nn
 
     from replications.training.stage import Stage, StageResult, Workload
@@ -48,6 +52,63 @@ class Evaluation:
     arrays: dict[str, Any] = field(default_factory=dict)  # written beside the record as arrays.npz
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a task for the report's page. `alt` says in words what it shows.
+
+    `publish` is true where no sample of a data set is to be seen: only such figures are copied to a publication.
+    """
+
+    name: str
+    figure: "Figure"
+    alt: str
+    caption: str
+    publish: bool = False
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn, the same in every plot: matplotlib's colour, marker and dash pattern."""
+
+    colour: str
+    marker: str
+    dash: Any
+
+
+class Album(Protocol):
+    """What the report shows a task that draws pictures of its own. `width` is a page's, in inches.
+
+    `addresses` are the leaderboard's rows in its order. matplotlib is set up; figures are made by
+    ``matplotlib.figure.Figure``, not by pyplot.
+    """
+
+    tier: str
+    width: float
+    addresses: Sequence[str]
+
+    def role(self, address: str) -> str:
+        """Return ``method``, ``baseline`` or ``ablation``."""
+        ...
+
+    def look(self, address: str) -> Look: ...
+
+    def runs(self, address: str) -> Mapping[int, RunRecord]:
+        """Return a method's finished runs by seed; empty where there is none."""
+        ...
+
+    def arrays(self, address: str, seed: int) -> Mapping[str, Any]:
+        """Return the arrays that a run left beside its record (`Evaluation.arrays`); empty where there are none."""
+        ...
+
+    def kind(self, key: str) -> str:
+        """Return a prepared set's kind: ``procedural``, ``embedded``, ``public`` or ``gated``."""
+        ...
+
+    def open_set(self, key: str) -> Mapping[str, Any] | None:
+        """Return a prepared set's arrays; None, and a sentence in the report, where it is not on this machine."""
+        ...
+
+
 class Context(Protocol):
     """What the runner hands to a task. `build(**info)` makes the method's untrained module, seeded."""
 
@@ -58,6 +119,10 @@ class Context(Protocol):
 
     def build(self, name: str, **info: Any) -> "nn.Module":
         """Build the method's module for stage `name`: the paper's callable gets `info` and ``spec.options``."""
+        ...
+
+    def load(self, name: str, **info: Any) -> "nn.Module":
+        """Build the module and fill it from the file that ``evaluate --weights`` names, by the paper's own reader."""
         ...
 
     def train(self, stage: "Stage") -> "StageResult":
@@ -79,6 +144,12 @@ class Task(Protocol):
 
     def workload(self, context: Context) -> "Workload":
         """Return one training step and one inference on the run's own data."""
+        ...
+
+    def score_weights(self, context: Context) -> Evaluation:
+        """Score weights from a file (``evaluate --weights``) on the test data, by ``context.load`` and without any
+        training. A task may leave this method out.
+        """
         ...
 
     def rescore(self, arrays: Mapping[str, Any]) -> dict[str, float]:
