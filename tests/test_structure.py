@@ -24,6 +24,7 @@ STOREYS = {
     "datasets": 2,
     "training": 2,
     "measurement": 2,
+    "layers": 2,
     "tasks": 3,
     "papers": 4,
     "reporting": 5,
