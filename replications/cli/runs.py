@@ -121,7 +121,7 @@ def _reader_of(paper: str) -> str:
 
 def _execute(args: argparse.Namespace, assignments: list[str], again: bool) -> int:
     from replications.measurement.process import sigterm_as_interrupt
-    from replications.run import execute, fingerprints, finished_record
+    from replications.run import execute, fingerprints, finished_record, restore
 
     seeds = parse_seeds(args.seeds, catalogue.tier_config(args.tier).seeds)
     specs = [catalogue.resolve(args.method, args.tier, seed, assignments) for seed in seeds]
@@ -132,6 +132,14 @@ def _execute(args: argparse.Namespace, assignments: list[str], again: bool) -> i
                 f"{spec.address} seed {spec.seed} has not been run in tier {args.tier} with the present code: "
                 f"'python -m replications run {spec.address} --tier {args.tier} --seeds {spec.seed},' does it"
             )
+    if not again and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        # What is finished needs neither a device nor the seconds that importing torch takes.
+        restored = [restore(spec, work_root=args.work, results=results) for spec in specs]
+        if all(restored):
+            print("\n".join(_line(record) for record in restored))
+            if len(restored) > 1:
+                print(_summary(restored))
+            return 0
     records: list[RunRecord] = []
     with sigterm_as_interrupt(), _device(chosen_device(args.device, args.tier)) as (distribution, device):
         say = print if distribution.is_first else _say_nothing
@@ -226,7 +234,7 @@ def throughput(args: argparse.Namespace) -> None:
     records = measure_many(requests, make_workload, args.data_root, chosen_device(args.device, args.tier))
     for record in records:
         rate = record.train_samples_per_second
-        speed = f"{rate:.0f} samples/s in training" if rate else f"failed, {record.reason}: {record.message}"
+        speed = f"{rate:.0f} samples/s in training" if rate else f"{record.reason}: {record.message}"
         print(f"{record.paper}/{record.method}: {speed}")
     if args.done:
         measured = {f"{record.paper}/{record.method}": record.fingerprint for record in records}
