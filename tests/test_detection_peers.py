@@ -147,3 +147,37 @@ def test_same_losses(seed):
     torch.testing.assert_close(mine["label"], theirs["loss_ce"])
     torch.testing.assert_close(mine["l1"], theirs["loss_bbox"])
     torch.testing.assert_close(mine["giou"], theirs["loss_giou"])
+
+
+def test_conditional_detr_same_weights_same_logits_and_boxes():
+    from transformers import ConditionalDetrConfig, ConditionalDetrForObjectDetection, ResNetConfig
+
+    from replications.papers.conditional_detr.model import build as build_conditional
+
+    torch.manual_seed(0)
+    mine = build_conditional(CLASSES, backbone=BACKBONE, dropout=0.0, **SIZE).eval()
+    nn.init.normal_(mine.bbox_embed.layers[-1].weight, std=0.1)  # it starts at zero, which would hide the rest
+    config = ConditionalDetrConfig(
+        backbone_config=ResNetConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 32], out_features=["stage4"]),
+        num_queries=7, d_model=32, encoder_layers=2, decoder_layers=3, encoder_ffn_dim=48, decoder_ffn_dim=48,
+        encoder_attention_heads=4, decoder_attention_heads=4, num_labels=CLASSES,
+    )  # fmt: skip
+    theirs = ConditionalDetrForObjectDetection(config).eval()
+    theirs.model.backbone = Borrowed(mine.backbone)
+    state = {}
+    for name, value in mine.state_dict().items():
+        for kind, attention in (("sa", "self_attn"), ("ca", "encoder_attn")):
+            name = name.replace(f".{kind}_qpos_sine_proj", f".{attention}.q_pos_sine_proj")
+            for role in "qk":
+                name = name.replace(f".{kind}_{role}content_proj", f".{attention}.{role}_content_proj")
+                name = name.replace(f".{kind}_{role}pos_proj", f".{attention}.{role}_pos_proj")
+            name = name.replace(f".{kind}_v_proj", f".{attention}.v_proj")
+            name = name.replace(f".{kind}_out_proj", f".{attention}.o_proj")
+        state[name] = value
+    theirs.load_state_dict(renamed(state, theirs.state_dict()), strict=True)
+    batch = padded_batch()
+    with torch.no_grad():
+        logits, boxes = mine.predict(batch)
+        other = theirs(pixel_values=batch["image"], pixel_mask=(~batch["padding"]).long())
+    torch.testing.assert_close(logits[-1], other.logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(boxes[-1], other.pred_boxes, atol=1e-4, rtol=0)
