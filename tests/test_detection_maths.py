@@ -152,7 +152,7 @@ def test_no_object_weight_is_a_weighted_mean():
 
 
 def test_misspelt_or_negative_weights_of_the_loss():
-    with pytest.raises(UserError, match="did you mean .giou"):
+    with pytest.raises(UserError, match="did you mean 'giou'"):
         SetLoss.of({"goiu": 1.0})
     with pytest.raises(UserError, match="at least 0: l1"):
         SetLoss.of({"l1": -1.0})
@@ -219,7 +219,7 @@ PUBLISHED = [  # options, million trainable parameters, GFLOPs
 
 @pytest.mark.parametrize(("options", "trained", "gflops"), PUBLISHED)
 def test_size_and_cost_are_the_published_ones(options, trained, gflops):
-    """The paper's GFLOPs (a multiply-add once) are a mean over images of COCO: one width is fitted, four figures follow."""
+    """The paper's GFLOPs (a multiply-add once) are a mean over images: one width is fitted, four figures follow."""
     from replications.measurement.flops import forward_flops
     from replications.papers.detr.model import build
 

@@ -131,8 +131,12 @@ def read_object(annotation: dict[str, Any], label: dict[int, int], height: int, 
     if box is None and annotation.get("segmentation"):
         from faster_coco_eval.core import mask
 
-        encoded = mask.frPyObjects(annotation["segmentation"], height, width)
-        box = mask.toBbox(mask.merge(encoded) if isinstance(encoded, list) else encoded).tolist()
+        form = annotation["segmentation"]  # polygons, runs, or runs in COCO's compressed form
+        if isinstance(form, list):
+            form = mask.merge(mask.frPyObjects(form, height, width))
+        elif isinstance(form.get("counts"), list):
+            form = mask.frPyObjects(form, height, width)
+        box = mask.toBbox(form).tolist()
     numbers = box if isinstance(box, list) else []
     if len(numbers) != 4 or not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
         raise UserError(f"{name} has the box {box}: four finite numbers (left, top, width, height) are needed")
