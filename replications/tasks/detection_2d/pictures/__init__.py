@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from replications.tasks.base import Album, Picture
 from replications.tasks.detection_2d.pictures.curves import curves, query_boxes
 from replications.tasks.detection_2d.pictures.images import (
-    SURE,
     Shown,
     decoder_attention,
     detections,
@@ -42,8 +41,8 @@ def draw(album: Album) -> Iterator[Picture]:
         "detections",
         detections(data, board, album.width),
         "Test images with the annotated objects and with those that each method found.",
-        f"The first test images: what is annotated (crowds dashed), and what each method found with a score of {SURE} "
-        "or more (lowest seed).",
+        "The first test images: what is annotated (crowds dashed), and each method's surest detections with scores, in "
+        "all as many as there are annotated objects (lowest seed).",
     )
     if "decoder_attention" in lead.arrays:
         yield Picture(
@@ -53,24 +52,22 @@ def draw(album: Album) -> Iterator[Picture]:
             f"What the surest queries of {lead.address} look at: attention of the last decoder layer, mean over heads, "
             "over the image, and the box that the query predicts.",
         )
-    if "encoder_attention" in lead.arrays:
+    if "encoder_attention" in lead.arrays and (figure := encoder_attention(data, lead, album.width)) is not None:
         yield Picture(
             "encoder_attention",
-            encoder_attention(data, lead, album.width),
+            figure,
             "Self-attention of points of the image in the last encoder layer.",
             f"Self-attention of points (crosses: centres of annotated objects) in the last encoder layer of "
             f"{lead.address}, mean over heads (DETR, Figure 3).",
         )
-    if "raw_logits" in lead.arrays:
-        figure = matching(data, lead, album.width)
-        if figure is not None:
-            yield Picture(
-                "matching",
-                figure,
-                "Predicted boxes of all queries of one image, and which object each was matched with.",
-                f"The matching of one image, as the loss of {lead.address} would have it: annotated objects (solid), "
-                "the boxes of all queries (dotted: unmatched), and the costs with the cheapest assignment outlined.",
-            )
+    if "raw_logits" in lead.arrays and (figure := matching(data, lead, album.width)) is not None:
+        yield Picture(
+            "matching",
+            figure,
+            "Predicted boxes of all queries of one image, and which object each was matched with.",
+            f"The matching of one image, as the loss of {lead.address} would have it: annotated objects (solid), the "
+            "boxes of all queries (dotted: unmatched), and the costs with the cheapest assignment outlined.",
+        )
 
 
 def _shown(album: Album, address: str) -> Shown | None:

@@ -51,8 +51,9 @@ def curves(album: Album) -> Iterator[Picture]:
                 ys = np.array([curve.y for curve in own])
                 axes.plot(own[0].x, ys.mean(0), color=colour, linestyle=dash, marker="o", markersize=4, label=label)
                 axes.fill_between(own[0].x, ys.min(0), ys.max(0), color=colour, alpha=0.12, linewidth=0)
-            axes.set(title=address, xlabel="decoder layer", xticks=own[0].x, ylim=(0, None))
+            axes.set(title=address, xlabel="decoder layer", xticks=own[0].x)
             axes.legend(loc="lower right", fontsize=8)
+        grid[0].set_ylim(bottom=0)
         grid[0].set_ylabel("AP of the test images (%)")
         yield Picture(
             "decoder_layers",

@@ -11,7 +11,6 @@ from PIL import Image
 
 from replications.records import RunRecord
 
-SURE = 0.5  # score from which a detection is drawn
 IMAGES, QUERIES = 5, 3
 COLOURS = ("#ffd400", "#00e5ff", "#ff5cf4", "#7dff5c", "#ff9a3c", "#ffffff")  # of classes, on photographs
 
@@ -50,7 +49,7 @@ def _frame(axes, image: np.ndarray, dim: float = 1.0) -> None:
 
 def _box(axes, box: Sequence[float], colour: str, text: str = "", style: str = "-", width: float = 1.6) -> None:
     left, top, right, bottom = np.clip(box, 0, 1)
-    for line, under in ((width + 1.4, "black"), (width, colour)):
+    for line, under in ((width + 1.4, "black"), (width, colour))[style == ":" :]:  # dotted: lightly
         axes.add_patch(
             Rectangle(
                 (left, top), right - left, bottom - top, fill=False, edgecolor=under, linewidth=line, linestyle=style
@@ -73,7 +72,10 @@ def _truth(data: Mapping[str, np.ndarray], row: int) -> list[tuple[np.ndarray, i
 
 
 def detections(data: Mapping[str, np.ndarray], board: Sequence[Shown], width: float) -> Figure:
-    """A row an image: the truth, then what each method found."""
+    """A row an image: the truth, then each method's surest detections, in all as many as there are objects.
+
+    Scores of a softmax and of sigmoids do not compare, so one threshold would not do for all.
+    """
     rows = board[0].arrays["row"][:IMAGES]
     names = board[0].record.extra["classes"]
     columns = 1 + len(board)
@@ -82,6 +84,8 @@ def detections(data: Mapping[str, np.ndarray], board: Sequence[Shown], width: fl
     heights = [image.shape[0] / image.shape[1] for image in images]
     figure = Figure(figsize=(width, across * sum(heights) * 1.04 + 0.45), layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+    count = sum(not crowd for row in rows for _, _, crowd in _truth(data, row))
+    sure = {one.address: np.sort(one.arrays["scores"][: len(rows)], axis=None)[-max(count, 1) :][0] for one in board}
     crowded = max(len(_truth(data, row)) for row in rows) > 8
     for line, (row, image) in enumerate(zip(rows, images, strict=True)):
         _frame(grid[line, 0], image)
@@ -94,7 +98,7 @@ def detections(data: Mapping[str, np.ndarray], board: Sequence[Shown], width: fl
                 *(one.arrays[name][line].astype(np.float32) for name in ("boxes", "scores", "labels")), strict=True
             )
             for box, score, label in found:
-                if score >= SURE:
+                if score >= sure[one.address]:
                     text = "" if crowded else f"{names[int(label)]} {score:.2f}"
                     _box(grid[line, column], box, COLOURS[int(label) % len(COLOURS)], text)
     for axes, title in zip(grid[0], ["annotated", *(one.address.replace("/", "/\n") for one in board)], strict=True):
@@ -126,7 +130,7 @@ def decoder_attention(data: Mapping[str, np.ndarray], lead: Shown, width: float)
     images = [picture_of(data, row) for row in rows]
     columns = 1 + QUERIES
     tall = images[0].shape[0] / images[0].shape[1]
-    figure = Figure(figsize=(width, len(rows) * width / columns * tall * 1.06 + 0.3), layout="constrained")
+    figure = Figure(figsize=(width, len(rows) * width / columns * tall * 0.99 + 0.25), layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for line, image in enumerate(images):
         _frame(grid[line, 0], image)
@@ -140,13 +144,17 @@ def decoder_attention(data: Mapping[str, np.ndarray], lead: Shown, width: float)
     return figure
 
 
-def encoder_attention(data: Mapping[str, np.ndarray], lead: Shown, width: float) -> Figure:
+def encoder_attention(data: Mapping[str, np.ndarray], lead: Shown, width: float) -> Figure | None:
     """A row an image: the image with points, then the self-attention of each point."""
-    chosen = [i for i, row in enumerate(lead.arrays["row"]) if _truth(data, row)][: IMAGES - 1]
-    columns = 1 + QUERIES
+    rows = lead.arrays["row"]
+    chosen = sorted(range(len(rows)), key=lambda i: -len(_truth(data, rows[i])))[: IMAGES - 1]
+    chosen = [i for i in chosen if _truth(data, rows[i])]
+    if not chosen:
+        return None
+    columns = 1 + min(QUERIES, len(_truth(data, rows[chosen[0]])))
     images = [picture_of(data, lead.arrays["row"][i]) for i in chosen]
     tall = images[0].shape[0] / images[0].shape[1]
-    figure = Figure(figsize=(width, len(chosen) * width / columns * tall * 1.06 + 0.3), layout="constrained")
+    figure = Figure(figsize=(width, len(chosen) * width / columns * tall * 0.99 + 0.25), layout="constrained")
     grid = figure.subplots(len(chosen), columns, squeeze=False)
     for line, (index, image) in enumerate(zip(chosen, images, strict=True)):
         maps = lead.arrays["encoder_attention"][index]
@@ -155,7 +163,7 @@ def encoder_attention(data: Mapping[str, np.ndarray], lead: Shown, width: float)
         points = [((b[0] + b[2]) / 2, (b[1] + b[3]) / 2) for b, _, _ in _truth(data, lead.arrays["row"][index])][
             :QUERIES
         ]
-        for place in range(QUERIES):
+        for place in range(columns - 1):
             axes = grid[line, 1 + place]
             if place >= len(points):
                 axes.axis("off")
@@ -166,6 +174,8 @@ def encoder_attention(data: Mapping[str, np.ndarray], lead: Shown, width: float)
                 target.plot(x, y, "x", color="black", markersize=8, markeredgewidth=3)
                 target.plot(x, y, "x", color=COLOURS[place], markersize=7, markeredgewidth=1.6)
     grid[0, 0].set_title("image and points", fontsize=8)
+    for place in range(columns - 1):
+        grid[0, 1 + place].set_title(f"from {('the first', 'the second', 'the third')[place]} point", fontsize=8)
     return figure
 
 
