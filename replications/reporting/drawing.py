@@ -58,10 +58,11 @@ def draw(
             # Curves of a method's further verifiers (roc_<name>) stay in the records.
             names = sorted(name for name in names if not any(name.startswith(f"{other}_") for other in names))
             for name in names:
+                shown = name.replace("_", " ").capitalize() if "_" in name else name.upper()
                 add(
                     task, f"{name}_{task}", plots.score_curves(board, records, name),
-                    f"{name.upper()} curves of {title}; the leaderboard holds the numbers.",
-                    f"{name.upper()}, mean over seeds; bands of the main methods from the least to the "
+                    f"{shown} curves of {title}; the leaderboard holds the numbers.",
+                    f"{shown}, mean over seeds; bands of the main methods from the least to the "
                     "greatest seed. Thin lines are ablations.",
                     publish=True,
                 )  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, LogLocator, NullLocator
 
 from replications.reporting import labels, style
 from replications.reporting.leaderboard import Leaderboard, MetricCell, MetricColumn, Row
@@ -39,7 +39,8 @@ def score_curves(board: Leaderboard, records: Records, name: str) -> Figure | No
         drawn = []
         for row in rows:
             look, main = looks[row.address], row.role != "ablation"
-            ys = np.array([np.interp(grid, curve.x, curve.y) for curve in curves[row.address]])
+            beyond = {} if log else {"left": np.nan, "right": np.nan}  # a curve ends where it ends
+            ys = np.array([np.interp(grid, curve.x, curve.y, **beyond) for curve in curves[row.address]])
             line = axes.plot(
                 grid,
                 ys.mean(0),
@@ -50,7 +51,8 @@ def score_curves(board: Leaderboard, records: Records, name: str) -> Figure | No
             )[0]
             if main and len(ys) > 1:
                 axes.fill_between(grid, ys.min(0), ys.max(0), color=look.colour, alpha=0.12, linewidth=0)
-            drawn.append((float(ys.mean(0)[np.searchsorted(grid, 0.01) if log else -1]), line, row.address))
+            order = ys.mean(0)[np.searchsorted(grid, 0.01)] if log else np.mean([c.y[-1] for c in curves[row.address]])
+            drawn.append((float(order), line, row.address))
         drawn.sort(key=lambda entry: -entry[0])
         axes.set(xlim=(low, high), title=title)
         axes.set_xlabel(example.x_label + (" (log scale)" if log else ""))
@@ -111,6 +113,9 @@ def cost_plot(board: Leaderboard) -> Figure | None:
         axes.set_xlabel(x_label)
         if max(xs) > 4 * min(xs):
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(EngFormatter() if "FLOPs" in x_label else (lambda x, _: f"{x:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
         else:
             axes.set_xlim(0, 1.1 * max(xs))
     arrow = "higher" if metric.higher_is_better else "lower"
