@@ -7,12 +7,12 @@ import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from replications.errors import UserError, nearest
+from replications.parsing import parse
 from replications.spec import TIERS, Method, Override, Paper, Recipe, RunSpec, TaskTier, TierConfig
 
 PACKAGE = Path(__file__).parent
@@ -33,35 +33,6 @@ def read_yaml(path: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
-
-
-def parse(model: type[BaseModel], value: Any, where: str) -> Any:
-    """Validate `value` as `model`; the first thing wrong becomes one line that starts with `where`."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        errors = error.errors()  # of a misspelt key there are two: it is unknown, and the right one is missing
-        first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-        location = ".".join(str(part) for part in first["loc"])
-        hint = ""
-        if first["type"] == "extra_forbidden":
-            hint = nearest(str(first["loc"][-1]), _model_at(model, first["loc"][:-1]).model_fields)
-        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{where}: {location + ': ' if location else ''}{message}{hint}") from None
-
-
-def _model_at(model: type[BaseModel], location: Iterable[str | int]) -> type[BaseModel]:
-    """Follow fields from `model`; keys of dictionaries and indices, which are no fields, are passed over."""
-
-    def inner(annotation: Any) -> type[BaseModel] | None:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            return annotation
-        return next(filter(None, map(inner, get_args(annotation))), None)
-
-    for part in location:
-        if part in model.model_fields:
-            model = inner(model.model_fields[part].annotation) or model
-    return model
 
 
 @functools.cache
@@ -144,6 +115,8 @@ def layers(address: str, tier: str) -> tuple[TaskTier, list[Method | Override]]:
 def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = ()) -> RunSpec:
     """Resolve a run: task set-up, then the method's changes, then `assignments` like ``recipe.lr=0.05``.
 
+    A name may lead into an option, as ``task.sweep.lengths=[512]``.
+
     Raises UserError for unknown names, a malformed assignment, or a recipe that does not validate.
     """
     setup, over = layers(address, tier)
@@ -160,7 +133,8 @@ def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = ())
             if part == "recipe":
                 _replace_length(values, change)
             values.update(change)
-    for assignment in assignments:
+    changes = tuple(assignments)
+    for assignment in changes:
         _assign(merged, assignment)
     return parse(
         RunSpec,
@@ -176,6 +150,7 @@ def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = ())
             "recipe": merged["recipe"],
             "task_options": merged["task"],
             "threads": tier_config(tier).threads,
+            "changes": changes,
         },
         f"{address} in tier {tier}",
     )
@@ -203,7 +178,13 @@ def _assign(merged: dict[str, dict[str, Any]], assignment: str) -> None:
         if name not in Recipe.model_fields:
             raise UserError(f"'{assignment}': unknown recipe key '{name}'{nearest(name, Recipe.model_fields)}")
         _replace_length(merged[part], {name: value})
-    merged[part][name] = value
+    *path, last = name.split(".")
+    inner = merged[part]
+    for step in path:
+        if not isinstance(inner.get(step), dict):
+            raise UserError(f"'{assignment}': {part} has no '{step}' with parts{nearest(step, inner)}")
+        inner[step] = inner = dict(inner[step])  # the tier's own stays as it is
+    inner[last] = value
 
 
 def differences(address: str, tier: str) -> dict[str, tuple[Any, Any]]:
@@ -222,8 +203,11 @@ def differences(address: str, tier: str) -> dict[str, tuple[Any, Any]]:
     return found
 
 
-def methods_of(keys: Iterable[str], tier: str) -> list[str]:
-    """Return the addresses that papers `keys` need in a tier: their own methods and those their claims compare with."""
+def methods_of(keys: Iterable[str], tier: str, ablations: bool = True) -> list[str]:
+    """Return the addresses that papers `keys` need in a tier: their own methods and those their claims compare with.
+
+    Without `ablations`, rows of that role are left out; claims on them are then not tested.
+    """
     wanted: dict[str, None] = {}
     for key in keys:
         paper = find_paper(key)
@@ -236,7 +220,8 @@ def methods_of(keys: Iterable[str], tier: str) -> list[str]:
             if side
         ]
         wanted.update(dict.fromkeys([*own, *sides]))
-    return sorted(address for address in wanted if is_in_tier(address, tier))
+    chosen = (a for a in wanted if is_in_tier(a, tier) and (ablations or find_method(a)[1].role != "ablation"))
+    return sorted(chosen)
 
 
 def is_in_tier(address: str, tier: str) -> bool:

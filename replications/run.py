@@ -148,7 +148,18 @@ def finished_record(spec: RunSpec, prints: Fingerprints, work_root: Path) -> Run
     if not path.exists():
         return None
     record = read_run(path)
+    record.spec = spec  # equal but for the words in which it was asked for
     return record if record.fingerprint == prints.run and record.reason not in PASSING_FAILURES else None
+
+
+def restore(spec: RunSpec, *, work_root: Path, results: Path) -> RunRecord | None:
+    """Put the record of an equal finished run where the tables look, without importing torch; None: there is none."""
+    prints = fingerprints(spec)
+    record = finished_record(spec, prints, work_root)
+    if record is not None:
+        work = work_folder(work_root, prints)
+        _publish(record, work, run_path(results, spec.paper, spec.method, spec.seed))
+    return record
 
 
 def work_folder(work_root: Path, prints: Fingerprints) -> Path:

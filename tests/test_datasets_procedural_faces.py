@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from replications.datasets import procedural_faces, registry
-from replications.datasets.procedural_faces import check_options, draw_images, draws, prepare
+from replications.datasets.procedural_faces import Options, draw_images, draws, prepare
 from replications.errors import UserError
 from replications.fingerprint import code_fingerprint
 
@@ -93,12 +93,12 @@ def test_a_larger_set_contains_the_smaller(small, tmp_path):
 
 
 def test_one_image_alone_equals_the_same_image_in_a_set(small):
-    alone = draw_images(np.array([1]), np.array([17]), np.array([2]), check_options(SMALL))
+    alone = draw_images(np.array([1]), np.array([17]), np.array([2]), Options(**SMALL))
     assert np.array_equal(alone[0], small[0]["images"][15 + 17 * 4 + 2])
 
 
 def test_training_and_test_identities_are_other_faces():
-    options = check_options(SMALL | NO_NUISANCE)
+    options = Options(**(SMALL | NO_NUISANCE))
     people = np.arange(40)
     train, test = (draw_images(np.full(40, split), people, people * 0, options) for split in (0, 1))
     middles = np.concatenate([train, test])[:, 10:18, 8:16].reshape(80, -1)
@@ -112,7 +112,7 @@ def test_another_seed_is_another_set(small, tmp_path):
 
 
 def test_without_nuisance_a_face_is_the_same_in_all_its_images():
-    options = check_options(SMALL | NO_NUISANCE)
+    options = Options(**(SMALL | NO_NUISANCE))
     person, image = np.divmod(np.arange(40), 4)
     pictures = draw_images(np.ones(40, int), person, image, options).reshape(10, 4, 24, 24, 3)
     assert (pictures[:, :, 4:19, 8:16] == pictures[:, :1, 4:19, 8:16]).all()
@@ -122,7 +122,7 @@ def test_without_nuisance_a_face_is_the_same_in_all_its_images():
 def test_each_nuisance_changes_faces_more_the_stronger_it_is(nuisance):
     person, image = np.divmod(np.arange(160), 4)
     calm, some, much = (
-        draw_images(np.ones(160, int), person, image, check_options(SMALL | NO_NUISANCE | {nuisance: strength})).astype(
+        draw_images(np.ones(160, int), person, image, Options(**(SMALL | NO_NUISANCE | {nuisance: strength}))).astype(
             int
         )
         for strength in (0.0, 0.5, 1.5)
@@ -171,7 +171,7 @@ def test_wrong_options_are_one_clear_line(change, words, tmp_path):
 
 def test_sets_of_the_registry():
     """The sets of smoke and mini are valid, of the size that is announced; mini has as many pairs as LFW."""
-    options = {key: check_options(registry.find_set(key).options) for key in ("faces_smoke", "faces_mini")}
+    options = {key: Options(**registry.find_set(key).options) for key in ("faces_smoke", "faces_mini")}
     assert options["faces_mini"].pairs_per_fold * 2 * 10 == 6000
     for key, wanted in options.items():
         images = wanted.train_identities * wanted.train_images_per_identity

@@ -213,6 +213,18 @@ def test_what_a_person_must_put_right_comes_through(tmp_path):
         throughput._in_fresh_process(spec("no_data"), observed, tmp_path, "cpu", QUICK, 0)
 
 
+def untrained(settings, data_root, device):
+    load = workload(settings, data_root, device)
+    load.stage.module.requires_grad_(False)
+    return load
+
+
+def test_a_method_that_trains_nothing_is_no_error(tmp_path):
+    with pytest.raises(RunFailure, match="no training step") as failure:
+        quick(tmp_path, untrained)
+    assert failure.value.reason == "not trained"
+
+
 def fits(limit: int):
     """A stand-in for the process, whose memory holds batches up to `limit`."""
 

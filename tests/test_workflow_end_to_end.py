@@ -4,6 +4,8 @@ The tests of this file build on one another, in order.
 """
 
 import json
+import subprocess
+import sys
 
 import pytest
 from workflow_copy import make_copy
@@ -92,6 +94,15 @@ def test_a_finished_run_is_scored_again_without_training(copy):
     after = json.loads(copy.record("alpha/plain").read_text())
     assert after["metrics"] == before["metrics"]
     assert "has not been run" in copy.cli("evaluate", "alpha/plain", "--tier", "smoke", "--seeds", "7,", code=2)
+
+
+def test_what_is_finished_is_put_back_without_importing_torch(copy):
+    copy.record("alpha/plain").unlink()
+    words = ["run", "alpha/plain", "--tier", "smoke", "--seeds", "0,"]
+    code = f"import sys; from replications.cli import main; main({words}); print('torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], cwd=copy.root, capture_output=True, text=True, check=True)
+    assert copy.record("alpha/plain").exists()
+    assert "alpha/plain seed 0" in said.stdout and said.stdout.endswith("False\n"), said.stdout
 
 
 def test_a_tried_change_stays_out_of_the_tables(copy):

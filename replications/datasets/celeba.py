@@ -12,12 +12,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from pydantic import Field
 
-from replications.catalogue import parse
 from replications.datasets.align import TEMPLATE_112, similarity, warp
 from replications.datasets.extract import reading
 from replications.datasets.images import decode
 from replications.datasets.rows import cut, fill_rows
 from replications.errors import UserError
+from replications.parsing import parse
 from replications.spec import Strict
 
 ROWS_A_JOB = 256

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from replications.catalogue import parse
 from replications.datasets.images import face_rows
 from replications.datasets.rows import cut, fill_rows
 from replications.errors import UserError
+from replications.parsing import parse
 from replications.spec import Strict
 
 ROWS_A_JOB = 256

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field
 
-from replications.catalogue import parse
 from replications.datasets.extract import tar_files
 from replications.datasets.images import face_rows
 from replications.datasets.rows import Job, fill_rows
 from replications.errors import UserError
+from replications.parsing import parse
 from replications.spec import Strict
 
 ROWS_A_JOB = 256

@@ -20,10 +20,10 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from replications.catalogue import parse
 from replications.datasets.images import decode
 from replications.datasets.rows import cut, fill_rows
 from replications.errors import UserError
+from replications.parsing import parse
 from replications.spec import Strict
 
 MAGIC = struct.pack("<I", 0xCED7230A)

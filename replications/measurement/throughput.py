@@ -208,6 +208,8 @@ def _work(sender, gpus, spec, make_workload, data_root, device_choice, effort, h
         device = resolve_device(device_choice)
         busy = gpu_load(visible_gpus()[device.index]) if device.type == "cuda" else None  # before we are on it
         workload = make_workload(spec, data_root, device)
+        if not any(parameter.requires_grad for parameter in workload.stage.module.parameters()):
+            raise RunFailure("not trained", "the method has no training step to measure")
         found = measure(workload, effort, halvings, gpu_load=busy)
         deterministic = not workload.stage.nondeterministic
         sender.send(("found", found, provenance(device, spec.threads, deterministic=deterministic)))

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from replications.datasets.procedural_faces.draws import (
     NUISANCES,
@@ -27,7 +27,7 @@ from replications.datasets.procedural_faces.draws import (
 from replications.datasets.procedural_faces.face import render
 from replications.datasets.procedural_faces.pairs import FOLDS, draw_pairs, fold_of
 from replications.datasets.rows import cut, fill_rows
-from replications.errors import UserError, nearest
+from replications.parsing import parse
 
 TITLE = "procedural faces"
 NOTE = "drawings, not photographs; of no person"
@@ -55,18 +55,6 @@ class Options(BaseModel):
     seed: int = Field(0, ge=0, lt=1 << 63)
 
 
-def check_options(options: dict) -> Options:
-    """Return the typed options; raises UserError that names the first wrong one."""
-    for name in options:
-        if name not in Options.model_fields:
-            raise UserError(f"procedural faces: unknown option '{name}'{nearest(name, Options.model_fields)}")
-    try:
-        return Options.model_validate(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"procedural faces: option '{first['loc'][0]}': {first['msg']}") from None
-
-
 def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -> dict:
     """Draw a set into `target` as ``<name>.npy`` and return its description; `files` is empty.
 
@@ -74,7 +62,7 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
     together), ``identity`` int32 [N] from 0, ``fold`` int8 [N], and the arrays of `draw_pairs`. `workers` is
     the number of processes. Raises UserError for a wrong option.
     """
-    wanted = check_options(options)
+    wanted = parse(Options, options, "options of the procedural faces")
     split, person, image = _rows(wanted)
     identity = (person + np.where(split == TEST, wanted.train_identities, 0)).astype(np.int32)
     fold = np.where(split == TEST, fold_of(person), 0).astype(np.int8)

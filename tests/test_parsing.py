@@ -2,8 +2,8 @@
 
 import pytest
 
-from replications.catalogue import parse
 from replications.errors import UserError
+from replications.parsing import parse
 from replications.spec import Paper
 
 
