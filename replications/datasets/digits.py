@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from replications.catalogue import parse
+from replications.parsing import parse
 from replications.spec import Strict
 
 
@@ -23,7 +23,7 @@ class Options(Strict):
 
 
 def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -> dict:
-    """Write ``images`` uint8 [N, S, S, 3], ``label`` int32 [N] and ``split`` int8 [N] (0 train, 1 validation, 2 test)."""
+    """Write ``images`` uint8 [N, S, S, 3], ``label`` int32 [N], ``split`` int8 [N] (0 train, 1 validation, 2 test)."""
     from sklearn.datasets import load_digits
 
     wanted = parse(Options, options, "options of the digits")

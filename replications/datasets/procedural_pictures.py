@@ -1,4 +1,4 @@
-"""Procedural shapes: small pictures of one of ten flat figures each; drawings, not photographs.
+"""Procedural pictures: small drawings of one of ten flat figures each; drawings, not photographs.
 
 A picture is a figure (the class) at a random place, size and turn, filled with one colour that changes across it, on a
 ground of two colours and soft stripes, with specks and noise. A hidden part can be told from what is around it: the
@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from replications.catalogue import parse
+from replications.parsing import parse
 from replications.spec import Strict
 
-TITLE = "procedural shapes"
+TITLE = "procedural pictures"
 NOTE = "drawings of ten figures, not photographs"
 TRAIN, VALIDATION, TEST = 0, 1, 2
 BATCH = 256
@@ -29,7 +29,8 @@ class Options(Strict):
     train: int = Field(ge=10)
     validation: int = Field(ge=0)
     test: int = Field(ge=10)
-    noise: float = Field(0.05, ge=0, le=1, description="standard deviation of the pixel noise, of the full scale")
+    noise: float = Field(0.04, ge=0, le=1, description="standard deviation of the pixel noise, of the full scale")
+    turn: float = Field(0.5, ge=0, le=np.pi, description="of a figure, at most, radians")
     specks: int = Field(3, ge=0, description="small dots of other colours, at most")
     oversample: int = Field(3, ge=1, le=8, description="points a pixel and axis; their mean is the pixel")
     seed: int = Field(0, ge=0, lt=1 << 63)
@@ -69,7 +70,7 @@ FIGURES: dict[str, Callable[[Plane, Plane], Plane]] = {
 
 def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -> dict:
     """Draw ``images`` uint8 [N, S, S, 3], ``label`` int32 [N] and ``split`` int8 [N] into `target`."""
-    wanted = parse(Options, options, "options of the procedural shapes")
+    wanted = parse(Options, options, "options of the procedural pictures")
     counts = (wanted.train, wanted.validation, wanted.test)
     split = np.repeat(np.arange(3, dtype=np.int8), counts)
     label = np.concatenate([np.arange(count) % len(FIGURES) for count in counts]).astype(np.int32)
@@ -93,8 +94,8 @@ def draw_images(label: np.ndarray, options: Options, numbers: np.random.Generato
     def uniform(low: float, high: float, *shape: int) -> np.ndarray:
         return numbers.uniform(low, high, (n, *(shape or (1, 1)))).astype(np.float32)
 
-    turn, radius = uniform(0, 2 * np.pi), uniform(0.42, 0.68)
-    dx, dy = x - uniform(-0.28, 0.28), y - uniform(-0.28, 0.28)
+    turn, radius = uniform(-options.turn, options.turn), uniform(0.55, 0.85)
+    dx, dy = x - uniform(-0.2, 0.2), y - uniform(-0.2, 0.2)
     u = (np.cos(turn) * dx + np.sin(turn) * dy) / radius
     v = (np.cos(turn) * dy - np.sin(turn) * dx) / radius
     inside = np.empty((n, points, points), bool)
@@ -106,12 +107,9 @@ def draw_images(label: np.ndarray, options: Options, numbers: np.random.Generato
     along = np.cos(slant) * x + np.sin(slant) * y
     stripes = 0.06 * np.sin(along * uniform(4, 14) + uniform(0, 2 * np.pi))
     blend = np.clip(0.5 + 0.5 * along, 0, 1)[..., None]
-    first, second = uniform(0, 1, 1, 1, 3), uniform(0, 1, 1, 1, 3)
-    colour = uniform(0, 1, 1, 1, 3)
-    # A filling whose brightness differs from the ground's, so that every figure can be seen.
-    ground = (first + second) / 2
-    gap = (colour - ground).mean(-1, keepdims=True)
-    colour = np.clip(colour + np.where(gap >= 0, 1, -1) * np.maximum(0, 0.3 - np.abs(gap)), 0, 1)
+    # Figures are lighter than their ground, whatever the colours.
+    first, second = uniform(0.0, 0.5, 1, 1, 3), uniform(0.0, 0.5, 1, 1, 3)
+    colour = uniform(0.5, 1.0, 1, 1, 3)
     picture = first * blend + second * (1 - blend) + stripes[..., None]
     shade = 0.15 * (np.cos(filled) * u + np.sin(filled) * v)
     picture = np.where(inside[..., None], colour + shade[..., None], picture)

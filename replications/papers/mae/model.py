@@ -78,8 +78,8 @@ class MaskedAutoencoder(VisionTransformer):
         """Return the pixels to tell, normalised within each patch where asked for (unbiased variance)."""
         if not self.normalise_target:
             return patches
-        mean, variance = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
-        return (patches - mean) / (variance + VARIANCE_EPS).sqrt()
+        mean, deviation = moments(patches)
+        return (patches - mean) / deviation
 
     def predict(self, image: Tensor, noise: Tensor, visible: int | None = None) -> tuple[Tensor, Tensor]:
         """Return the decoder's patches ``[n, L, p*p*3]`` and the order of `noise`: visible patches first.
@@ -97,7 +97,7 @@ class MaskedAutoencoder(VisionTransformer):
             decoded = self.decoder_embed(encoded)
         else:
             kept = order[:, :visible]
-            positions = self.pos_embed[0, 1:][kept]
+            positions = self.pos_embed[0, 1:].index_select(0, kept.flatten()).view(*kept.shape, -1)
             encoded = self.encode_tokens(self.embed(rows(patches, kept)) + positions)
             decoded = self._with_mask_tokens(self.decoder_embed(encoded), order)
         decoded = decoded + self.decoder_pos_embed
@@ -134,12 +134,11 @@ class MaskedAutoencoder(VisionTransformer):
         seen = ~hidden[..., None]
         mean_seen = (target * seen).sum(1, keepdim=True) / seen.sum(1, keepdim=True)
         losses = [
-            ((told - target).square().mean(-1) * hidden).sum(1) / hidden.sum(1)
-            for told in (prediction, mean_seen)
+            ((told - target).square().mean(-1) * hidden).sum(1) / hidden.sum(1) for told in (prediction, mean_seen)
         ]
         if self.normalise_target:
-            mean, variance = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
-            prediction = prediction * (variance + VARIANCE_EPS).sqrt() + mean
+            mean, deviation = moments(patches)
+            prediction = prediction * deviation + mean
         shown = torch.where(hidden[..., None], prediction, patches)
         return Reconstruction(
             *losses, hidden.unflatten(1, (self.grid, self.grid)), unpatchify(shown, self.patch, self.grid)
@@ -153,6 +152,13 @@ class MaskedAutoencoder(VisionTransformer):
         return MaskedAutoencoder(
             **PAPER_SIZE, depth=encoder, decoder=decoder, mask_ratio=0.75, mask_tokens_in_encoder=not saving
         )
+
+
+def moments(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation (unbiased) over the pixels of each patch, ``[n, L, 1]`` each."""
+    mean = patches.mean(-1, keepdim=True)
+    variance = (patches - mean).square().sum(-1, keepdim=True) / (patches.shape[-1] - 1)
+    return mean, (variance + VARIANCE_EPS).sqrt()
 
 
 def rows(tokens: Tensor, index: Tensor) -> Tensor:
@@ -198,16 +204,18 @@ def build(
     mask: str = "random",
     normalise_target: bool = True,
     mask_tokens_in_encoder: bool = False,
+    decoder_depth: int | None = None,
     tell_speed: bool = False,
 ) -> MaskedAutoencoderClassifier:
     """The classifier; with `pretrain` it brings its autoencoder, without it is the supervised baseline.
 
-    `tell_speed` lets the run measure what the masking saves at the paper's size.
+    `decoder` has width, depth and heads; `decoder_depth` replaces its depth. `tell_speed` lets the run measure what
+    the masking saves at the paper's size.
     """
     make = functools.partial(
         MaskedAutoencoder,
         image_size,
-        decoder=decoder,
+        decoder=decoder | ({} if decoder_depth is None else {"depth": decoder_depth}),
         mask_ratio=mask_ratio,
         mask=mask,
         normalise_target=normalise_target,

@@ -1,7 +1,7 @@
 """Image classification: what is an image of, how many labels does it take to learn, and what did pretraining bring?
 
-A method offers a `Classifier` (``model.py``), which may bring a `Pretrainer` of its own. A run trains one classifier for
-each fraction of the labels, from scratch or from one common pretraining, and probes the features of the pretrained
+A method offers a `Classifier` (``model.py``), which may bring a `Pretrainer` of its own. A run trains one classifier
+for each fraction of the labels, from scratch or from one common pretraining, and probes the features of the pretrained
 network (or of the classifier with all labels): ``execute.py``.
 """
 
@@ -48,7 +48,9 @@ class MetricTable(Mapping[str, Metric]):
         if match is None:
             raise KeyError(name)
         percent = match["percent"].replace("p", ".")
-        return Metric(f"Top-1, {percent} %", "%", True, f"test images told exactly, trained on {percent} % of the labels")
+        return Metric(
+            f"Top-1, {percent} %", "%", True, f"test images told exactly, trained on {percent} % of the labels"
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(NAMED)

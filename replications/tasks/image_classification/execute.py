@@ -64,7 +64,9 @@ def execute(context: Context) -> Evaluation:
     evaluation.arrays = arrays
     evaluation.model_parameters = sum(p.numel() for p in classifier.parameters())
     evaluation.flops_per_sample = inference_flops(run, classifier)
-    evaluation.extra["labels"] = {percent_name(f): round(f * len(run.images.rows("train"))) for f in run.options.fractions}
+    evaluation.extra["labels"] = {
+        percent_name(f): round(f * len(run.images.rows("train"))) for f in run.options.fractions
+    }
     return evaluation
 
 

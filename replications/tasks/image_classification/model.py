@@ -18,8 +18,8 @@ class Reconstruction(NamedTuple):
     """What a pretrainer makes of masked images.
 
     `loss` ``[n]`` is that of its training, for each image; `mean_loss` ``[n]`` what telling the visible patches' mean
-    for every hidden patch would cost; `mask` bool ``[n, rows, columns]`` says which patches were hidden; `image` float ``[n, 3, H, W]``
-    shows the visible patches and what was told of the hidden ones.
+    for every hidden patch would cost; `mask` bool ``[n, rows, columns]`` says which patches were hidden; `image` float
+    ``[n, 3, H, W]`` shows the visible patches and what was told of the hidden ones.
     """
 
     loss: Tensor
@@ -53,8 +53,20 @@ class Pretrainer(Protocol):
         ...
 
 
+class Loaded(NamedTuple):
+    """What a weights file held: a ``classifier``, an ``encoder``, or an ``autoencoder`` (with its decoder)."""
+
+    holds: str
+    network: nn.Module
+
+
 class Classifier(nn.Module):
-    """Base class. A subclass gives `logits` and `features`; the rest has defaults."""
+    """Base class. A subclass gives `logits` and `features`; the rest has defaults.
+
+    A paper's reader of weights files gets one that `build` made, fills it or its `pretrainer`, and sets `loaded`.
+    """
+
+    loaded: Loaded | None = None
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the cross-entropy, and where targets are plain classes how many of them were told, in per cent.
@@ -87,18 +99,6 @@ class Classifier(nn.Module):
     def start_from(self, pretrainer: Pretrainer) -> None:
         """Take over the pretrained weights."""
         raise NotImplementedError
-
-
-class FromFile(nn.Module):
-    """What ``evaluate --weights`` fills: a classifier or a pretrainer, whichever the file holds.
-
-    The paper's reader sets `holds` to what it found: ``classifier``, ``encoder``, or ``autoencoder`` (with a decoder).
-    """
-
-    def __init__(self, classifier: Classifier):
-        super().__init__()
-        self.classifier, self.pretrainer = classifier, classifier.pretrainer()
-        self.holds: str | None = None
 
 
 @torch.no_grad()

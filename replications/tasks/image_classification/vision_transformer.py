@@ -167,7 +167,10 @@ class VisionTransformer(Classifier):
 
     def group_matcher(self, coarse: bool = False) -> dict:
         """Say which parameters belong to which layer, for timm's layer-wise decay of the learning rate."""
-        return {"stem": r"^cls_token|pos_embed|patch_embed", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
+        return {
+            "stem": r"^cls_token|pos_embed|patch_embed",
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+        }
 
 
 def dimensions(size: str | None, width: int | None, depth: int | None, heads: int | None) -> tuple[int, int, int]:
