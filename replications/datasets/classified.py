@@ -1,7 +1,7 @@
 """What all sets of classified photographs share: decoding with a word on odd files, held-out rows, the arrays.
 
-A set has ``images`` uint8 [N, S, S, 3] (RGB), ``label`` int32 [N], ``split`` int8 [N] (0 train, 1 validation, 2 test; -1
-left out) and ``condition`` uint8 [N] (`CONDITIONS`).
+A set has ``images`` uint8 [N, S, S, 3] (RGB), ``label`` int32 [N], ``split`` int8 [N] (0 train, 1 validation, 2 test,
+-1 left out) and ``condition`` uint8 [N] (`CONDITIONS`).
 """
 
 import io
@@ -88,8 +88,8 @@ def write_photographs(
     damaged = np.flatnonzero(condition == CONDITIONS.index("damaged"))
     if len(damaged) and wanted.damaged == "stop":
         raise UserError(
-            f"{names[damaged[0]]} cannot be read as an image, nor can {len(damaged) - 1} others of {len(names)}: replace "
-            "them, or set 'damaged: skip' in the set's options in datasets/registry/images.yaml"
+            f"{names[damaged[0]]} cannot be read as an image, nor can {len(damaged) - 1} others of {len(names)}: "
+            "replace them, or set 'damaged: skip' in the set's options in datasets/registry/images.yaml"
         )
     split = hold_out(label, split, wanted.validation)
     split[damaged] = LEFT_OUT

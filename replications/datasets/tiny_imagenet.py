@@ -47,7 +47,7 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
             raise UserError(f"{annotations}:{number}: expected an image and its class, separated by a tab")
         if words[1] in index:
             found.append((root / "val" / "images" / words[0], index[words[1]], TEST))
-    return {"classes": [name for name in classes]} | write_files(target, wanted, found, root, workers)
+    return {"classes": classes} | write_files(target, wanted, found, root, workers)
 
 
 def _lines(path: Path) -> list[str]:

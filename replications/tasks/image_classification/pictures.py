@@ -115,7 +115,11 @@ def hide(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def by_mask_ratio(album: Album) -> Figure | None:
     """Probe and finetuned accuracy against the mask ratio, of runs that differ in nothing else."""
-    wanted = (("accuracy", "finetuned"), ("linear_accuracy", "linear probe"), ("knn_accuracy", "k-NN probe"))
+    wanted = (
+        ("accuracy", "finetuned", "#0072B2", "o"),
+        ("linear_accuracy", "linear probe", "#D55E00", "s"),
+        ("knn_accuracy", "k-NN probe", "#009E73", "D"),
+    )
     points: dict[float, list] = {}
     for address in album.addresses:
         records = [record for record in album.runs(address).values() if "reconstruction_loss" in record.metrics]
@@ -127,9 +131,7 @@ def by_mask_ratio(album: Album) -> Figure | None:
     figure = Figure(figsize=(album.width, 3.4), layout="constrained")
     axes = figure.subplots()
     ratios = sorted(points)
-    for (metric, name), (colour, marker) in zip(
-        wanted, (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "D")), strict=True
-    ):
+    for metric, name, colour, marker in wanted:
         values = [np.array([record.metrics[metric] for record in points[ratio]]) for ratio in ratios]
         middle = np.array([value.mean() for value in values])
         reach = [[m - v.min(), v.max() - m] for m, v in zip(middle, values, strict=True)]
