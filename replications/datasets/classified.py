@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from replications.datasets.images import decode
+from replications.datasets.images import crop_and_resize, decode
 from replications.datasets.rows import Job, cut, fill_rows
 from replications.errors import UserError
 from replications.spec import Strict
@@ -63,7 +63,7 @@ def middle_square(image: Image.Image, size: int) -> Image.Image:
     """Return the largest square in the middle at `size` x `size`, bilinear with antialiasing."""
     side = min(image.size)
     left, upper = (image.width - side) // 2, (image.height - side) // 2
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, upper, left + side, upper + side))
+    return crop_and_resize(image, (left, upper, left + side, upper + side), size)
 
 
 def write_photographs(
@@ -88,7 +88,7 @@ def write_photographs(
     damaged = np.flatnonzero(condition == CONDITIONS.index("damaged"))
     if len(damaged) and wanted.damaged == "stop":
         raise UserError(
-            f"{names[damaged[0]]} cannot be read as an image, nor can {len(damaged) - 1} others of {len(names)}: "
+            f"{names[damaged[0]]} cannot be read as an image (damaged in all: {len(damaged)} of {len(names)} files): "
             "replace them, or set 'damaged: skip' in the set's options in datasets/registry/images.yaml"
         )
     split = hold_out(label, split, wanted.validation)
