@@ -114,9 +114,16 @@ class Encoder(nn.Module):
 def node_maximum(features: Tensor, index: Tensor, nodes: int) -> Tensor:
     """Return the maximum of features ``[batch, copies, c]`` in each node ``[batch, nodes, c]``; 0 in empty nodes."""
     batch, _, channels = features.shape
-    empty = features.new_zeros(batch, nodes, channels)
-    where = index[..., None].expand(-1, -1, channels)
-    return empty.scatter_reduce(1, where, features, "amax", include_self=False)
+    if features.device.type != "cpu":
+        empty = features.new_zeros(batch, nodes, channels)
+        where = index[..., None].expand(-1, -1, channels)
+        return empty.scatter_reduce(1, where, features, "amax", include_self=False)
+    # Sorted by node, the copies of a node are one segment: several times as fast on a CPU.
+    place = (index + nodes * torch.arange(batch)[:, None]).flatten()
+    copies = features.flatten(0, 1).index_select(0, place.argsort(stable=True))
+    count = torch.bincount(place, minlength=batch * nodes)
+    found = torch.segment_reduce(copies, "max", lengths=count, axis=0, unsafe=True)
+    return found.where((count > 0)[:, None], 0).view(batch, nodes, channels)
 
 
 def _convolution(channels: int, width: int) -> list[nn.Module]:
