@@ -3,6 +3,7 @@
 ``data: digits`` are the 8 x 8 digits that come with scikit-learn; ``data: cifar10`` is CIFAR-10's python version.
 """
 
+import io
 import pickle
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def read_cifar10(archive: Path) -> tuple[Split, Split, tuple[str, ...]]:
     for member, stream in tar_files(archive):
         name = member.rsplit("/", 1)[-1]
         if name.startswith("data_batch_") or name == "test_batch":
-            content = _Plain(stream).load()
+            content = _Plain(io.BytesIO(stream.read())).load()
             images = np.asarray(content[b"data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
             batches[name] = images, np.asarray(content[b"labels"])
     wanted = [f"data_batch_{i}" for i in range(1, 6)]
@@ -89,12 +90,18 @@ def read_cifar10(archive: Path) -> tuple[Split, Split, tuple[str, ...]]:
 class _Plain(pickle.Unpickler):
     """Reads arrays and plain values; anything else in a pickle could run code."""
 
-    ALLOWED = (("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype"))
+    ALLOWED = (
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        ("_codecs", "encode"),
+    )
 
     def __init__(self, stream):
         super().__init__(stream, encoding="bytes")
 
     def find_class(self, module: str, name: str):
-        if (module, name) in self.ALLOWED or (module, name) == ("_codecs", "encode"):
-            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        if (module, name) in self.ALLOWED:
+            return super().find_class(module.replace("numpy.core.", "numpy._core."), name)
         raise UserError(f"a file of CIFAR-10 names {module}.{name}, which no array needs: it is not the owner's")
