@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parent
 PICTURES = "pictures.py"
-TALK = ("replications.progress", "replications.errors")
+TALK = ("replications.progress", "replications.errors", "replications.parsing")
 PASSING_FAILURES = ("interrupted", "out of memory", "error")
 
 
@@ -148,6 +148,7 @@ def finished_record(spec: RunSpec, prints: Fingerprints, work_root: Path) -> Run
     if not path.exists():
         return None
     record = read_run(path)
+    record.spec = spec  # equal but for the words in which it was asked for
     return record if record.fingerprint == prints.run and record.reason not in PASSING_FAILURES else None
 
 
