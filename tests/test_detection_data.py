@@ -342,3 +342,20 @@ def test_nothing_found_and_no_objects_of_a_size(scenes):
     nothing = [Found(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))] * len(rows)
     metrics, _ = Judge(scenes, rows).judge(nothing)
     assert metrics["ap"] == 0 and metrics["ar100"] == 0
+
+
+def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong(scenes):
+    rows = np.flatnonzero((scenes.split == 2) & scenes.crowd.any(1))
+    assert len(rows)
+    exact, with_crowd = [], []
+    for row in rows:
+        real, crowd = (
+            np.flatnonzero((scenes.labels[row] >= 0) & (scenes.crowd[row] == is_crowd)) for is_crowd in (0, 1)
+        )
+        for found, places in ((exact, real), (with_crowd, [*real, *crowd, *crowd])):
+            found.append(
+                Found(scenes.boxes[row, places], np.linspace(0.5, 0.9, len(places)), scenes.labels[row, places])
+            )
+    judge = Judge(scenes, rows)
+    assert judge.judge(exact)[0]["ap"] == pytest.approx(100)
+    assert judge.judge(with_crowd)[0]["ap"] == pytest.approx(100)
