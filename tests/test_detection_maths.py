@@ -257,3 +257,16 @@ def test_epochs_to_a_level_are_between_validations():
     history = [point(1.0, 10.0), point(2.0, 30.0), point(3.0, 50.0)]
     assert learning(history, 3.0, 20.0).metrics == pytest.approx({"epochs_to_level": 1.5, "mean_ap": 15.0})
     assert learning(history, 3.0, 60.0).metrics["epochs_to_level"] == 3.0
+
+
+def test_boxes_are_exact_where_the_network_is_in_bf16():
+    from replications.papers.detr.model import build
+
+    torch.manual_seed(0)
+    tiny = {"name": "resnet10t", "frozen_norm": False, "options": {"channels": [8, 8, 8, 8]}}
+    small = {"width": 16, "heads": 2, "feedforward": 16, "encoder_layers": 1, "decoder_layers": 1, "queries": 3}
+    model = build(2, (1, 2), backbone=tiny, dropout=0.0, **small).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits, boxes = model.predict({"image": torch.randn(1, 3, 64, 64)})
+    assert logits.dtype == torch.bfloat16 and boxes.dtype == torch.float32
+    assert not torch.equal(boxes, boxes.bfloat16().float())

@@ -1,7 +1,7 @@
 """Attention and the encoder that the transformers of this task share, with the parameter names of the official code."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -104,7 +104,10 @@ class Encoder(nn.Module):
 
 
 class BoxHead(nn.Module):
-    """Three linear maps with ReLUs between: the box of a query, before its sigmoid."""
+    """Three linear maps with ReLUs between: the box of a query, before its sigmoid.
+
+    Always in float32: a box in bf16 would lie on a grid of 1/256 of the image.
+    """
 
     def __init__(self, width: int, out: int = 4, depth: int = 3, hidden: int | None = None):
         super().__init__()
@@ -113,6 +116,9 @@ class BoxHead(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers[:-1]:
-            x = F.relu(layer(x))
-        return self.layers[-1](x)
+        meta = x.device.type == "meta"  # it knows no autocast
+        with nullcontext() if meta else torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            for layer in self.layers[:-1]:
+                x = F.relu(layer(x))
+            return self.layers[-1](x)

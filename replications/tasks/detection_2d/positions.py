@@ -15,14 +15,14 @@ def sine_positions(padding: Tensor, channels: int, temperature: float = TEMPERAT
     is normalised to (0, 2 pi], so that it means the same place in an image of any size and padding. Sines and cosines
     of geometrically falling frequencies take turns; the last falls by nearly `temperature`.
     """
-    inside = (~padding).float()
+    inside = (~padding).int()  # whole numbers: sums of floats have no deterministic CUDA version
     y = _normalised(inside, 1)
     x = _normalised(inside, 2)
     return torch.cat([_waves(y, channels // 2, temperature), _waves(x, channels // 2, temperature)], dim=-1)
 
 
 def _normalised(inside: Tensor, dim: int) -> Tensor:
-    count = inside.cumsum(dim)
+    count = inside.cumsum(dim).float()
     last = count.select(dim, -1).unsqueeze(dim)
     return count / (last + 1e-6) * (2 * math.pi)
 
