@@ -58,7 +58,7 @@ def annotation(number, image, category=7, box=(5, 6, 10, 12), **more):
     return {**own, "area": 99.0, "iscrowd": 0, **more}
 
 
-def archive(path, annotations, files=None, categories=((7, "cat"), (3, "dog"))):
+def archive(path, annotations, files=None, categories=((7, "cat"), (3, "dog")), tested=()):
     """Write a zip in COCO's layout: three training images, one test image. Category ids have gaps."""
     images = [{"id": i, "file_name": f"{i}.jpg", "width": 40, "height": 30} for i in (11, 12, 13)]
     content = {
@@ -68,7 +68,7 @@ def archive(path, annotations, files=None, categories=((7, "cat"), (3, "dog"))):
     }
     with zipfile.ZipFile(path, "w") as bundle:
         bundle.writestr("train.json", json.dumps(content))
-        bundle.writestr("test.json", json.dumps({**content, "images": images[:1], "annotations": []}))
+        bundle.writestr("test.json", json.dumps({**content, "images": images[:1], "annotations": tested}))
         for name in ("train/11.jpg", "train/12.jpg", "train/13.jpg", "test/11.jpg"):
             bundle.writestr(name, (files or {}).get(name, picture()))
     return path
@@ -359,3 +359,41 @@ def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong(scenes):
     judge = Judge(scenes, rows)
     assert judge.judge(exact)[0]["ap"] == pytest.approx(100)
     assert judge.judge(with_crowd)[0]["ap"] == pytest.approx(100)
+
+
+# A run on image files
+
+
+@pytest.mark.parametrize("address", ["detr/detr", "conditional_detr/conditional_detr", "faster_rcnn/faster_rcnn"])
+def test_a_run_on_image_files_of_two_sizes(tmp_path, monkeypatch, address):
+    from replications import catalogue, run
+    from replications.tasks.detection_2d import execute
+
+    files = {"train/12.jpg": picture(), "test/11.jpg": picture()}
+    marks = [annotation(i, image) for i, image in enumerate((11, 12, 13), 1)]
+    data, _ = prepared(tmp_path, marks, files, tested=[annotation(1, 11)])
+    monkeypatch.setattr(execute, "open_detection_set", lambda key, root: data)
+    changes = ["recipe.steps=2", "recipe.batch_size=2", "task.short_side=48", "task.train_sides=[48, 64]"]
+    spec = catalogue.resolve(address, "smoke", 0, changes)
+    context = run.RunContext(spec, torch.device("cpu"), tmp_path, tmp_path / "work")
+    evaluation = execute.execute(context)
+    assert evaluation.category == "tiny, shorter side 48"
+    assert all(np.isfinite(value) for value in evaluation.metrics.values()) and "ap" in evaluation.metrics
+    assert evaluation.arrays["boxes"].shape[0] == 1 and evaluation.data["train"]["images"] == 2
+
+
+def test_train_and_test_sets_of_other_classes(tmp_path, monkeypatch, scenes):
+    from replications import catalogue, run
+    from replications.tasks.detection_2d import execute
+
+    data, _ = prepared(tmp_path, [])
+    monkeypatch.setattr(execute, "open_detection_set", lambda key, root: {"a": data, "b": scenes}[key])
+    spec = catalogue.resolve("detr/detr", "smoke", 0, ["data.train=a", "data.test=b"])
+    with pytest.raises(UserError, match="have different classes"):
+        execute.Setup.of(run.RunContext(spec, torch.device("cpu"), tmp_path, tmp_path))
+
+
+def test_a_split_without_objects_judges_nothing(tmp_path):
+    data, _ = prepared(tmp_path, [annotation(1, 12, iscrowd=1)])
+    with pytest.raises(UserError, match="none of 4 images to judge by has an object"):
+        Judge(data, np.arange(4))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from replications.errors import RunFailure
+from replications.errors import RunFailure, UserError
 from replications.tasks.detection_2d.data import DetectionSet
 
 # In the order of COCOeval's summary.
@@ -31,12 +31,17 @@ class Found:
 
 
 class Judge:
-    """The objects of some rows of a set, ready to judge detections of them."""
+    """The objects of some rows of a set, ready to judge detections of them.
+
+    Raises UserError where there is nothing to judge by: no object but crowds.
+    """
 
     def __init__(self, data: DetectionSet, rows: np.ndarray):
         from faster_coco_eval import COCO
 
         self.data, self.rows = data, rows
+        if not ((np.asarray(data.labels[rows]) >= 0) & ~np.asarray(data.crowd[rows])).any():
+            raise UserError(f"data set '{data.key}': none of {len(rows)} images to judge by has an object")
         self._truth = {"bbox": COCO(coco_dataset(data, rows, masks=False))}
         if data.masks is not None:
             self._truth["segm"] = COCO(coco_dataset(data, rows, masks=True))
