@@ -181,3 +181,39 @@ def test_conditional_detr_same_weights_same_logits_and_boxes():
         other = theirs(pixel_values=batch["image"], pixel_mask=(~batch["padding"]).long())
     torch.testing.assert_close(logits[-1], other.logits, atol=1e-4, rtol=0)
     torch.testing.assert_close(boxes[-1], other.pred_boxes, atol=1e-4, rtol=0)
+
+
+def test_mask_head_same_weights_same_masks():
+    from transformers.models.detr.modeling_detr import DetrMaskHeadSmallConv, DetrMHAttentionMap
+
+    from replications.papers.detr.masks import AttentionMaps, MaskHead
+
+    torch.manual_seed(0)
+    width, heads, finer = 64, 8, (24, 16, 8)
+    attention, head = AttentionMaps(width, heads), MaskHead(width, heads, finer)
+    their_attention, their_head = (
+        DetrMHAttentionMap(width, heads),
+        DetrMaskHeadSmallConv(width + heads, list(finer), width),
+    )
+    their_attention.load_state_dict({n.replace("_linear", "_proj"): v for n, v in attention.state_dict().items()})
+    state = {}
+    for name, value in head.state_dict().items():
+        layer, _, kind = name.partition(".")
+        if layer == "out_lay":
+            new = f"output_conv.{kind}"
+        elif layer.startswith("adapter"):
+            new = f"fpn_stages.{int(layer[-1]) - 1}.fpn_adapter.{kind}"
+        else:
+            index, part = int(layer[-1]), "conv" if layer.startswith("lay") else "norm"
+            new = f"conv{index}.{part}.{kind}" if index < 3 else f"fpn_stages.{index - 3}.refine.{part}.{kind}"
+        state[new] = value
+    their_head.load_state_dict(state)
+    query, memory, padding = torch.randn(2, 5, width), torch.randn(2, 6, width), torch.zeros(2, 2, 3, dtype=torch.bool)
+    levels = [torch.randn(2, c, 2 * 2**i, 3 * 2**i) for i, c in enumerate(finer, start=1)]
+    features = torch.randn(2, width, 2, 3)
+    with torch.no_grad():
+        maps = attention(query, memory, padding)
+        theirs = their_attention(query, memory.transpose(1, 2).unflatten(-1, (2, 3)))
+        torch.testing.assert_close(maps, theirs)
+        masks = their_head(features, maps, levels)
+        torch.testing.assert_close(head(features, maps, levels), masks.view(2, 5, *masks.shape[-2:]))
