@@ -15,8 +15,8 @@ METRICS = {"accuracy": 60.0, "accuracy_10pct": 30.0, "linear_accuracy": 40.0, "k
 def record(pretrained, rate, **options):
     metrics = METRICS | ({"reconstruction_loss": 0.5} if pretrained else {})
     return SimpleNamespace(
-        metrics=metrics, extra={"labels": {"10pct": 40, "100pct": 400}},
-        spec=SimpleNamespace(options=SHARED | options), cost=SimpleNamespace(samples_per_second=rate),
+        metrics=metrics, extra={"labels": {"10pct": 40, "100pct": 400}, "images_per_second": rate},
+        spec=SimpleNamespace(options=SHARED | options),
     )  # fmt: skip
 
 
