@@ -9,7 +9,9 @@ from torchvision.transforms.v2 import functional as TF
 from replications.errors import UserError
 from replications.tasks.image_classification.data import transforms
 from replications.tasks.image_classification.options import Augmentation
+from replications.training.augment import RandomResizedCrop
 from replications.training.batches import DeviceBatches
+from replications.training.enlarging import EnlargingCrop
 from replications.training.mixing import Mix
 from replications.training.photometric import ColourJitter, RandomErasing
 from replications.training.workers import WorkerBatches
@@ -64,6 +66,18 @@ def test_erasing_paints_one_rectangle_in_one_colour_as_often_as_asked():
     assert float(share.mean()) == pytest.approx((0.02 + 1 / 3) / 2, abs=0.02)
     rows, columns = painted[touched].any(2), painted[touched].any(1)
     assert torch.equal(painted[touched], rows[:, :, None] & columns[:, None, :])  # a full rectangle
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(16, 16, 16), (13, 9, 21), (24, 24, 24)])
+def test_enlarging_crops_are_the_antialiased_ones(height, width, size):
+    image = torch.randint(256, (40, height, width, 3), generator=generator(), dtype=torch.uint8)
+    crops = [kind(size, (0.1, 1.0)) for kind in (RandomResizedCrop, EnlargingCrop)]
+    draws = crops[0].draw(40, generator(1))
+    slow, fast = (crop.apply({"image": image}, draws)["image"].int() for crop in crops)
+    assert (slow - fast).abs().max() <= 1  # a half may be rounded either way
+    assert float((slow != fast).float().mean()) < 0.01
+    with pytest.raises(UserError, match="may shrink them"):
+        EnlargingCrop(8).apply({"image": image}, draws)
 
 
 def test_mixing_is_what_the_papers_say():

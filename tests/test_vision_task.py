@@ -253,3 +253,18 @@ def test_hidden_patches_are_grey_in_a_picture():
     mask = np.array([[True, False], [False, False]])
     shown = hide(np.full((4, 4, 3), 9, np.uint8), mask)
     assert (shown[:2, :2] == 128).all() and (shown[2:] == 9).all() and (shown[:, 2:] == 9).all()
+
+
+def test_steps_follow_fraction_and_length(tmp_path):
+    from types import SimpleNamespace
+
+    from replications.tasks.image_classification.stages import ImageRun
+
+    options = parse_options({"image_size": 4, "lengthen": 2.5})
+    run = ImageRun(SimpleNamespace(), options, image_set([100, 100]))
+    recipe = Recipe(batch_size=10, epochs=20, lr=0.1)
+    assert run._shortened(recipe, 1.0, 200).steps == 1000
+    small = run._shortened(recipe, 0.04, 8)
+    assert (small.steps, small.batch_size) == (200, 8)
+    plain = ImageRun(SimpleNamespace(), parse_options({"image_size": 4}), image_set([100, 100]))
+    assert plain._shortened(recipe, 1.0, 200) is recipe

@@ -29,7 +29,7 @@ class Options(Strict):
     train: int = Field(ge=10)
     validation: int = Field(ge=0)
     test: int = Field(ge=10)
-    noise: float = Field(0.04, ge=0, le=1, description="standard deviation of the pixel noise, of the full scale")
+    noise: float = Field(0.02, ge=0, le=1, description="standard deviation of the pixel noise, of the full scale")
     turn: float = Field(0.5, ge=0, le=np.pi, description="of a figure, at most, radians")
     specks: int = Field(3, ge=0, description="small dots of other colours, at most")
     oversample: int = Field(3, ge=1, le=8, description="points a pixel and axis; their mean is the pixel")

@@ -69,10 +69,11 @@ class MaskedAutoencoder(VisionTransformer):
         """Return the loss of freshly drawn masks: the mean squared error of hidden patches."""
         image = batch["image"]
         noise = mask_noise(self.mask, len(image), self.grid, image.device)
-        target = self.target(patchify(image, self.patch))
-        prediction, order = self.predict(image, noise)
+        decoded, order = self.decode(image, noise)
         hidden = order[:, self.visible :]
-        return {"loss": F.mse_loss(rows(prediction, hidden).float(), rows(target, hidden))}
+        prediction = self.decoder_pred(self.decoder_norm(rows(decoded, hidden)))
+        target = self.target(rows(patchify(image, self.patch), hidden))
+        return {"loss": F.mse_loss(prediction.float(), target)}
 
     def target(self, patches: Tensor) -> Tensor:
         """Return the pixels to tell, normalised within each patch where asked for (unbiased variance)."""
@@ -82,7 +83,12 @@ class MaskedAutoencoder(VisionTransformer):
         return (patches - mean) / deviation
 
     def predict(self, image: Tensor, noise: Tensor, visible: int | None = None) -> tuple[Tensor, Tensor]:
-        """Return the decoder's patches ``[n, L, p*p*3]`` and the order of `noise`: visible patches first.
+        """Return what is told of all patches, ``[n, L, p*p*3]``, and the order of `noise`: visible patches first."""
+        decoded, order = self.decode(image, noise, visible)
+        return self.decoder_pred(self.decoder_norm(decoded)), order
+
+    def decode(self, image: Tensor, noise: Tensor, visible: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return the decoder's tokens of all patches, ``[n, L, w]``, and the order of `noise`: visible patches first.
 
         Section 3: the encoder sees the patches with the smallest noise; mask tokens come in only at the decoder.
         """
@@ -103,7 +109,7 @@ class MaskedAutoencoder(VisionTransformer):
         decoded = decoded + self.decoder_pos_embed
         for block in self.decoder_blocks:
             decoded = block(decoded)
-        return self.decoder_pred(self.decoder_norm(decoded))[:, 1:], order
+        return decoded[:, 1:], order
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Put the class token before patches (with positions) and run the encoder: ``[n, 1 + k, width]``."""

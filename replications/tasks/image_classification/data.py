@@ -15,6 +15,7 @@ from replications.errors import UserError
 from replications.tasks.image_classification.options import Augmentation
 from replications.training.augment import Compose, HorizontalFlip, RandomCrop, RandomResizedCrop, ToFloat
 from replications.training.batches import DeviceBatches
+from replications.training.enlarging import EnlargingCrop
 from replications.training.mixing import Mix
 from replications.training.photometric import ColourJitter, RandomErasing
 from replications.training.stage import Batches
@@ -93,7 +94,8 @@ def transforms(wanted: Augmentation, prepared: int, image_size: int, num_classes
     """
     steps = []
     if wanted.crop_scale is not None:
-        steps.append(RandomResizedCrop(image_size, wanted.crop_scale))
+        crop = EnlargingCrop if prepared <= image_size else RandomResizedCrop
+        steps.append(crop(image_size, wanted.crop_scale))
     else:
         steps.append(CentreCrop(prepared, image_size))
     if wanted.shift:

@@ -30,11 +30,12 @@ def execute(context: Context) -> Evaluation:
     arrays: dict[str, Any] = {"test_label": run.images.label[run.test_rows].astype(np.int32)}
     pretrainer = run.build_pretrainer()
     flops = 0.0
+    trained = []
     if pretrainer is not None:
         stage = run.pretraining(pretrainer)
         flops += training_flops(stage)
         evaluation.metrics["pretrain_flops"] = forward_flops_of(pretrainer, stage.batches.batch(0)) / 1e6
-        context.train(stage)
+        trained.append(context.train(stage))
     for fraction in run.options.fractions:
         classifier = run.build("classify")
         if pretrainer is not None:
@@ -42,7 +43,7 @@ def execute(context: Context) -> Evaluation:
         stage = run.classification(classifier, fraction, pretrainer is not None)
         if fraction == 1.0:
             flops += training_flops(stage)
-        context.train(stage)
+        trained.append(context.train(stage))
         told = run.told(classifier, run.test_rows, stage.recipe, TOP).astype(np.int32)
         name = "accuracy" if fraction == 1.0 else f"accuracy_{percent_name(fraction)}"
         arrays[f"told_{name}"] = told[:, 0]
@@ -64,6 +65,7 @@ def execute(context: Context) -> Evaluation:
     evaluation.arrays = arrays
     evaluation.model_parameters = sum(p.numel() for p in classifier.parameters())
     evaluation.flops_per_sample = inference_flops(run, classifier)
+    evaluation.extra["images_per_second"] = sum(r.samples for r in trained) / max(1e-9, sum(r.seconds for r in trained))
     evaluation.extra["labels"] = {
         percent_name(f): round(f * len(run.images.rows("train"))) for f in run.options.fractions
     }

@@ -56,6 +56,7 @@ class ImageOptions(Strict):
     fraction_power: float = Field(
         0.5, ge=0, le=1, description="steps at fraction f are those of all labels x f^power; 1: equal epochs"
     )
+    lengthen: float = Field(1.0, gt=0, description="a method's classifiers are trained for so many times the steps")
     augmentation: Augmentation = Augmentation()
     pretrain: StageOptions = StageOptions()
     finetune: StageOptions = Field(StageOptions(), description="of classifiers that start from a pretraining")

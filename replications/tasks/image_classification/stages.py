@@ -104,11 +104,13 @@ class ImageRun:
         )
 
     def _shortened(self, recipe: Recipe, fraction: float, samples: int) -> Recipe:
-        if fraction == 1.0:
+        factor = self.options.lengthen * fraction**self.options.fraction_power
+        if factor == 1.0:
             return recipe
         whole = count_steps(recipe, len(self.images.rows("train")))
-        steps = max(1, round(whole * fraction**self.options.fraction_power))
-        changes = {"steps": steps, "epochs": None, "validate_every": None, "select": "last"}
+        changes = {"steps": max(1, round(whole * factor)), "epochs": None}
+        if fraction < 1.0:
+            changes |= {"validate_every": None, "select": "last"}
         if samples < recipe.batch_size:
             changes |= {"batch_size": samples, "accumulate": 1}
         return recipe.model_copy(update=changes)
