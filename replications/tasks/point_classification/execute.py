@@ -31,7 +31,7 @@ def execute(context: Context) -> Evaluation:
             per_step = 1000 / result.steps
             seconds = result.seconds
             evaluation.metrics["step_ms"] = per_step * seconds
-            evaluation.metrics["step_ms_all"] = per_step * (seconds + stage.prepare_seconds())
+            evaluation.metrics["step_ms_all"] = per_step * (seconds + stage.prepare_seconds["train"])
             _best_on_test(stage, result.history, evaluation)
         elif name == "segmentation":
             _segmentation(stage, evaluation)
