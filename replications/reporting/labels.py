@@ -88,6 +88,8 @@ def data_name(record: RunRecord, role: str) -> str:
     told = record.data.get(role)
     if isinstance(told, Mapping):
         told = told.get("title") or told.get("set")
+    if not told and len(set(record.spec.data.values())) == 1:
+        told = record.data.get("title")
     return str(told or record.spec.data.get(role, ""))
 
 

@@ -115,16 +115,20 @@ class Leaderboard(BaseModel):
         keys = dict.fromkeys((row.category, row.test_data) for row in self.rows if row.finished)
         if len(keys) <= 1:
             (category, test_data) = next(iter(keys), (None, ""))
-            return [(" · ".join(filter(None, (test_data, category))), self.rows)] if self.rows else []
+            return [(_heading(test_data, category), self.rows)] if self.rows else []
         sections = [
             (
-                " · ".join(filter(None, (key[1], key[0]))),
+                _heading(key[1], key[0]),
                 [r for r in self.rows if (r.category, r.test_data) == key],
             )
             for key in keys
         ]
         rest = [row for row in self.rows if (row.category, row.test_data) not in keys]
         return [*sections, *([("No finished run", rest)] if rest else [])]
+
+
+def _heading(*parts: str | None) -> str:
+    return " · ".join(dict.fromkeys(filter(None, parts)))
 
 
 def leaderboards(
