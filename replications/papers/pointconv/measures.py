@@ -30,8 +30,8 @@ def measure(levels: Sequence[nn.Module], clouds: Batch) -> Measures:
         found.metrics = {"density_spread": spread(group.inverse_density), "scale_spread": spread(scale)}
         density = first.options.point_density(points, first.bandwidth)
         found.arrays = {
-            "density_points": points[:SHOWN].cpu().numpy().astype(np.float16),
-            "density": density[:SHOWN].cpu().numpy().astype(np.float32),
+            "density_points": few(points).cpu().numpy().astype(np.float16),
+            "density": few(density).cpu().numpy().astype(np.float32),
         }
     compared = []
     for level, seen in zip((first, second), (group, second.group(*first(points, features))), strict=True):
@@ -45,6 +45,11 @@ def measure(levels: Sequence[nn.Module], clouds: Batch) -> Measures:
     found.metrics |= {name: float(np.mean(values)) for name, values in found.groups.items()}
     found.metrics["form_difference"] = max(found.groups["form_difference"])
     return found
+
+
+def few(values: Tensor) -> Tensor:
+    """Return a few rows from all over the first axis."""
+    return values[:: max(1, len(values) // SHOWN)][:SHOWN]
 
 
 def spread(values: Tensor) -> float:

@@ -81,7 +81,8 @@ class SONet(_WithMap, PointClassifier):
         return {f"som_noise{round(100 * s)}": _Disturbed(s) for s in NOISES}
 
     def measure(self, clouds: Batch) -> Measures:
-        shown = {name: clouds[name][:SHOWN].cpu().numpy().astype(np.float16) for name in ("points", "nodes")}
+        every = max(1, len(clouds["points"]) // SHOWN)
+        shown = {name: clouds[name][::every][:SHOWN].cpu().numpy().astype(np.float16) for name in ("points", "nodes")}
         return Measures(arrays={f"map_{name}": value for name, value in shown.items()})
 
 

@@ -8,7 +8,6 @@ import functools
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 SEED = 2017
 FIELD_STEPS, FIELD_RATE = 100, 0.01
@@ -61,11 +60,14 @@ def train_som(points: Tensor, grid: int) -> Tensor:
 def nearest_node(points: Tensor, nodes: Tensor) -> Tensor:
     """Return the index of the node nearest to each point, int64 ``[batch, points]``."""
     # |p - n|^2 without |p|^2, which is the same for all nodes.
-    return (nodes.square().sum(-1)[:, None] - 2 * points @ nodes.transpose(1, 2)).argmin(-1)
+    lengths = nodes.square().sum(-1, keepdim=True)
+    return torch.baddbmm(lengths, nodes, points.transpose(1, 2), alpha=-2).min(1)[1]
 
 
 def cluster_means(points: Tensor, index: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
     """Return the mean of each node's points ``[batch, nodes, 3]`` (0 without any) and how many ``[batch, nodes]``."""
-    member = F.one_hot(index, nodes).to(points.dtype).transpose(1, 2)
-    count = member.sum(-1)
-    return member @ points / count.clamp_min(1)[..., None], count
+    batch = len(points)
+    place = (index + nodes * torch.arange(batch, device=index.device)[:, None]).flatten()
+    total = points.new_zeros(batch * nodes, 3).index_add_(0, place, points.flatten(0, 1))
+    count = torch.bincount(place, minlength=batch * nodes).to(points.dtype)
+    return (total / count.clamp_min(1)[:, None]).view(batch, nodes, 3), count.view(batch, nodes)

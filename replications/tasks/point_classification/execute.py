@@ -31,7 +31,7 @@ def execute(context: Context) -> Evaluation:
             per_step = 1000 / result.steps
             seconds = result.seconds
             evaluation.metrics["step_ms"] = per_step * seconds
-            evaluation.metrics["step_ms_all"] = per_step * (seconds + stage.prepare_seconds())
+            evaluation.metrics["step_ms_all"] = per_step * (seconds + stage.prepare_seconds["train"])
             _best_on_test(stage, result.history, evaluation)
         elif name == "segmentation":
             _segmentation(stage, evaluation)
@@ -116,7 +116,7 @@ def _further(stage: TrainedStage, evaluation: Evaluation) -> None:
         voted = voted_accuracy(stage)
         evaluation.metrics |= {"accuracy_voted": voted, "voting_gain": voted - base}
     if stage.options.measures:
-        some = _first(stage.test_clouds, MEASURED)
+        some = _spread(stage.test_clouds, MEASURED)
         evaluation.metrics |= differences(stage, some)
         measured = stage.model.measure(some)
         evaluation.metrics |= measured.metrics
@@ -179,10 +179,6 @@ def _probe(stage: TrainedStage) -> float:
     probe.fit(features(train), train["label"].cpu().numpy())
     right = probe.predict(features(test)) == test["label"].cpu().numpy()
     return float(100 * right[~stage.test_copies].mean())
-
-
-def _first(clouds: Batch, count: int) -> Batch:
-    return {name: value[:count] for name, value in clouds.items()}
 
 
 def _spread(clouds: Batch, count: int) -> dict[str, Any]:

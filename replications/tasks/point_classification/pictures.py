@@ -87,7 +87,7 @@ def _cloud(axes, points: np.ndarray, colour, size: float = 3.0, **keywords) -> N
 
 def _panels(width: float, rows: int, columns: int) -> tuple[Figure, list[list]]:
     inches = (width - NAME_WIDTH) / columns
-    figure = Figure(figsize=(width, rows * inches + 0.25))
+    figure = Figure(figsize=(width, rows * inches + 0.25), layout="none")
     panels = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(NAME_WIDTH / width, 0.0, 1.0, 1 - 0.25 / (rows * inches + 0.25), 0.02, 0.02)
     for axes in panels.flat:
@@ -163,7 +163,7 @@ def reconstructions(arrays: Mapping[str, np.ndarray], width: float) -> Figure:
 
 def fewer_points(methods: Mapping[str, Mapping], album: Album) -> Figure:
     """Accuracy against the share of points that is left, by method."""
-    figure = Figure(figsize=(album.width * 0.75, album.width * 0.45))
+    figure = Figure(figsize=(album.width * 0.75, album.width * 0.45), layout="constrained")
     axes = figure.subplots()
     shares: set[float] = set()
     for address, runs in methods.items():
@@ -181,7 +181,6 @@ def fewer_points(methods: Mapping[str, Mapping], album: Album) -> Figure:
     axes.minorticks_off()
     axes.set(xlabel="points left (%)", ylabel="accuracy (%)")
     axes.legend(fontsize=7, frameon=False)
-    figure.tight_layout()
     return figure
 
 
@@ -189,7 +188,7 @@ def confusions(methods: Mapping[str, Mapping], album: Album) -> Figure:
     """Row-normalised confusion matrices, two in a row."""
     addresses = list(methods)
     lines = -(-len(addresses) // 2)
-    figure = Figure(figsize=(album.width, lines * album.width * 0.52))
+    figure = Figure(figsize=(album.width, lines * album.width * 0.52), layout="constrained")
     panels = figure.subplots(lines, 2, squeeze=False)
     for axes in panels.flat[len(addresses) :]:
         axes.axis("off")
@@ -213,5 +212,4 @@ def confusions(methods: Mapping[str, Mapping], album: Album) -> Figure:
         axes.tick_params(length=0)
         axes.grid(False)
         axes.set_title(address, fontsize=8)
-    figure.tight_layout()
     return figure

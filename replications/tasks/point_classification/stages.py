@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -30,6 +30,7 @@ class TrainedStage:
     context: Context
     options: PointOptions
     name: str
+    prepare_seconds: dict[str, float] = field(default_factory=dict)  # of the last time, by split
 
     @classmethod
     def of(cls, context: Context, name: str) -> "TrainedStage":
@@ -88,16 +89,12 @@ class TrainedStage:
         if self.name != "segmentation":
             clouds.pop("part", None)
         clouds = {name: value.to(self.device) for name, value in clouds.items()}
-        return clouds | self.precompute(clouds["points"])
-
-    def prepare_seconds(self) -> float:
-        """Return the seconds that it takes to precompute what the model wants of the training clouds."""
-        points = self.train_clouds["points"]
         started = time.perf_counter()
-        found = self.precompute(points)
-        for value in found.values():
+        known = self.precompute(clouds["points"])
+        for value in known.values():
             value.flatten()[0].item()  # waits for an accelerator
-        return time.perf_counter() - started if found else 0.0
+        self.prepare_seconds[split] = time.perf_counter() - started if known else 0.0
+        return clouds | known
 
     @torch.no_grad()
     def precompute(self, points: Tensor) -> Batch:
