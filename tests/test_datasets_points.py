@@ -8,7 +8,14 @@ import tarfile
 import numpy as np
 import pytest
 
-from replications.datasets import image_points, modelnet40, modelnet_voxels, scanobjectnn, shapenet_part
+from replications.datasets import (
+    image_points,
+    modelnet40,
+    modelnet_voxels,
+    scannet_blocks,
+    scanobjectnn,
+    shapenet_part,
+)
 from replications.datasets.point_clouds import check_cloud, first_points, normalise, splits_of, write_clouds
 from replications.errors import UserError
 
@@ -299,3 +306,59 @@ def test_digits_have_one_split_whatever_is_taken_of_them(tmp_path):
     assert (found[1]["split"] == 0).sum() == 50 and found[0]["colours"].max() == 255
     with pytest.raises(UserError, match="data must be one of digits, cifar10"):
         image_points.prepare(tmp_path / "a", {"data": "mnist", "validation": 1}, {}, 1)
+
+
+# ScanNet
+
+
+def write_ply(path, **columns):
+    kinds = {"f": "float", "u": "ushort"}
+    array = np.rec.fromarrays(list(columns.values()), names=list(columns))
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(array)}"]
+    lines += [f"property {kinds[c.dtype.kind]} {name}" for name, c in columns.items()]
+    lines += ["element face 0", "property list uchar int vertex_indices", "end_header\n"]
+    path.write_bytes("\n".join(lines).encode() + array.tobytes())
+
+
+def scannet_tree(root):
+    rng = np.random.default_rng(0)
+    lists = {"train": [f"scene{i:04d}_00" for i in range(6)], "val": ["scene0100_00"]}
+    for part, scenes in lists.items():
+        (root / f"scannetv2_{part}.txt").write_text("\n".join(scenes))
+        for scene in scenes:
+            folder = root / "scans" / scene
+            folder.mkdir(parents=True)
+            xyz = (rng.random((400, 3)) * [4, 3, 2]).astype("<f4")
+            columns = dict(zip("xyz", xyz.T, strict=True))
+            write_ply(folder / f"{scene}_vh_clean_2.ply", **columns)
+            label = np.where(xyz[:, 0] < 2, 2, 13).astype("<u2")  # floor, and an id that is no class
+            write_ply(folder / f"{scene}_vh_clean_2.labels.ply", **columns, label=label)
+    return root
+
+
+def test_scannet_blocks(tmp_path, target):
+    root = scannet_tree(tmp_path)
+    wanted = {"points": 64, "train_blocks": 3, "test_blocks": 4, "validation": 0.4}
+    facts = scannet_blocks.prepare(target, wanted, {"scans": root}, 1)
+    found = arrays(target)
+    assert found["points"].shape == (6 * 3 + 4, 64, 3) and facts["pooled"]
+    assert (found["split"] == 2).sum() == 4 and set(found["split"]) == {0, 1, 2}
+    assert np.abs(found["points"][..., :2]).max() <= 0.7501 and found["points"][..., 2].min() >= 0
+    assert set(np.unique(found["part"])) == {-1, 1}
+    cloud, part = scannet_blocks.read_scene(root, "scene0100_00")
+    np.testing.assert_array_equal(part, np.where(cloud[:, 0] < 2, 1, -1))
+
+
+def test_wrong_ply_files_are_named(tmp_path, target):
+    root = scannet_tree(tmp_path)
+    path = root / "scans" / "scene0000_00" / "scene0000_00_vh_clean_2.ply"
+    whole = path.read_bytes()
+    for content, line in (
+        (whole[:-10], "ends early"),
+        (b"text", "its header has no end"),
+        (whole.replace(b"binary_little_endian", b"ascii"), "is 'ascii' PLY"),
+        (whole.replace(b"vertex 400", b"vertex 399"), "399 vertices but 400 labels"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=line):
+            scannet_blocks.read_scene(root, "scene0000_00")

@@ -161,6 +161,21 @@ def test_each_point_has_k_copies_at_k_nodes():
     )
 
 
+def test_nodes_without_points_keep_their_place_and_have_features_of_0():
+    torch.manual_seed(0)
+    model = build_sonet(4, 0, node_k=1, **SONET).eval()
+    points = 0.01 * torch.rand(1, 30, 3) + 1.0
+    nodes = torch.zeros(1, 9, 3)
+    nodes[0, 4] = 1.0
+    found = model.encoder({"points": points, "nodes": nodes})
+    others = [0, 1, 2, 3, 5, 6, 7, 8]
+    torch.testing.assert_close(found.nodes[0, 4], points[0].mean(0))
+    assert (found.nodes[0, others] == 0).all() and (found.node_max[0, others] == 0).all()
+    assert (found.index == 4).all()
+    far = model.encoder({"points": points, "nodes": nodes + 5 * (nodes == 0)})
+    assert (far.nodes[0, others] == 5).all()
+
+
 @pytest.mark.parametrize("aggregation", ["knn", "grid", "none"])
 def test_sonet_does_not_depend_on_the_order_of_points(aggregation):
     torch.manual_seed(0)

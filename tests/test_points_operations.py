@@ -115,6 +115,26 @@ def test_nearest_neighbours_are_the_naive_ones(monkeypatch, tree, duplicates):
     torch.testing.assert_close(squared.double(), exact, rtol=1e-5, atol=1e-9)
 
 
+def test_ties_among_the_nearest_go_by_index(monkeypatch):
+    """Each point is there twice, in mixed order, so that pairs tie within the k nearest."""
+    monkeypatch.setattr(neighbours_module, "_TREE_KNN", 1)
+    points = cloud(2, 60).repeat_interleave(2, dim=1)[
+        :, torch.randperm(120, generator=torch.Generator().manual_seed(1))
+    ]
+    queries = cloud(2, 20, seed=1)
+    np.testing.assert_array_equal(knn(queries, points, 8)[1].numpy(), naive_knn(queries, points, 8))
+
+
+@pytest.mark.parametrize("tree", [False, True])
+def test_a_point_at_exactly_the_radius_is_outside(monkeypatch, tree):
+    monkeypatch.setattr(neighbours_module, "_TREE_BALL", 1 if tree else 10**9)
+    axis = torch.arange(5) / 8
+    points = torch.cartesian_prod(axis, axis, axis)[None]
+    index = ball_query(points, points, 0.25, 40)
+    np.testing.assert_array_equal(index.numpy(), naive_ball(points, points, 0.25, 40))
+    assert ((points[0][index[0]] - points[0][:, None]).norm(dim=-1) < 0.25).all()
+
+
 def test_nearest_neighbours_do_not_depend_on_the_block(monkeypatch):
     points = cloud(2, 50)
     whole = knn(points, points, 5)[1]
@@ -138,10 +158,10 @@ def test_ball_query_is_the_naive_one(monkeypatch, tree, radius):
 
 def test_ball_query_on_a_device_takes_the_same_points():
     inside = cloud(1, 90)[0, :, :2] @ torch.rand(2, 40) < 0.3
-    row, column = inside.nonzero(as_tuple=True)
+    column, found = inside.nonzero()[:, 1], inside.sum(1)
     for k in (5, 50):
         dense = neighbours_module._first_dense(inside, k)
-        assert torch.equal(dense, neighbours_module._first(row, column, 90, k, 40))
+        assert torch.equal(dense, neighbours_module._first(column, found, k, 40))
 
 
 def test_ball_query_of_more_points_than_there_are_fills_up():

@@ -100,8 +100,9 @@ def category(record: RunRecord) -> str | None:
 
 
 def all_data(record: RunRecord) -> str:
-    """``train → test`` of a record, or its only data."""
-    names = dict.fromkeys(data_name(record, role) for role in record.spec.data)
+    """``train → test`` of a record, or its only data. Sets of other roles are shown where there is neither."""
+    roles = [role for role in ("train", "test") if role in record.spec.data] or record.spec.data
+    names = dict.fromkeys(data_name(record, role) for role in roles)
     return " → ".join(names)
 
 

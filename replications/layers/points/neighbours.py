@@ -12,7 +12,7 @@ from replications.layers.points.checks import check_points
 # Elements of a block of the query x point matrix that is held at once; the whole matrix never is.
 _BLOCK = {"cpu": 2**19, "cuda": 2**26}
 # Clouds from these sizes on are searched by a tree on the CPU, which costs n log n, not n^2.
-_TREE_KNN, _TREE_BALL = 256, 4096
+_TREE_KNN, _TREE_BALL = 512, 1024
 # Distances of a tree (float64) and of the rule (float32) agree to much better than this.
 _MARGIN = 1e-5
 
@@ -30,8 +30,7 @@ def knn(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if not 1 <= k <= points.shape[1]:
         raise UserError(f"cannot find {k} neighbours among {points.shape[1]} points: ask for 1 to {points.shape[1]}")
     if points.device.type == "cpu" and points.shape[1] >= _TREE_KNN:
-        found = [_knn_tree(q, p, k) for q, p in zip(queries, points, strict=True)]
-        return torch.stack([d for d, _ in found]), torch.stack([i for _, i in found])
+        return _knn_trees(queries, points, k)
     return _knn_blocks(queries, points, k)
 
 
@@ -111,28 +110,42 @@ def _knn_blocks(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor
     return distances, indices
 
 
-def _knn_tree(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """`knn` of one cloud by a k-d tree. A tree orders ties as it likes and works in float64: a few more candidates than
-    `k` are ordered by the rule, and where the last of them could tie with the k-th the row is searched in full."""
+def _knn_trees(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`knn` by a k-d tree of each cloud. A tree orders ties as it likes and works in float64: one candidate more than
+    `k` is ordered by the rule, and where the last of them could tie with the k-th the row is searched in full."""
     from scipy.spatial import cKDTree
 
-    count = len(points)
-    wanted = min(count, k + 4)
-    tree = cKDTree(points.numpy(), balanced_tree=False, compact_nodes=False)
-    far, candidates = tree.query(queries.numpy(), wanted)
-    far = torch.from_numpy(far.reshape(-1, wanted)[:, -1])
-    candidates = torch.from_numpy(candidates.reshape(-1, wanted).astype(np.int64))
-    picked = points[candidates]
-    squared = (queries[:, None, 0] - picked[..., 0]).square_()
-    for axis in (1, 2):
-        squared += (queries[:, None, axis] - picked[..., axis]).square_()
-    distances, indices = _ordered(squared, candidates, k)
+    count = points.shape[1]
+    wanted = min(count, k + 1)
+    shape = (*queries.shape[:2], wanted)
+    far, candidates = torch.empty(shape[:2], dtype=torch.float64), torch.empty(shape, dtype=torch.int64)
+    for b, (own, cloud) in enumerate(zip(queries.numpy(), points.numpy(), strict=True)):
+        tree = cKDTree(cloud, leafsize=32, balanced_tree=False, compact_nodes=False)
+        distance, index = tree.query(own, wanted)
+        far[b] = torch.from_numpy(distance.reshape(len(own), wanted)[:, -1])
+        candidates[b] = torch.from_numpy(index.reshape(len(own), wanted))
+    offset = torch.arange(len(points))[:, None, None] * count
+    squared = _squared_to(queries.flatten(0, 1), points.flatten(0, 1), (candidates + offset).flatten(0, 1)).view(shape)
+    distances, indices = squared[..., :k].contiguous(), candidates[..., :k].contiguous()
+    # Rows whose distances rise are in order already; others tie, or round otherwise than the tree does.
+    wrong = (squared[..., 1:] <= squared[..., :-1]).any(-1)
+    if wrong.any():
+        distances[wrong], indices[wrong] = _ordered(squared[wrong], candidates[wrong], k)
     if wanted < count:
-        unsure = (far.square() <= distances[:, -1].double() * (1 + _MARGIN)).nonzero().flatten()
-        if len(unsure):
-            full = _knn_blocks(queries[None, unsure], points[None], k)
-            distances[unsure], indices[unsure] = full[0][0], full[1][0]
+        unsure = far.square() <= distances[..., -1].double() * (1 + _MARGIN)
+        for b in unsure.any(1).nonzero().flatten().tolist():
+            full = _knn_blocks(queries[b : b + 1, unsure[b]], points[b : b + 1], k)
+            distances[b, unsure[b]], indices[b, unsure[b]] = full[0][0], full[1][0]
     return distances, indices
+
+
+def _squared_to(queries: Tensor, points: Tensor, index: Tensor) -> Tensor:
+    """Return squared distances ``[queries, k]`` to the points at `index`, rounded as `squared_distance` rounds."""
+    squared = torch.zeros(index.shape)
+    for axis in range(3):
+        near = points[:, axis].take(index)
+        squared += near.sub_(queries[:, axis, None]).square_()
+    return squared
 
 
 def _threshold(radius: float) -> float:
@@ -145,24 +158,23 @@ def _ball_blocks(centres: Tensor, points: Tensor, radius: float, k: int) -> Tens
     for b, rows, squared in blocks(centres, points):
         inside = squared < _threshold(radius)
         if points.device.type == "cpu":
-            row, column = inside.nonzero(as_tuple=True)
-            index[b, rows] = _first(row, column, len(inside), k, points.shape[1])
+            index[b, rows] = _first(inside.nonzero()[:, 1], inside.sum(1), k, points.shape[1])
         else:
             index[b, rows] = _first_dense(inside, k)
     return index
 
 
-def _first(row: Tensor, column: Tensor, rows: int, k: int, nothing: int) -> Tensor:
-    """Return the first `k` columns of each row; `row` and `column` are sorted. Filled up with a row's first."""
-    found = torch.bincount(row, minlength=rows)
+def _first(column: Tensor, found: Tensor, k: int, nothing: int) -> Tensor:
+    """Return the first `k` columns of each row, filled up with its first; `nothing` in rows without any.
+
+    `column` are those of all rows one after the other, each row's rising; `found` ``[rows]`` says how many each has.
+    """
+    if not len(column):
+        return torch.full((len(found), k), nothing)
+    slot = torch.arange(k)
     start = found.cumsum(0) - found
-    place = torch.arange(len(row)) - start[row]
-    first = torch.full((rows,), nothing)
-    first[found > 0] = column[start[found > 0]]
-    index = first[:, None].repeat(1, k)
-    kept = place < k
-    index[row[kept], place[kept]] = column[kept]
-    return index
+    place = start[:, None] + torch.where(slot < found[:, None], slot, 0)
+    return column.take(place.clamp_max(len(column) - 1)).where(found[:, None] > 0, nothing)
 
 
 def _first_dense(inside: Tensor, k: int) -> Tensor:
@@ -176,19 +188,21 @@ def _first_dense(inside: Tensor, k: int) -> Tensor:
 
 
 def _ball_tree(centres: Tensor, points: Tensor, radius: float, k: int) -> Tensor:
-    """`ball_query` of one cloud: a tree finds all that could be inside, the float32 rule decides."""
-    from sklearn.neighbors import KDTree
+    """`ball_query` of one cloud: two trees find all pairs that could be inside, the float32 rule decides."""
+    from scipy.spatial import cKDTree
 
-    tree = KDTree(points.numpy())
-    found = tree.query_radius(centres.numpy(), radius * (1 + _MARGIN))
-    lengths = np.fromiter(map(len, found), np.int64, len(found))
-    flat = np.concatenate(found) if lengths.any() else np.empty(0, np.int64)
-    key = np.repeat(np.arange(len(found)), lengths) * len(points) + flat
+    trees = (cKDTree(p.numpy(), leafsize=16, balanced_tree=False, compact_nodes=False) for p in (centres, points))
+    pairs = next(trees).sparse_distance_matrix(next(trees), radius * (1 + _MARGIN), output_type="ndarray")
+    row, column = pairs["i"], pairs["j"]
+    near = pairs["v"] > radius * (1 - _MARGIN)  # of the border: the rule itself
+    if near.any():
+        own, other = torch.from_numpy(row[near]), torch.from_numpy(column[near])
+        outside = _squared_to(centres[own], points, other[:, None])[:, 0] >= _threshold(radius)
+        keep = np.ones(len(row), bool)
+        keep[near] = ~outside.numpy()
+        row, column = row[keep], column[keep]
+    key = row * len(points) + column
     key.sort()
-    row, column = (torch.from_numpy(part) for part in np.divmod(key, len(points)))
-    difference = centres[row] - points[column]
-    squared = difference[:, 0].square()
-    for axis in (1, 2):
-        squared += difference[:, axis].square()
-    inside = squared < _threshold(radius)
-    return _first(row[inside], column[inside], len(found), k, len(points))
+    row, column = np.divmod(key, len(points))
+    found = torch.from_numpy(np.bincount(row, minlength=len(centres)))
+    return _first(torch.from_numpy(column), found, k, len(points))

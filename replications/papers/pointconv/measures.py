@@ -27,7 +27,7 @@ def measure(levels: Sequence[nn.Module], clouds: Batch) -> Measures:
     group = first.group(points, features)
     if group.inverse_density is not None:
         scale = first.operator.density_net(group.inverse_density)[..., 0]
-        found.metrics = {"density_spread": spread(group.inverse_density), "scale_spread": spread(scale)}
+        found.groups = {"density_spread": spreads(group.inverse_density), "scale_spread": spreads(scale)}
         density = first.options.point_density(points, first.bandwidth)
         found.arrays = {
             "density_points": few(points).cpu().numpy().astype(np.float16),
@@ -41,8 +41,8 @@ def measure(levels: Sequence[nn.Module], clouds: Batch) -> Measures:
         m = level.operator.weight_net(seen.offset)
         for k in (x.shape[2], x.shape[2] // 2):
             compared.append(compare_forms(level.operator, x[:1, :CENTRES, :k], m[:1, :CENTRES, :k]))
-    found.groups = {name: [values[name] for values in compared] for name in compared[0]}
-    found.metrics |= {name: float(np.mean(values)) for name, values in found.groups.items()}
+    found.groups |= {name: [values[name] for values in compared] for name in compared[0]}
+    found.metrics = {name: float(np.mean(values)) for name, values in found.groups.items()}
     found.metrics["form_difference"] = max(found.groups["form_difference"])
     return found
 
@@ -52,9 +52,10 @@ def few(values: Tensor) -> Tensor:
     return values[:: max(1, len(values) // SHOWN)][:SHOWN]
 
 
-def spread(values: Tensor) -> float:
-    """Return the standard deviation over the mean of all values."""
-    return (values.std() / values.mean().clamp_min(1e-12)).item()
+def spreads(values: Tensor) -> list[float]:
+    """Return the standard deviation over the mean of each cloud's values."""
+    values = values.flatten(1)
+    return (values.std(1) / values.mean(1).clamp_min(1e-12)).tolist()
 
 
 def compare_forms(operator: PointConv, x: Tensor, m: Tensor) -> dict[str, float]:
@@ -62,10 +63,12 @@ def compare_forms(operator: PointConv, x: Tensor, m: Tensor) -> dict[str, float]
     exact = copy.deepcopy(operator).double()
     reordered, naive = (exact.sum(x.double(), m.double(), form) for form in ("reordered", "naive"))
     peaks = {form: peak_bytes(lambda: operator.sum(x, m, form), x.device) for form in ("reordered", "naive")}  # noqa: B023
+    ratio, computed = peaks["naive"] / peaks["reordered"], x.shape[2] * operator.channels / operator.c_mid
     return {
         "form_difference": ((reordered - naive).abs().max() / naive.abs().max()).item(),
-        "form_memory_ratio": peaks["naive"] / peaks["reordered"],
-        "form_memory_computed": x.shape[2] * operator.channels / operator.c_mid,
+        "form_memory_ratio": ratio,
+        "form_memory_computed": computed,
+        "form_memory_share": ratio / computed,
     }
 
 

@@ -48,6 +48,7 @@ OPERATOR = {
     ),
     "form_memory_ratio": Metric("Form memory", "x", True, "peak memory of the naive form over the other's", 2),
     "form_memory_computed": Metric("Form memory, computed", "x", True, "the same of the weight tensors, by formula", 2),
+    "form_memory_share": Metric("Form memory, share", "", True, "the measured ratio over the computed one", 3),
     "density_spread": Metric("Density spread", "", True, "std / mean of the density scale's input over a cloud", 4),
     "scale_spread": Metric("Scale spread", "", True, "std / mean of the learned density scale over a cloud", 4),
 }
@@ -59,7 +60,7 @@ class MetricTable(Mapping[str, Metric]):
     """Named metrics; for a test under another condition ``accuracy_<condition>``, and ``drop_<condition>``, its loss.
 
     Conditions are ``keep50`` (half of the points), ``gradient`` (another sampling), and what models name themselves.
-    Iteration gives the named ones only: which conditions there are is the tier's and the methods' business.
+    Iteration gives quality and protocol only: which others there are is the tier's and the methods' business.
     """
 
     def __init__(self):
@@ -80,10 +81,10 @@ class MetricTable(Mapping[str, Metric]):
         return Metric(f"Accuracy, {words}", "%", True, f"test accuracy under: {words}")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._named)
+        return iter(QUALITY | PROTOCOL)
 
     def __len__(self) -> int:
-        return len(self._named)
+        return len(QUALITY | PROTOCOL)
 
 
 class PointClassification:

@@ -59,7 +59,7 @@ def workload(context: Context) -> Workload:
     stage = TrainedStage.of(context, "classification")
     made = stage.stage()
     size = stage.recipe.batch_size
-    test = stage.data.clouds(np.resize(stage.data.rows("test"), size))
+    test = stage.test_data.clouds(np.resize(stage.test_data.rows("test"), size))
     test.pop("part", None)
     test = {name: value.to(context.device) for name, value in test.items()}
     test |= stage.precompute(test["points"])
@@ -81,10 +81,11 @@ def _classification(stage: TrainedStage, evaluation: Evaluation) -> None:
     evaluation.groups["class_accuracy"] = by_class(predicted, label, copy)
     evaluation.arrays |= {"predicted": predicted.astype(np.int16), "label": label.astype(np.int16), "copy": copy}
     evaluation.extra["classes"] = stage.data.classes
-    evaluation.data["shapes"] = {
-        "key": stage.data.key,
-        "points": stage.options.points,
-        "clouds": {split: len(stage.data.rows(split)) for split in ("train", "validation", "test")},
+    evaluation.data["clouds"] = {
+        "points": stage.points,
+        "train": len(stage.data.rows("train")),
+        "validation": len(stage.data.rows("validation")),
+        "test": len(label),
         "copies_left_out": int(copy.sum()),
     }
     evaluation.category = _category(stage)
@@ -97,7 +98,7 @@ def _category(stage: TrainedStage) -> str:
     features = ""
     if stage.data.channels:
         features = " + normals" if stage.options.normals else " + colours"
-    return f"{stage.data.key}: {stage.options.points} points{features}"
+    return f"{stage.test_data.key}: {stage.points} points{features}"
 
 
 def _further(stage: TrainedStage, evaluation: Evaluation) -> None:
@@ -146,7 +147,7 @@ def _segmentation(stage: TrainedStage, evaluation: Evaluation) -> None:
         "segmented_predicted": predicted.astype(np.int16),
         "segmented_label": some["label"].cpu().numpy().astype(np.int16),
     }
-    evaluation.data["parts"] = {"key": stage.data.key, "parts": len(stage.data.parts)}
+    evaluation.data["segmented"] = {"set": stage.data.key, "points": stage.points, "parts": len(stage.data.parts)}
     evaluation.extra["parts"] = stage.data.parts
 
 

@@ -17,6 +17,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 class StageOptions(Strict):
     """The length of one stage; what is None is the recipe's own."""
 
+    points: Positive | None = Field(None, description="of a cloud, where not the task's own number")
     steps: Positive | None = None
     epochs: float | None = Field(None, gt=0)
     batch_size: Positive | None = None

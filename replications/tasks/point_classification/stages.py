@@ -42,18 +42,35 @@ class TrainedStage:
 
     @cached_property
     def data(self) -> PointSet:
-        """The prepared set of the stage's role; raises UserError where it does not fit the stage."""
-        found = self.open("parts" if self.name == "segmentation" and "parts" in self.context.spec.data else "shapes")
+        """The set that is learned from; raises UserError where it does not fit the stage."""
+        found = self.open("parts" if self._has_own_parts else "train")
         if self.name == "segmentation" and found.part is None:
             raise UserError(f"data set '{found.key}' has no parts: segmentation needs a data role 'parts' that has")
         return found
 
+    @cached_property
+    def test_data(self) -> PointSet:
+        """The set whose test split is scored: that of the role ``test``, but for parts with a set of their own."""
+        if self._has_own_parts:
+            return self.data
+        found = self.open("test")
+        if (found.classes, found.parts, found.channels) != (self.data.classes, self.data.parts, self.data.channels):
+            raise UserError(f"data sets '{self.data.key}' and '{found.key}' have other classes or features")
+        return found
+
+    @property
+    def _has_own_parts(self) -> bool:
+        return self.name == "segmentation" and "parts" in self.context.spec.data
+
+    @property
+    def points(self) -> int:
+        """Points of a cloud."""
+        return self.options.stages[self.name].points or self.options.points
+
     def open(self, role: str) -> PointSet:
         if role not in self.context.spec.data:
             raise UserError(f"point_classification: the tier names no data set for '{role}'")
-        return open_points(
-            self.context.spec.data[role], self.context.data_root, self.options.points, self.options.normals
-        )
+        return open_points(self.context.spec.data[role], self.context.data_root, self.points, self.options.normals)
 
     @property
     def info(self) -> dict:
@@ -61,7 +78,7 @@ class TrainedStage:
         return {
             "num_classes": len(self.data.classes),
             "channels": self.data.channels,
-            "points": self.options.points,
+            "points": self.points,
             "num_parts": len(self.data.parts) if self.name == "segmentation" else None,
             "reconstruct": self.name == "pretraining",
         }
@@ -77,7 +94,7 @@ class TrainedStage:
     @property
     def recipe(self) -> Recipe:
         own = self.options.stages[self.name]
-        changes = {name: value for name, value in own if value is not None}
+        changes = {name: value for name, value in own if value is not None and name != "points"}
         if own.steps or own.epochs:
             changes = {"steps": None, "epochs": None} | changes
         return self.context.spec.recipe.model_copy(update=changes)
@@ -111,11 +128,11 @@ class TrainedStage:
 
     @cached_property
     def test_clouds(self) -> Batch:
-        return self.clouds("test")
+        return self.clouds("test", self.test_data)
 
     def stage(self) -> Stage:
         moving = self.model.moving
-        augment = PointAugment(self.options.augment, self.options.points, moving)
+        augment = PointAugment(self.options.augment, self.points, moving)
         batches = DeviceBatches(
             self.train_clouds, self.recipe.batch_size, self.context.spec.seed, augment, device=self.device
         )
@@ -143,7 +160,7 @@ class TrainedStage:
 
     @property
     def test_copies(self) -> np.ndarray:
-        return self.data.copy[self.data.rows("test")]
+        return self.test_data.copy[self.test_data.rows("test")]
 
     def fit(self) -> StageResult:
         result = self.context.train(self.stage())
