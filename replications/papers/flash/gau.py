@@ -33,8 +33,9 @@ class ScaleOffset(nn.Module):
         self.gamma = nn.Parameter(scales[:, None].repeat(1, channels))
         self.beta = nn.Parameter(torch.zeros(len(products), channels))
 
-    def forward(self, z: Tensor) -> tuple[Tensor, ...]:
-        return torch.addcmul(self.beta, z.unsqueeze(-2), self.gamma).unbind(-2)
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the heads ``[heads, batch, n, channels]`` of ``[batch, n, channels]``."""
+        return torch.addcmul(self.beta[:, None, None], z, self.gamma[:, None, None])
 
 
 class RotaryBias(nn.Module):
@@ -67,10 +68,10 @@ class GatedUnit(Mixer):
         self.bias = RotaryBias(key_size)
         self.out = nn.Linear(self.hidden, width, bias=False)
 
-    def project(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def project(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Return gate, value ``[batch, n, e d]`` and the heads ``[batch, n, s]``, turned by their positions."""
         gate, value, z = F.silu(self.into(x)).split([self.hidden, self.hidden, self.key_size], dim=-1)
-        return gate, value, [self.rotary(head, start) for head in self.heads(z)]
+        return gate, value, self.rotary(self.heads(z), start).unbind()
 
 
 class QuadraticUnit(GatedUnit):
@@ -100,14 +101,20 @@ class QuadraticUnit(GatedUnit):
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         gate, value, (query, key) = self.project(x)
-        n = x.shape[1]
+        return self.out(gate * (self._all_weights(query, key, valid) @ value))
+
+    def weights(self, x: Tensor) -> Tensor:
+        _, _, (query, key) = self.project(x)
+        return self._all_weights(query, key)[:, None]
+
+    def _all_weights(self, query: Tensor, key: Tensor, valid: Tensor | None = None) -> Tensor:
+        n = query.shape[1]
         bias = hide_ahead(self.bias(n)) if self.causal else self.bias(n)
         if self.causal:
-            seen, valid = torch.arange(1, n + 1, device=x.device)[:, None], None
+            seen, valid = torch.arange(1, n + 1, device=query.device)[:, None], None
         else:
-            seen = torch.full((1, 1), n, device=x.device) if valid is None else valid.sum(dim=1)[:, None, None]
-        weights = self._weights(query @ key.transpose(-1, -2), bias, seen, valid)
-        return self.out(gate * (weights @ value))
+            seen = torch.full((1, 1), n, device=query.device) if valid is None else valid.sum(dim=1)[:, None, None]
+        return self._weights(query @ key.transpose(-1, -2), bias, seen, valid)
 
     def _weights(self, scores: Tensor, bias: Tensor, seen: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return ``A`` from ``q.k`` ``[batch, queries, keys]``; `seen`: how many keys a query sees, broadcast."""

@@ -23,9 +23,9 @@ from replications.measurement.sweep import crossover, fit_power_law
 from replications.records import Curve
 from replications.tasks.base import Context
 from replications.tasks.language_modelling.attention import SoftmaxAttention
-from replications.tasks.language_modelling.blocks import Block, FeedForward
+from replications.tasks.language_modelling.blocks import FeedForward
 from replications.tasks.language_modelling.data import BYTES
-from replications.tasks.language_modelling.model import SequenceModel
+from replications.tasks.language_modelling.model import SequenceModel, residual_model
 from replications.tasks.language_modelling.options import SweepOptions
 
 PAGE = 4096
@@ -46,8 +46,10 @@ class Sweep:
 
 def reference_model(attention: str, vocabulary: int, width: int, depth: int, heads: int) -> SequenceModel:
     """Return the Transformer that methods are timed against."""
-    blocks = [Block(width, SoftmaxAttention(width, heads, True, attention), FeedForward(width)) for _ in range(depth)]
-    return SequenceModel(blocks, width, vocabulary)
+    return residual_model(
+        lambda: SoftmaxAttention(width, heads, True, attention), depth, vocabulary, None,
+        width=width, norm="layer", feed_forward=lambda: FeedForward(width),
+    )  # fmt: skip
 
 
 def length_sweep(context: Context, options: SweepOptions) -> Sweep:
