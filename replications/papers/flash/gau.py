@@ -114,18 +114,22 @@ class QuadraticUnit(GatedUnit):
             seen, valid = torch.arange(1, n + 1, device=query.device)[:, None], None
         else:
             seen = torch.full((1, 1), n, device=query.device) if valid is None else valid.sum(dim=1)[:, None, None]
-        return self._weights(query @ key.transpose(-1, -2), bias, seen, valid)
+        return self._weights(query, key, bias, seen, valid)
 
-    def _weights(self, scores: Tensor, bias: Tensor, seen: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return ``A`` from ``q.k`` ``[batch, queries, keys]``; `seen`: how many keys a query sees, broadcast."""
+    def _weights(self, query: Tensor, key: Tensor, bias: Tensor, seen: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return ``A`` ``[batch, queries, keys]``; `seen`: how many keys a query sees, broadcast.
+
+        The queries are scaled, not their many products with the keys.
+        """
         if self.kernel == "relu2":
-            whole = scores.shape[-1] if self.causal else seen
-            logits = scores / (whole if self.divisor == "length" else self.longest) + bias
+            whole = key.shape[-2] if self.causal else seen
+            query = query / (whole if self.divisor == "length" else self.longest)
         elif self.kernel == "softmax":
-            logits = scores * self.key_size**-0.5 + bias
+            query = query * self.key_size**-0.5
         else:
             scale = seen.log() * (self.key_size**-0.5 / math.log(max(self.longest, 2)))
-            logits = scores * scale.to(scores.dtype) + bias
+            query = query * scale.to(query.dtype)
+        logits = query @ key.transpose(-1, -2) + bias
         if valid is not None:
             logits = logits.masked_fill(~valid[:, None, :], -math.inf)
         return logits.relu().square() if self.kernel == "relu2" else logits.softmax(dim=-1)
@@ -141,7 +145,7 @@ class QuadraticUnit(GatedUnit):
         state["key"][:, position], state["value"][:, position] = key[:, 0], value[:, 0]
         keys, values = (state[name][:, : position + 1] for name in ("key", "value"))
         seen = torch.full((1, 1), position + 1, device=x.device)
-        weights = self._weights(query @ keys.transpose(-1, -2), self.bias(1, position), seen)
+        weights = self._weights(query, keys, self.bias(1, position), seen)
         return self.out(gate * (weights @ values))[:, 0]
 
 

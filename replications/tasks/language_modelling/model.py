@@ -93,6 +93,15 @@ class SequenceModel(nn.Module):
         features = self.features(tokens, valid) * valid[:, :, None]
         return self.classifier(features.sum(dim=1) / length[:, None].clamp_min(1))
 
+    @torch.no_grad()
+    def attention_maps(self, tokens: Tensor) -> Tensor:
+        """Return each layer's weights ``[layers, n, n]``, means over heads, for a sequence ``[n]``."""
+        x, maps = self._embed(tokens[None], 0), []
+        for block in self.blocks:
+            maps.append(block.mixer.weights(block.norm(x))[0].mean(dim=0))
+            x = block(x)
+        return torch.stack(maps)
+
     # Decoding
 
     @property
