@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from replications.errors import UserError, nearest
-from replications.tasks.language_modelling.blocks import Mixer, Rotary, State
+from replications.tasks.language_modelling.blocks import Mixer, Rotary, State, check_room
 
 KERNELS = ("relu2", "softmax", "softmax_plus")
 DIVISORS = ("length", "longest")
@@ -141,6 +141,7 @@ class QuadraticUnit(GatedUnit):
         }
 
     def step(self, x: Tensor, position: int, state: State) -> Tensor:
+        check_room(position, state["key"].shape[1])
         gate, value, (query, key) = self.project(x[:, None], position)
         state["key"][:, position], state["value"][:, position] = key[:, 0], value[:, 0]
         keys, values = (state[name][:, : position + 1] for name in ("key", "value"))

@@ -7,7 +7,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from replications.errors import UserError, nearest
-from replications.tasks.language_modelling.blocks import Mixer, Rotary, State, head_width, join_heads, split_heads
+from replications.tasks.language_modelling.blocks import (
+    Mixer,
+    Rotary,
+    State,
+    check_room,
+    head_width,
+    join_heads,
+    split_heads,
+)
 
 IMPLEMENTATIONS = ("sdpa", "naive")
 
@@ -68,6 +76,7 @@ class SoftmaxAttention(Mixer):
         return {name: like.new_zeros(batch, self.heads, capacity, width) for name in ("key", "value")}
 
     def step(self, x: Tensor, position: int, state: State) -> Tensor:
+        check_room(position, state["key"].shape[2])
         query, key, value = self._projections(x[:, None], position)
         state["key"][:, :, position] = key[:, :, 0]
         state["value"][:, :, position] = value[:, :, 0]

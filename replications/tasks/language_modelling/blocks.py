@@ -167,6 +167,12 @@ def head_width(width: int, heads: int) -> int:
     return width // heads
 
 
+def check_room(position: int, capacity: int) -> None:
+    """Raise UserError where a state that was made for `capacity` tokens is asked for one more."""
+    if position >= capacity:
+        raise UserError(f"position {position} is beyond the {capacity} that decoding was started for: start with more")
+
+
 # Chunks and prefix sums
 
 
