@@ -9,6 +9,7 @@ is an answer: that length is missing, and said so.
 
 import gc
 import multiprocessing
+import os
 import pickle
 import signal
 import statistics
@@ -35,7 +36,7 @@ PAGE = 4096
 WARM_UP = 32
 DECODE_BATCH = 8
 DECODE_STEPS = 16
-SECONDS_A_LENGTH = 0.3  # of timed steps; short ones are repeated, up to MOST_STAMPS times
+SECONDS_A_LENGTH = 0.8  # of timed steps; short ones are repeated, up to MOST_STAMPS times
 MOST_STAMPS = 20
 REFERENCES = ("sdpa", "naive")
 
@@ -192,7 +193,12 @@ def _synchronise(device: torch.device) -> None:
 
 
 def _in_fresh_process(models: dict[str, SequenceModel], n: int, *arguments, memory: float) -> dict:
-    """Run `_measure` in a process that has torch imported and nothing else done; without an answer all is None."""
+    """Run `_measure` in a process that has torch imported and nothing else done; without an answer all is None.
+
+    torch takes large pages there, where the system has them: with small ones a step that writes ``n x n`` weights is
+    spent on page faults for more than half, and how many depends on what the allocator has seen before.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own knob; read once, when a process first allocates
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", __name__])
     receiver, sender = context.Pipe(duplex=False)
