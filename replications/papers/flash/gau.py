@@ -129,10 +129,10 @@ class QuadraticUnit(GatedUnit):
         else:
             scale = seen.log() * (self.key_size**-0.5 / math.log(max(self.longest, 2)))
             query = query * scale.to(query.dtype)
-        logits = query @ key.transpose(-1, -2) + bias
+        logits = torch.baddbmm(bias, query, key.transpose(-1, -2))
         if valid is not None:
             logits = logits.masked_fill(~valid[:, None, :], -math.inf)
-        return logits.relu().square() if self.kernel == "relu2" else logits.softmax(dim=-1)
+        return logits.relu_().square() if self.kernel == "relu2" else logits.softmax(dim=-1)
 
     def start(self, batch: int, capacity: int, like: Tensor) -> State:
         return {

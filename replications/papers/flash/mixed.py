@@ -131,7 +131,7 @@ class MixedChunkUnit(GatedUnit):
 
 def _squared(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
     """Return ``relu(q.k + b)^2``, ``[..., size, size]``."""
-    return (query @ key.transpose(-1, -2) + bias).relu().square()
+    return (query @ key.transpose(-1, -2) + bias).relu_().square()
 
 
 def _causal_local(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
