@@ -1,6 +1,7 @@
 """Language modelling: batches by step, what each score counts, the length sweep's figures, and wrong options."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,13 +9,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from replications import catalogue
 from replications.errors import UserError
-from replications.tasks.language_modelling import TASK, sweep
+from replications.run import RunContext
+from replications.tasks.language_modelling import TASK, execute, stages, sweep
 from replications.tasks.language_modelling.blocks import Rotary, exclusive_prefix, into_chunks
 from replications.tasks.language_modelling.data import (
     MASK,
     MaskedBatches,
     Sequences,
+    Text,
     WindowBatches,
     asked_targets,
 )
@@ -27,6 +31,7 @@ from replications.tasks.language_modelling.evaluation import (
 )
 from replications.tasks.language_modelling.model import IGNORED
 from replications.tasks.language_modelling.options import parse_options
+from replications.tasks.language_modelling.stages import TrainedStage
 
 TEXT = np.random.default_rng(0).integers(0, 256, 4000).astype(np.uint8)
 OPTIONS = {"length": 64, "stages": {"text": {}}}
@@ -157,7 +162,6 @@ def test_the_sweep_tells_exponents_speed_ups_and_where_costs_meet():
     assert found.metrics["speedup_sdpa"] == pytest.approx(4.096)
     assert found.metrics["speedup_naive"] == pytest.approx(4.096)  # at 2048, its longest
     assert found.metrics["memory_ratio_sdpa"] == 2
-    assert found.curves["seconds_naive"].x == [256, 512, 1024, 2048]
     assert "decode_exponent" not in found.metrics
     assert set(found.metrics) <= set(TASK.metrics)
 
@@ -173,11 +177,13 @@ def test_a_sweep_without_room_says_so_and_goes_on():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({**OPTIONS, "lenght": 4}, "unknown task option 'lenght'.*length"),
+        ({**OPTIONS, "lenght": 4}, "lenght: unknown key.*length"),
         ({"length": 4, "stages": {"recall": {}}}, "must have 'text'"),
+        ({**OPTIONS, "stages": {"text": {"seconds": 3}}}, "'text': 'seconds' is for the stage 'timed'"),
+        ({**OPTIONS, "stages": {"text": {}, "timed": {}}}, "'timed': 'seconds' is for"),
         ({**OPTIONS, "transfer": [0.3]}, "not another whole length"),
         ({**OPTIONS, "sweep": {"lengths": [4, 2, 8]}}, "three or more, rising"),
-        ({**OPTIONS, "stages": {"text": {"step": 3}}}, "unknown task option 'stages.text.step'"),
+        ({**OPTIONS, "stages": {"text": {"step": 3}}}, "stages.text.step: unknown key.*steps"),
     ],
 )
 def test_wrong_options_are_named(options, message):
@@ -190,3 +196,57 @@ def test_metrics_at_other_lengths_are_described():
     assert TASK.metrics["transfer_x4"].decimals == 4
     with pytest.raises(KeyError):
         TASK.metrics["bits_per_byte_xlong"]
+
+
+def trained_stage(tmp_path, name, step_seconds=None, changes=()):
+    """A stage of flash/flash in tier smoke on a text of its own, and what its training is given."""
+    spec = catalogue.resolve("flash/flash", "smoke", 0, changes)
+    context = RunContext(spec, torch.device("cpu"), tmp_path, tmp_path)
+    stage = TrainedStage.of(context, name, step_seconds)
+    stage.__dict__["data"] = Text("own", np.resize(TEXT, 9000), np.array([0, 6000, 7500, 9000]))
+    return stage
+
+
+def test_the_timed_stage_has_the_steps_that_fit_into_its_seconds(tmp_path):
+    timed = 'task.stages={"text": {}, "timed": {"seconds": 0.9}}'
+    stage = trained_stage(tmp_path, "timed", 0.1, [timed])
+    assert stage.recipe.steps == 9
+    assert stage.fit().steps == 9
+    assert set(stage.score()) == {"bits_per_byte_equal_time"}
+    assert trained_stage(tmp_path, "timed", 60.0, [timed]).recipe.steps == 1
+    assert trained_stage(tmp_path, "text", None, [timed]).recipe.steps == 6
+
+
+def test_the_text_stage_is_validated_as_often_as_asked_on_as_many_bytes(tmp_path, monkeypatch):
+    scored = []
+    real = stages.bits_per_byte
+
+    def counting(model, text, length, count, size):
+        scored.append(count)
+        return real(model, text, length, count, size)
+
+    monkeypatch.setattr(stages, "bits_per_byte", counting)
+    stage = trained_stage(tmp_path, "text", None, ["task.validations=3", "task.validation_bytes=100"])
+    history = stage.fit().history
+    assert [point.step for point in history if point.split == "validation"] == [2, 4, 6]
+    assert scored == [96] * 3
+    found = execute._quality_by_time(SimpleNamespace(history=history, seconds=3.0, steps=6))
+    assert found["seconds"] == [1.0, 2.0, 3.0] and len(found["bits_per_byte"]) == 3
+
+
+def test_runs_of_later_seeds_leave_the_sweep_out():
+    options = parse_options({**OPTIONS, "sweep": {"lengths": [2, 4, 8]}, "sweep_seeds": 1})
+    seeds = [seed for seed in range(3) if execute._sweeps(SimpleNamespace(spec=SimpleNamespace(seed=seed)), options)]
+    assert seeds == [0]
+
+
+def test_attention_maps_are_the_weights_of_each_layer():
+    model = sweep.reference_model("naive", 257, 8, 2, 2)
+    tokens = torch.arange(10)
+    maps = model.attention_maps(tokens)
+    assert maps.shape == (2, 10, 10)
+    torch.testing.assert_close(maps.sum(dim=-1), torch.ones(2, 10))
+    assert (maps.triu(1) == 0).all()
+    second = model.blocks[1]
+    x = model.blocks[0](model._embed(tokens[None], 0))
+    torch.testing.assert_close(maps[1], second.mixer.weights(second.norm(x))[0].mean(dim=0))

@@ -275,3 +275,21 @@ def test_sigterm_unwinds_like_an_interrupt():
         finally:
             cleaned.append(True)
     assert cleaned and signal.getsignal(signal.SIGTERM) == before
+
+
+def test_those_in_turn_follow_each_other(tmp_path):
+    order, inside = [], threading.Event()
+
+    def second():
+        inside.wait()
+        with lease.in_turn("sweep", "another", tmp_path):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with lease.in_turn("sweep", "another", tmp_path):
+        inside.set()
+        time.sleep(0.1)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]

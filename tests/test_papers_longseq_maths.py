@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from replications.papers.flash import mixed
 from replications.papers.flash.gau import QuadraticUnit
 from replications.papers.flash.mixed import MixedChunkUnit
 from replications.papers.flash.model import build_flash, build_quad
@@ -25,6 +26,7 @@ MODELS = {
     "sinusoidal": (build_transformer, {**HEADED, "positions": "sinusoidal"}),
     "naive_softmax": (build_transformer, {**HEADED, "attention": "naive"}),
     "linear": (build_linear, {**HEADED, "chunk": 4}),
+    "linear_rotary": (build_linear, {**HEADED, "positions": "rotary", "chunk": 4}),
     "cosformer": (build_linear, {**HEADED, "features": "cosformer", "chunk": 4}),
     "favor": (build_linear, {**HEADED, "features": "favor", "chunk": 4}),
     "efficient": (build_linear, {**HEADED, "features": "efficient", "chunk": 4}),
@@ -104,6 +106,20 @@ def test_gradients_of_tiny_mixers(name):
     width = mixer.out.out_features
     x = torch.randn(1, 5, width, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(mixer, (x,))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_weights_of_a_picture_are_those_of_the_output(name, causal):
+    mixer = make(name, causal).blocks[0].mixer
+    x = torch.randn(2, LENGTH, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    if hasattr(mixer, "project"):
+        gate, value, _ = mixer.project(x)
+        mixed = gate * (mixer.weights(x)[:, 0] @ value)
+    else:
+        value = mixer.into(x).chunk(3, dim=-1)[2].unflatten(-1, (mixer.heads, -1)).transpose(1, 2)
+        mixed = (mixer.weights(x) @ value).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(mixer.out(mixed), mixer(x))
 
 
 def features(*shape, seed=0):
@@ -194,6 +210,28 @@ def test_one_chunk_without_its_linear_part_is_the_gated_attention_unit(causal):
     flash.load_state_dict(quad.state_dict())
     x = torch.randn(2, 10, 16).double()
     torch.testing.assert_close(flash(x), quad(x))
+
+
+def test_a_large_chunk_in_halves_is_the_whole_one(monkeypatch):
+    whole = make("flash", chunk=12).blocks[0].mixer
+    x = torch.randn(2, 30, 16, dtype=torch.float64, requires_grad=True)
+    expected = whole(x)
+    (gradient,) = torch.autograd.grad(expected.square().sum(), x)
+    monkeypatch.setattr(mixed, "SMALLEST_HALF", 3)  # halves of 6, quarters of 3
+    torch.testing.assert_close(whole(x), expected)
+    torch.testing.assert_close(torch.autograd.grad(whole(x).square().sum(), x)[0], gradient)
+
+
+def test_linear_attention_with_rotary_positions_knows_distances_alone():
+    network = make("linear_rotary").blocks[0].mixer
+    query, key, _ = network._projections(torch.randn(1, 9, 16, dtype=torch.float64))
+    early, late = (forms.causal_weights(query, key, network._turned(query, key, start)) for start in (0, 50))
+    torch.testing.assert_close(early, late)
+    plain = query @ key.transpose(-1, -2)
+    turned = network._turned(query, key)
+    above = turned[0] @ turned[1].transpose(-1, -2)
+    torch.testing.assert_close(above.diagonal(dim1=-2, dim2=-1), plain.diagonal(dim1=-2, dim2=-1))
+    assert (above - plain).abs().max() > 0.1
 
 
 def test_the_first_chunk_has_no_global_part():

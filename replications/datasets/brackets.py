@@ -7,9 +7,9 @@ stack tells every one of them: the optimum is 0 bits.
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from replications.errors import UserError
+from replications.parsing import parse
 
 
 class Options(BaseModel):
@@ -28,11 +28,7 @@ class Options(BaseModel):
 
 def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -> dict:
     """Write ``tokens`` uint8 [S, length], ``asked`` bool [S, length] and ``split`` int8 [S]."""
-    try:
-        wanted = Options.model_validate(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"brackets: option '{first['loc'][0]}': {first['msg']}") from None
+    wanted = parse(Options, options, "brackets: options")
     counts = (wanted.train, wanted.validation, wanted.test)
     tokens = draw(wanted, sum(counts))
     np.save(target / "tokens.npy", tokens)

@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from replications.datasets.rows import cut, fill_rows
 from replications.errors import UserError
+from replications.parsing import parse as parse_options
 
 OPERATION_PROBABILITY = 0.25
 TOKENS = ("", *"0123456789", "[MIN", "[MAX", "[MED", "[SM", "]")  # the first is padding
@@ -50,11 +51,7 @@ class Options(BaseModel):
 
 def check_options(options: dict) -> Options:
     """Return the typed options; raises UserError that names the first wrong one."""
-    try:
-        found = Options.model_validate(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"ListOps: option '{first['loc'][0]}': {first['msg']}") from None
+    found = parse_options(Options, options, "ListOps: options")
     if found.min_length + 1 >= found.max_length:
         raise UserError(f"ListOps: no length lies between {found.min_length} and {found.max_length}")
     return found

@@ -7,9 +7,10 @@ optimum is 0 bits; one that does not, ``log2(values)``.
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from replications.errors import UserError
+from replications.parsing import parse
 
 
 class Options(BaseModel):
@@ -28,11 +29,7 @@ class Options(BaseModel):
 
 def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -> dict:
     """Write ``tokens`` uint8 [S, 4 pairs], ``asked`` bool [S, 4 pairs] and ``split`` int8 [S]."""
-    try:
-        wanted = Options.model_validate(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"associative recall: option '{first['loc'][0]}': {first['msg']}") from None
+    wanted = parse(Options, options, "associative recall: options")
     if wanted.pairs > wanted.keys:
         raise UserError(f"associative recall: {wanted.pairs} pairs need as many different keys, not {wanted.keys}")
     counts = (wanted.train, wanted.validation, wanted.test)

@@ -127,6 +127,14 @@ def device_alone(device: str, folder: Path | None = None) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def in_turn(name: str, what: str, folder: Path | None = None) -> Iterator[None]:
+    """Let one process of this machine at a time through the block `name`; says once that it waits for `what`."""
+    with contextlib.ExitStack() as stack:
+        _wait(stack, (folder or lock_folder()) / f"{name}.lock", fcntl.LOCK_EX, what)
+        yield
+
+
 def _wait(stack: contextlib.ExitStack, path: Path, mode: int, what: str) -> None:
     if _locked(stack, path, mode | fcntl.LOCK_NB):
         return

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from replications.errors import UserError, nearest
-from replications.tasks.language_modelling.blocks import Mixer, Rotary, State
+from replications.tasks.language_modelling.blocks import Mixer, Rotary, State, check_room
 
 KERNELS = ("relu2", "softmax", "softmax_plus")
 DIVISORS = ("length", "longest")
@@ -33,8 +33,9 @@ class ScaleOffset(nn.Module):
         self.gamma = nn.Parameter(scales[:, None].repeat(1, channels))
         self.beta = nn.Parameter(torch.zeros(len(products), channels))
 
-    def forward(self, z: Tensor) -> tuple[Tensor, ...]:
-        return torch.addcmul(self.beta, z.unsqueeze(-2), self.gamma).unbind(-2)
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the heads ``[heads, batch, n, channels]`` of ``[batch, n, channels]``."""
+        return torch.addcmul(self.beta[:, None, None], z, self.gamma[:, None, None])
 
 
 class RotaryBias(nn.Module):
@@ -67,10 +68,10 @@ class GatedUnit(Mixer):
         self.bias = RotaryBias(key_size)
         self.out = nn.Linear(self.hidden, width, bias=False)
 
-    def project(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def project(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Return gate, value ``[batch, n, e d]`` and the heads ``[batch, n, s]``, turned by their positions."""
         gate, value, z = F.silu(self.into(x)).split([self.hidden, self.hidden, self.key_size], dim=-1)
-        return gate, value, [self.rotary(head, start) for head in self.heads(z)]
+        return gate, value, self.rotary(self.heads(z), start).unbind()
 
 
 class QuadraticUnit(GatedUnit):
@@ -100,28 +101,38 @@ class QuadraticUnit(GatedUnit):
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         gate, value, (query, key) = self.project(x)
-        n = x.shape[1]
+        return self.out(gate * (self._all_weights(query, key, valid) @ value))
+
+    def weights(self, x: Tensor) -> Tensor:
+        _, _, (query, key) = self.project(x)
+        return self._all_weights(query, key)[:, None]
+
+    def _all_weights(self, query: Tensor, key: Tensor, valid: Tensor | None = None) -> Tensor:
+        n = query.shape[1]
         bias = hide_ahead(self.bias(n)) if self.causal else self.bias(n)
         if self.causal:
-            seen, valid = torch.arange(1, n + 1, device=x.device)[:, None], None
+            seen, valid = torch.arange(1, n + 1, device=query.device)[:, None], None
         else:
-            seen = torch.full((1, 1), n, device=x.device) if valid is None else valid.sum(dim=1)[:, None, None]
-        weights = self._weights(query @ key.transpose(-1, -2), bias, seen, valid)
-        return self.out(gate * (weights @ value))
+            seen = torch.full((1, 1), n, device=query.device) if valid is None else valid.sum(dim=1)[:, None, None]
+        return self._weights(query, key, bias, seen, valid)
 
-    def _weights(self, scores: Tensor, bias: Tensor, seen: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return ``A`` from ``q.k`` ``[batch, queries, keys]``; `seen`: how many keys a query sees, broadcast."""
+    def _weights(self, query: Tensor, key: Tensor, bias: Tensor, seen: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return ``A`` ``[batch, queries, keys]``; `seen`: how many keys a query sees, broadcast.
+
+        The queries are scaled, not their many products with the keys.
+        """
         if self.kernel == "relu2":
-            whole = scores.shape[-1] if self.causal else seen
-            logits = scores / (whole if self.divisor == "length" else self.longest) + bias
+            whole = key.shape[-2] if self.causal else seen
+            query = query / (whole if self.divisor == "length" else self.longest)
         elif self.kernel == "softmax":
-            logits = scores * self.key_size**-0.5 + bias
+            query = query * self.key_size**-0.5
         else:
             scale = seen.log() * (self.key_size**-0.5 / math.log(max(self.longest, 2)))
-            logits = scores * scale.to(scores.dtype) + bias
+            query = query * scale.to(query.dtype)
+        logits = torch.baddbmm(bias, query, key.transpose(-1, -2))
         if valid is not None:
             logits = logits.masked_fill(~valid[:, None, :], -math.inf)
-        return logits.relu().square() if self.kernel == "relu2" else logits.softmax(dim=-1)
+        return logits.relu_().square() if self.kernel == "relu2" else logits.softmax(dim=-1)
 
     def start(self, batch: int, capacity: int, like: Tensor) -> State:
         return {
@@ -130,11 +141,12 @@ class QuadraticUnit(GatedUnit):
         }
 
     def step(self, x: Tensor, position: int, state: State) -> Tensor:
+        check_room(position, state["key"].shape[1])
         gate, value, (query, key) = self.project(x[:, None], position)
         state["key"][:, position], state["value"][:, position] = key[:, 0], value[:, 0]
         keys, values = (state[name][:, : position + 1] for name in ("key", "value"))
         seen = torch.full((1, 1), position + 1, device=x.device)
-        weights = self._weights(query @ keys.transpose(-1, -2), self.bias(1, position), seen)
+        weights = self._weights(query, keys, self.bias(1, position), seen)
         return self.out(gate * (weights @ values))[:, 0]
 
 

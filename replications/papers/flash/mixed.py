@@ -14,6 +14,7 @@ from replications.papers.flash.gau import GatedUnit, hide_ahead
 from replications.tasks.language_modelling.blocks import State, exclusive_prefix, into_chunks
 
 PARTS = ("both", "local", "global")
+SMALLEST_HALF = 64  # of a chunk: smaller products are not worth the calls
 
 
 class MixedChunkUnit(GatedUnit):
@@ -43,8 +44,9 @@ class MixedChunkUnit(GatedUnit):
         if valid is not None:
             value = value * valid[:, :, None]
         n = x.shape[1]
-        chunks = into_chunks(value, self.chunk)
-        heads = [into_chunks(head, self.chunk) for head in heads]
+        size = min(self.chunk, n)
+        chunks = into_chunks(value, size)
+        heads = [into_chunks(head, size) for head in heads]
         mixed = None
         if self.parts != "global":
             mixed = self._local(heads[0], heads[1], chunks)
@@ -57,19 +59,42 @@ class MixedChunkUnit(GatedUnit):
             mixed = far if mixed is None else mixed + far
         return self.out(gate * mixed.flatten(1, 2)[:, :n])
 
+    def weights(self, x: Tensor) -> Tensor:
+        _, _, heads = self.project(x)
+        n = x.shape[1]
+        size = min(self.chunk, n)
+        chunk = torch.arange(n, device=x.device) // size
+        ahead = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
+        weights = x.new_zeros(x.shape[0], n, n)
+        if self.parts != "global":
+            near = (heads[0] @ heads[1].transpose(-1, -2) / self.chunk + self.bias(n)).relu().square()
+            outside = (chunk[:, None] != chunk) | (ahead & self.causal)
+            weights = weights + near.masked_fill(outside, 0.0)
+        if self.parts != "local":
+            far = heads[-2] @ heads[-1].transpose(-1, -2)
+            if not self.causal:
+                weights = weights + far / n
+            else:
+                unseen = ahead if self.parts == "global" else chunk[:, None] <= chunk
+                weights = weights + far.masked_fill(unseen, 0.0) / (~unseen).sum(dim=1).clamp_min(1)[:, None]
+        return weights[:, None]
+
     def _local(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        bias = hide_ahead(self.bias(self.chunk)) if self.causal else self.bias(self.chunk)
-        return (query @ key.transpose(-1, -2) / self.chunk + bias).relu().square() @ value
+        query = query / self.chunk
+        if self.causal:
+            return _causal_local(query, key, value, self.bias(query.shape[-2]))
+        return _squared(query, key, self.bias(query.shape[-2])) @ value
 
     def _global_causal(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Exclusive prefix sum over chunks; alone, with the part of the own chunk up to each position."""
         before = exclusive_prefix(key.transpose(-1, -2) @ value)
-        past = self.chunk * torch.arange(before.shape[1], device=before.device)
+        size = query.shape[-2]
+        past = size * torch.arange(before.shape[1], device=before.device)
         if self.parts == "both":
             mean = before / past.clamp_min(1)[:, None, None]
             return query @ mean.to(query.dtype)
         within = (query @ key.transpose(-1, -2)).tril() @ value
-        seen = past[:, None] + torch.arange(1, self.chunk + 1, device=before.device)
+        seen = past[:, None] + torch.arange(1, size + 1, device=before.device)
         sums = (within.to(before.dtype) + query @ before.to(query.dtype)) / seen[:, :, None]
         return sums.to(query.dtype)
 
@@ -102,3 +127,25 @@ class MixedChunkUnit(GatedUnit):
                 past = position + 1
             mixed = mixed + (sums / max(past, 1)).to(mixed.dtype)
         return self.out(gate * mixed)[:, 0]
+
+
+def _squared(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
+    """Return ``relu(q.k + b)^2``, ``[..., size, size]``."""
+    return (query @ key.transpose(-1, -2) + bias).relu_().square()
+
+
+def _causal_local(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Mix each chunk ``[..., size, channels]`` with what of it lies behind.
+
+    The upper right quarter of a chunk's weights is nothing, so a large chunk is done as two halves and what the second
+    takes from the first. `bias` depends on the distance alone: both halves have the same.
+    """
+    size = query.shape[-2]
+    if size < 2 * SMALLEST_HALF or size % 2:
+        return _squared(query, key, hide_ahead(bias)) @ value
+    half = size // 2
+    query, key, value = (x.unflatten(-2, (2, half)) for x in (query, key, value))
+    mixed = _causal_local(query, key, value, bias[:half, :half])
+    across = _squared(query.select(-3, 1), key.select(-3, 0), bias[half:, :half]) @ value.select(-3, 0)
+    first, second = mixed.unbind(-3)
+    return torch.cat([first, second + across], dim=-2)

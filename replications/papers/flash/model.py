@@ -3,8 +3,7 @@
 from replications.errors import UserError
 from replications.papers.flash.gau import QuadraticUnit
 from replications.papers.flash.mixed import MixedChunkUnit
-from replications.tasks.language_modelling.blocks import Block
-from replications.tasks.language_modelling.model import SequenceModel
+from replications.tasks.language_modelling.model import SequenceModel, residual_model
 
 
 def build_quad(
@@ -22,11 +21,11 @@ def build_quad(
     norm: str = "layer",
 ) -> SequenceModel:
     """FLASH-Quad: ``2 depth`` gated attention units for the `depth` layers of a Transformer of equal parameters."""
-    blocks = [
-        Block(width, QuadraticUnit(width, key_size, expansion, causal, length, kernel, divisor), norm=norm)
-        for _ in range(2 * depth)
-    ]
-    return SequenceModel(blocks, width, vocabulary, num_classes, norm=norm)
+
+    def mixer() -> QuadraticUnit:
+        return QuadraticUnit(width, key_size, expansion, causal, length, kernel, divisor)
+
+    return residual_model(mixer, 2 * depth, vocabulary, num_classes, width=width, norm=norm)
 
 
 def build_flash(
@@ -45,8 +44,8 @@ def build_flash(
     """FLASH: ``2 depth`` units with mixed chunk attention; `parts` leaves one half out."""
     if chunk < 1:
         raise UserError(f"flash: chunk must be at least 1, not {chunk}")
-    blocks = [
-        Block(width, MixedChunkUnit(width, key_size, expansion, causal, chunk, parts), norm=norm)
-        for _ in range(2 * depth)
-    ]
-    return SequenceModel(blocks, width, vocabulary, num_classes, norm=norm)
+
+    def mixer() -> MixedChunkUnit:
+        return MixedChunkUnit(width, key_size, expansion, causal, chunk, parts)
+
+    return residual_model(mixer, 2 * depth, vocabulary, num_classes, width=width, norm=norm)

@@ -5,8 +5,8 @@ Norm first, rotary positions, no biases, no dropout. The "++" version has a gate
 
 from replications.errors import UserError
 from replications.tasks.language_modelling.attention import SoftmaxAttention
-from replications.tasks.language_modelling.blocks import Block, FeedForward
-from replications.tasks.language_modelling.model import SequenceModel
+from replications.tasks.language_modelling.blocks import FeedForward
+from replications.tasks.language_modelling.model import SequenceModel, residual_model
 
 POSITIONS = ("rotary", "sinusoidal")
 
@@ -28,13 +28,8 @@ def build(
     if positions not in POSITIONS:
         raise UserError(f"transformer: positions must be one of {', '.join(POSITIONS)}, not '{positions}'")
     rotary = positions == "rotary"
-    blocks = [
-        Block(
-            width,
-            SoftmaxAttention(width, heads, causal, attention, rotary=rotary),
-            FeedForward(width, gated=gated),
-            norm,
-        )
-        for _ in range(depth)
-    ]
-    return SequenceModel(blocks, width, vocabulary, num_classes, sinusoidal=not rotary, norm=norm)
+    return residual_model(
+        lambda: SoftmaxAttention(width, heads, causal, attention, rotary=rotary),
+        depth, vocabulary, num_classes, width=width, norm=norm, sinusoidal=not rotary,
+        feed_forward=lambda: FeedForward(width, gated=gated),
+    )  # fmt: skip

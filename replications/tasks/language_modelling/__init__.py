@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 QUALITY = {
     "bits_per_byte": Metric("Bits per byte", "bits", False, "of the test text, windows of the training length", 4),
+    "bits_per_byte_equal_time": Metric(
+        "Bits, equal time", "bits", False, "per byte, trained for equal seconds at the text stage's step time", 4
+    ),
     "masked_bits": Metric("Masked bits", "bits", False, "bits per masked byte of the test text", 4),
     "masked_accuracy": Metric("Masked accuracy", "%", True, "masked bytes of the test text told exactly"),
     "recall_accuracy": Metric("Recall", "%", True, "values of asked keys told exactly; the optimum is 100"),

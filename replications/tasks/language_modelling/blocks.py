@@ -12,12 +12,16 @@ State = dict[str, Tensor]
 
 
 class Mixer(nn.Module):
-    """Base class of what mixes positions. A subclass gives `forward`, and `start` and `step` where it `decodes`."""
+    """Base class of what mixes positions. One has `forward`, `weights` and, where it `decodes`, `start` and `step`."""
 
     decodes: bool = False
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the mixed ``[batch, n, width]``; `valid` bool ``[batch, n]`` is False at padding, None: no padding."""
+        raise NotImplementedError
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return what a position takes from each other, ``[batch, heads, n, n]``, written out: for pictures."""
         raise NotImplementedError
 
     def start(self, batch: int, capacity: int, like: Tensor) -> State:
@@ -50,6 +54,26 @@ def make_norm(name: str, width: int) -> nn.Module:
     return NORMS[name](width, eps=1e-5)
 
 
+class _Turn(torch.autograd.Function):
+    """Turn pairs of channels. The gradient is the gradient turned back: no product need be kept for it."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turn(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turn(gradient, cos, -sin), None, None
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    turned = [torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)]
+    return torch.cat(turned, dim=-1).to(x.dtype)
+
+
 class Rotary(nn.Module):
     """Rotary position embedding (Su et al. 2021): pairs of channels are turned by ``position * base^(-2i/d)``."""
 
@@ -63,8 +87,7 @@ class Rotary(nn.Module):
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         """Turn ``[..., n, channels]``, whose first position is `start`."""
         cos, sin = self._angles(start + x.shape[-2], x)[start:].unbind(1)
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+        return _Turn.apply(x, cos, sin)
 
     def _angles(self, length: int, like: Tensor) -> Tensor:
         table, dtype = self.table, torch.promote_types(like.dtype, torch.float32)
@@ -144,6 +167,12 @@ def head_width(width: int, heads: int) -> int:
     return width // heads
 
 
+def check_room(position: int, capacity: int) -> None:
+    """Raise UserError where a state that was made for `capacity` tokens is asked for one more."""
+    if position >= capacity:
+        raise UserError(f"position {position} is beyond the {capacity} that decoding was started for: start with more")
+
+
 # Chunks and prefix sums
 
 
@@ -170,3 +199,13 @@ def exclusive_prefix(x: Tensor) -> Tensor:
         with torch.autocast("cuda", enabled=False):
             return (before @ x.flatten(-2)).unflatten(-1, x.shape[-2:])
     return F.pad(x[..., :-1, :, :].cumsum(dim=-3), (0, 0, 0, 0, 1, 0))
+
+
+def inclusive_prefix(x: Tensor, chunk: int) -> Tensor:
+    """Sum over the positions up to each: ``[..., n, channels]``, in float32 or better."""
+    n = x.shape[-2]
+    x = into_chunks(x.to(torch.promote_types(x.dtype, torch.float32)), min(chunk, n))
+    below = torch.ones(x.shape[-2], x.shape[-2], device=x.device, dtype=x.dtype).tril()
+    with torch.autocast(x.device.type, enabled=False):
+        sums = below @ x + exclusive_prefix(x.sum(dim=-2, keepdim=True))
+    return sums.flatten(-3, -2)[..., :n, :]

@@ -1,13 +1,14 @@
 """A run from its spec to its evaluation: each stage is trained and scored, then the cost of length is measured."""
 
+import numpy as np
 import torch
 
 from replications.errors import RunFailure
 from replications.tasks.base import Context, Evaluation
-from replications.tasks.language_modelling.options import parse_options
+from replications.tasks.language_modelling.options import LanguageOptions, parse_options
 from replications.tasks.language_modelling.stages import TrainedStage
 from replications.tasks.language_modelling.sweep import length_sweep
-from replications.training.stage import Workload
+from replications.training.stage import StageResult, Workload
 
 
 def execute(context: Context) -> Evaluation:
@@ -16,24 +17,30 @@ def execute(context: Context) -> Evaluation:
 
     options = parse_options(context.spec.task_options)
     evaluation = Evaluation({}, category=_category(context, options.length))
-    for name in options.stages:
-        stage = TrainedStage.of(context, name)
-        stage.fit()
+    step_seconds = None
+    for name in sorted(options.stages, key=lambda name: name != "text"):  # first: it times the steps of another
+        stage = TrainedStage.of(context, name, step_seconds)
+        result = stage.fit()
         evaluation.metrics |= stage.score()
         if name == "text":
+            step_seconds = result.seconds / result.steps
+            evaluation.extra["validation"] = _quality_by_time(result)
+            if context.spec.seed == 0:
+                evaluation.arrays["attention"] = _attention_maps(stage, 2 * context.spec.options["chunk"])
             evaluation.model_parameters = sum(p.numel() for p in stage.model.parameters())
             window = torch.zeros(1, stage.length, dtype=torch.uint8, device=context.device)
             evaluation.flops_per_sample = forward_flops(lambda: stage.model.logits(window))  # noqa: B023
             evaluation.data["text"] = {"key": stage.data.key, "window": stage.length}
         else:
             evaluation.data[name] = {"key": stage.data.key, "length": stage.length}
+        if name == "timed":
+            evaluation.extra["timed"] = {"steps": result.steps, "seconds": result.seconds}
     for name, value in evaluation.metrics.items():
         if value != value or abs(value) == float("inf"):
             raise RunFailure("diverged", f"test {name} is {value}")
-    if options.sweep is not None:
+    if _sweeps(context, options):
         found = length_sweep(context, options.sweep)
         evaluation.metrics |= found.metrics
-        evaluation.curves |= found.curves
         evaluation.extra["sweep"] = found.extra
     return evaluation
 
@@ -51,6 +58,27 @@ def workload(context: Context) -> Workload:
         return module.logits(batch["tokens"][:n])
 
     return Workload(made, batch, infer, size, context.device)
+
+
+def _sweeps(context: Context, options: LanguageOptions) -> bool:
+    seeds = options.sweep_seeds
+    return options.sweep is not None and (seeds is None or context.spec.seed < seeds)
+
+
+def _quality_by_time(result: StageResult) -> dict[str, list[float]]:
+    """Return the validation scores of the text stage beside the seconds that were trained until then."""
+    points = [point for point in result.history if point.split == "validation"]
+    return {
+        "seconds": [point.step * result.seconds / result.steps for point in points],
+        "bits_per_byte": [point.values["bits_per_byte"] for point in points],
+    }
+
+
+def _attention_maps(stage: TrainedStage, longest: int) -> np.ndarray:
+    """Return the weights of the first and the last layer on the first bytes of the test text, float16 [2, n, n]."""
+    count = min(stage.length, longest)
+    tokens = torch.from_numpy(np.array(stage.data.part("test")[:count])).to(stage.context.device)
+    return stage.model.attention_maps(tokens)[[0, -1]].half().cpu().numpy()
 
 
 def _category(context: Context, length: int) -> str:

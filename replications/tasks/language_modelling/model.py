@@ -6,13 +6,13 @@ sequence, else the next token (`causal`) or the tokens that were masked.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from replications.tasks.language_modelling.blocks import Block, State, make_norm, sinusoidal_positions
+from replications.tasks.language_modelling.blocks import Block, Mixer, State, make_norm, sinusoidal_positions
 
 IGNORED = -100  # a target that does not count
 
@@ -93,6 +93,15 @@ class SequenceModel(nn.Module):
         features = self.features(tokens, valid) * valid[:, :, None]
         return self.classifier(features.sum(dim=1) / length[:, None].clamp_min(1))
 
+    @torch.no_grad()
+    def attention_maps(self, tokens: Tensor) -> Tensor:
+        """Return each layer's weights ``[layers, n, n]``, means over heads, for a sequence ``[n]``."""
+        x, maps = self._embed(tokens[None], 0), []
+        for block in self.blocks:
+            maps.append(block.mixer.weights(block.norm(x))[0].mean(dim=0))
+            x = block(x)
+        return torch.stack(maps)
+
     # Decoding
 
     @property
@@ -110,3 +119,19 @@ class SequenceModel(nn.Module):
         for block, state in zip(self.blocks, states, strict=True):
             x = block.step(x, position, state)
         return F.linear(self.norm(x), self.embedding.weight)
+
+
+def residual_model(
+    mixer: Callable[[], Mixer],
+    layers: int,
+    vocabulary: int,
+    num_classes: int | None,
+    *,
+    width: int,
+    norm: str,
+    feed_forward: Callable[[], nn.Module] | None = None,
+    sinusoidal: bool = False,
+) -> SequenceModel:
+    """Return a `SequenceModel` of equal layers: `mixer` makes each one's mixer, `feed_forward` what follows it."""
+    blocks = [Block(width, mixer(), feed_forward() if feed_forward else None, norm) for _ in range(layers)]
+    return SequenceModel(blocks, width, vocabulary, num_classes, sinusoidal=sinusoidal, norm=norm)

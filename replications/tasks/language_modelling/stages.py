@@ -31,8 +31,10 @@ from replications.tasks.language_modelling.evaluation import (
 from replications.tasks.language_modelling.model import SequenceModel
 from replications.tasks.language_modelling.options import LanguageOptions, StageOptions, parse_options
 from replications.training.batches import DeviceBatches
-from replications.training.stage import Batches, Stage
+from replications.training.loop import count_steps
+from replications.training.stage import Batches, Stage, StageResult
 
+TEXTS = ("text", "timed", "masked")
 CLASSES = ("listops", "reviews")
 
 
@@ -43,15 +45,19 @@ def factor_name(factor: float) -> str:
 
 @dataclass
 class TrainedStage:
-    """A stage of a run. `fit` trains its model, `score` gives the test metrics."""
+    """A stage of a run. `fit` trains its model, `score` gives the test metrics.
+
+    `step_seconds` is what a step of the text stage took: the stage ``timed`` has as many steps as fit into its seconds.
+    """
 
     context: Context
     options: LanguageOptions
     name: str
+    step_seconds: float | None = None
 
     @classmethod
-    def of(cls, context: Context, name: str) -> "TrainedStage":
-        return cls(context, parse_options(context.spec.task_options), name)
+    def of(cls, context: Context, name: str, step_seconds: float | None = None) -> "TrainedStage":
+        return cls(context, parse_options(context.spec.task_options), name, step_seconds)
 
     @property
     def own(self) -> StageOptions:
@@ -59,7 +65,7 @@ class TrainedStage:
 
     @property
     def is_text(self) -> bool:
-        return self.name in ("text", "masked")
+        return self.name in TEXTS
 
     @cached_property
     def length(self) -> int:
@@ -96,7 +102,9 @@ class TrainedStage:
 
     @property
     def recipe(self) -> Recipe:
-        changes = {name: value for name, value in self.own if value is not None and name != "length"}
+        changes = {name: value for name, value in self.own if value is not None and name not in ("length", "seconds")}
+        if self.own.seconds and self.step_seconds:
+            changes["steps"] = max(1, round(self.own.seconds / self.step_seconds))
         if "steps" in changes:
             changes["epochs"] = None
         return self.context.spec.recipe.model_copy(update=changes)
@@ -115,16 +123,21 @@ class TrainedStage:
         return DeviceBatches(arrays, size, seed, AskedTargets(), rows=rows, device=device)
 
     def stage(self) -> Stage:
-        return Stage(self.name, self.model, self.batches(), self.recipe, validate=self._validation())
+        recipe, batches = self.recipe, self.batches()
+        if self.name == "text":
+            steps, epoch = count_steps(recipe, batches.samples), batches.samples // recipe.batch_size
+            recipe = recipe.model_copy(update={"validate_every": steps / self.options.validations / epoch})
+        return Stage(self.name, self.model, batches, recipe, validate=self._validation())
 
     def _validation(self) -> Callable[[SequenceModel], dict[str, float]] | None:
         if not self.is_text and not len(self.data.rows("validation")):
             return None
         return lambda model: self._score(model, "validation", ())
 
-    def fit(self) -> None:
-        self.context.train(self.stage())
+    def fit(self) -> StageResult:
+        result = self.context.train(self.stage())
         self.model.eval()
+        return result
 
     def score(self) -> dict[str, float]:
         """Score the test part, once."""
@@ -143,10 +156,14 @@ class TrainedStage:
             return {f"{self.name}_accuracy": accuracy, f"{self.name}_bits": bits}
         text: np.ndarray = self.data.part(split)
         lengths = {factor: int(self.length * factor) for factor in transfer}
-        count = scored_bytes(text, [self.length, *lengths.values()], self.options.test_bytes)
+        most = self.options.test_bytes if split == "test" else self.options.validation_bytes
+        count = scored_bytes(text, [self.length, *lengths.values()], most)
         if self.name == "masked":
             return masked_bytes(model, text, self.length, count, self.options.masked_fraction, size)
-        metrics = {"bits_per_byte": bits_per_byte(model, text, self.length, count, size)}
+        whole = bits_per_byte(model, text, self.length, count, size)
+        if self.name == "timed":
+            return {"bits_per_byte_equal_time": whole}
+        metrics = {"bits_per_byte": whole}
         for factor, length in lengths.items():
             found = bits_per_byte(model, text, length, count, size)
             metrics[f"bits_per_byte_x{factor_name(factor)}"] = found

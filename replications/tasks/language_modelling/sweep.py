@@ -1,53 +1,60 @@
 """What length costs: a training step of one sequence at each length, beside softmax attention of the same size.
 
 The method and the two references are timed in turn, in one process a length, so that what else the machine does falls
-on all of them alike. The references are this task's own: a pre-norm Transformer of the tier's width, depth and heads,
-its attention fused (`sdpa`) or materialised (`naive`). Out of memory is an answer: that length is missing, and said so.
+on all of them alike; the fastest step counts, since the rest of the machine only ever adds. Of the runs that share a
+machine one sweeps at a time: two would want its memory at once. The references are this task's own: a pre-norm
+Transformer of the tier's width, depth and heads, its attention fused (`sdpa`) or materialised (`naive`). Out of memory
+is an answer: that length is missing, and said so.
 """
 
 import gc
 import multiprocessing
+import os
 import pickle
 import signal
 import statistics
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from replications.measurement.lease import in_turn
 from replications.measurement.memory import is_out_of_memory, peak_memory, reset_peak_memory
 from replications.measurement.process import die_with_parent
 from replications.measurement.sweep import crossover, fit_power_law
-from replications.records import Curve
 from replications.tasks.base import Context
 from replications.tasks.language_modelling.attention import SoftmaxAttention
-from replications.tasks.language_modelling.blocks import Block, FeedForward
+from replications.tasks.language_modelling.blocks import FeedForward
 from replications.tasks.language_modelling.data import BYTES
-from replications.tasks.language_modelling.model import SequenceModel
+from replications.tasks.language_modelling.model import SequenceModel, residual_model
 from replications.tasks.language_modelling.options import SweepOptions
 
 PAGE = 4096
 WARM_UP = 32
 DECODE_BATCH = 8
 DECODE_STEPS = 16
+SECONDS_A_LENGTH = 0.8  # of timed steps; short ones are repeated, up to MOST_STAMPS times
+MOST_STAMPS = 20
 REFERENCES = ("sdpa", "naive")
 
 
 @dataclass
 class Sweep:
-    """Metrics, curves for the plots, and the raw figures by model and length."""
+    """Metrics, and in `extra` their intervals and the figures by model and length."""
 
     metrics: dict[str, float] = field(default_factory=dict)
-    curves: dict[str, Curve] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
 
 def reference_model(attention: str, vocabulary: int, width: int, depth: int, heads: int) -> SequenceModel:
     """Return the Transformer that methods are timed against."""
-    blocks = [Block(width, SoftmaxAttention(width, heads, True, attention), FeedForward(width)) for _ in range(depth)]
-    return SequenceModel(blocks, width, vocabulary)
+    return residual_model(
+        lambda: SoftmaxAttention(width, heads, True, attention), depth, vocabulary, None,
+        width=width, norm="layer", feed_forward=lambda: FeedForward(width),
+    )  # fmt: skip
 
 
 def length_sweep(context: Context, options: SweepOptions) -> Sweep:
@@ -64,7 +71,8 @@ def length_sweep(context: Context, options: SweepOptions) -> Sweep:
         precision = context.spec.recipe.precision
         arguments = (models, n, options.stamps, context.device.type, precision)
         if options.isolated:
-            found = _in_fresh_process(*arguments, memory=options.memory_limit_gib)
+            with in_turn("sweep", "the length sweep of another run to end"):
+                found = _in_fresh_process(*arguments, memory=options.memory_limit_gib)
         else:
             gc.freeze()  # each look at the memory collects garbage, which takes long where much else is alive
             found = _measure(*arguments)
@@ -107,11 +115,6 @@ def summarise(points: dict[str, dict[int, dict[str, float | None]]]) -> Sweep:
                 found.metrics[f"crossover_{name}"] = meeting.size
                 bounds = {"low": meeting.low, "high": meeting.high if meeting.high < 1e12 else None}
                 found.extra[f"crossover_{name}"] = bounds
-    for quantity, label in (("seconds", "seconds of a training step"), ("bytes", "bytes of a training step")):
-        for name, by_length in points.items():
-            known = {n: point[quantity] for n, point in by_length.items() if point[quantity]}
-            x, y = [float(n) for n in known], [float(value) for value in known.values()]
-            found.curves[f"{quantity}_{name}"] = Curve(x_label="length", y_label=label, x=x, y=y)
     return found
 
 
@@ -137,14 +140,19 @@ def _measure(
             if not is_out_of_memory(error):
                 raise
             model.zero_grad(set_to_none=True)
-    for _ in range(stamps):
+    while seconds and not _enough(seconds.values(), stamps):
         for name in seconds:
             seconds[name].append(_step(models[name], batch, precision, device))
     for name, taken in seconds.items():
-        points[name]["seconds"] = statistics.median(taken)
+        points[name]["seconds"] = min(taken)
     if models["method"].decodes:
         points["method"]["token_seconds"] = _decode(models["method"].eval(), n, device)
     return points
+
+
+def _enough(taken: Collection[Sequence[float]], stamps: int) -> bool:
+    count, spent = len(next(iter(taken))), sum(map(sum, taken))
+    return count >= stamps and (spent >= SECONDS_A_LENGTH or count >= MOST_STAMPS)
 
 
 def _held(device: torch.device) -> int:
@@ -185,7 +193,12 @@ def _synchronise(device: torch.device) -> None:
 
 
 def _in_fresh_process(models: dict[str, SequenceModel], n: int, *arguments, memory: float) -> dict:
-    """Run `_measure` in a process that has torch imported and nothing else done; without an answer all is None."""
+    """Run `_measure` in a process that has torch imported and nothing else done; without an answer all is None.
+
+    torch takes large pages there, where the system has them: with small ones a step that writes ``n x n`` weights is
+    spent on page faults for more than half, and how many depends on what the allocator has seen before.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own knob; read once, when a process first allocates
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", __name__])
     receiver, sender = context.Pipe(duplex=False)
