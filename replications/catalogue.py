@@ -115,6 +115,8 @@ def layers(address: str, tier: str) -> tuple[TaskTier, list[Method | Override]]:
 def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = ()) -> RunSpec:
     """Resolve a run: task set-up, then the method's changes, then `assignments` like ``recipe.lr=0.05``.
 
+    A name may lead into an option, as ``task.sweep.lengths=[512]``.
+
     Raises UserError for unknown names, a malformed assignment, or a recipe that does not validate.
     """
     setup, over = layers(address, tier)
@@ -131,7 +133,8 @@ def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = ())
             if part == "recipe":
                 _replace_length(values, change)
             values.update(change)
-    for assignment in assignments:
+    changes = tuple(assignments)
+    for assignment in changes:
         _assign(merged, assignment)
     return parse(
         RunSpec,
@@ -147,6 +150,7 @@ def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = ())
             "recipe": merged["recipe"],
             "task_options": merged["task"],
             "threads": tier_config(tier).threads,
+            "changes": changes,
         },
         f"{address} in tier {tier}",
     )
@@ -174,7 +178,13 @@ def _assign(merged: dict[str, dict[str, Any]], assignment: str) -> None:
         if name not in Recipe.model_fields:
             raise UserError(f"'{assignment}': unknown recipe key '{name}'{nearest(name, Recipe.model_fields)}")
         _replace_length(merged[part], {name: value})
-    merged[part][name] = value
+    *path, last = name.split(".")
+    inner = merged[part]
+    for step in path:
+        if not isinstance(inner.get(step), dict):
+            raise UserError(f"'{assignment}': {part} has no '{step}' with parts{nearest(step, inner)}")
+        inner[step] = inner = dict(inner[step])  # the tier's own stays as it is
+    inner[last] = value
 
 
 def differences(address: str, tier: str) -> dict[str, tuple[Any, Any]]:
@@ -193,8 +203,11 @@ def differences(address: str, tier: str) -> dict[str, tuple[Any, Any]]:
     return found
 
 
-def methods_of(keys: Iterable[str], tier: str) -> list[str]:
-    """Return the addresses that papers `keys` need in a tier: their own methods and those their claims compare with."""
+def methods_of(keys: Iterable[str], tier: str, ablations: bool = True) -> list[str]:
+    """Return the addresses that papers `keys` need in a tier: their own methods and those their claims compare with.
+
+    Without `ablations`, rows of that role are left out; claims on them are then not tested.
+    """
     wanted: dict[str, None] = {}
     for key in keys:
         paper = find_paper(key)
@@ -207,7 +220,8 @@ def methods_of(keys: Iterable[str], tier: str) -> list[str]:
             if side
         ]
         wanted.update(dict.fromkeys([*own, *sides]))
-    return sorted(address for address in wanted if is_in_tier(address, tier))
+    chosen = (a for a in wanted if is_in_tier(a, tier) and (ablations or find_method(a)[1].role != "ablation"))
+    return sorted(chosen)
 
 
 def is_in_tier(address: str, tier: str) -> bool:

@@ -148,6 +148,7 @@ def finished_record(spec: RunSpec, prints: Fingerprints, work_root: Path) -> Run
     if not path.exists():
         return None
     record = read_run(path)
+    record.spec = spec  # equal but for the words in which it was asked for
     return record if record.fingerprint == prints.run and record.reason not in PASSING_FAILURES else None
 
 

@@ -191,6 +191,9 @@ class RunSpec(Strict):
     recipe: Recipe
     task_options: dict[str, Any]
     threads: int
+    changes: tuple[str, ...] = Field(
+        (), description="what was set by hand against the tier's set-up, as part.name=value"
+    )
 
     @property
     def address(self) -> str:
@@ -198,4 +201,5 @@ class RunSpec(Strict):
 
     def canonical_json(self) -> str:
         """One line of JSON, keys sorted: the form that is hashed and passed to Snakemake."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        # What was changed stands in its place above: how it came there decides no number.
+        return json.dumps(self.model_dump(mode="json", exclude={"changes"}), sort_keys=True, separators=(",", ":"))

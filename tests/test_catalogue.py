@@ -93,6 +93,18 @@ def test_a_paper_needs_what_its_claims_compare_with(house):
     assert catalogue.methods_of(["other"], "mini") == ["other/plain", "other/wide"]
 
 
+def test_a_change_by_hand_is_named_in_the_spec_and_decides_only_by_its_place(house):
+    path = house / "tasks" / "toy_task" / "tiers.yaml"
+    path.write_text(TIERS.replace("{resolution: 32}", "{sweep: {lengths: [1, 2], stamps: 3}}"))
+    changed = catalogue.resolve("toy/plain", "mini", 0, ["recipe.lr=0.1", "task.sweep.stamps=5"])
+    plain = catalogue.resolve("toy/plain", "mini", 0)
+    assert changed.changes == ("recipe.lr=0.1", "task.sweep.stamps=5") and plain.changes == ()
+    assert changed.task_options == {"sweep": {"lengths": [1, 2], "stamps": 5}}
+    assert plain.task_options == {"sweep": {"lengths": [1, 2], "stamps": 3}}, "the tier's own is left as it was"
+    same = catalogue.resolve("toy/plain", "mini", 0, ["recipe.lr=0.1"])
+    assert same.canonical_json() == plain.canonical_json() and same.changes
+
+
 def test_deviations_are_the_numbered_list_of_their_section(house):
     assert catalogue.deviations("toy") == {1: "We do this instead of that.", 2: "And the other."}
 
@@ -108,6 +120,7 @@ def test_deviations_are_the_numbered_list_of_their_section(house):
         (("toy/plain", "mini", 0, ["recipe.lrr=1"]), "unknown recipe key 'lrr' (did you mean 'lr'?)"),
         (("toy/plain", "mini", 0, ["receipt.lr=1"]), "unknown part 'receipt' (did you mean 'recipe'?)"),
         (("toy/plain", "mini", 0, ["lr=1"]), "is not of the form part.name=value"),
+        (("toy/plain", "mini", 0, ["task.resolution.x=1"]), "task has no 'resolution' with parts"),
         (("toy/plain", "mini", 0, ["recipe.lr=-1"]), "recipe.lr: Input should be greater than 0"),
     ],
 )

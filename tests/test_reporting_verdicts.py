@@ -146,6 +146,19 @@ def test_different_test_data_or_categories_do_not_compare():
     assert one(records).reason == "subject and reference differ in their test data"
 
 
+def test_a_changed_set_up_compares_only_with_its_like():
+    records = records_of([91.0, 92.0, 93.1], BASE)
+    for address in (SUBJECT, REFERENCE):
+        for seed, of in records.runs[address].items():
+            records.runs[address][seed] = of.model_copy(
+                update={"spec": of.spec.model_copy(update={"changes": ("recipe.steps=3",)})}
+            )
+        told = one(records)
+        if address == SUBJECT:
+            assert told.reason == "subject and reference differ in their category"
+    assert "changed set-up: recipe.steps=3" in told.category and told.effect is not None
+
+
 # ------------------------------------------------------------------ families
 
 

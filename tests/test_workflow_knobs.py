@@ -29,6 +29,23 @@ def test_defaults_are_a_whole_request():
     assert set(found.papers) == {key for key in PAPERS if catalogue.methods_of([key], "mini")}
 
 
+@pytest.mark.parametrize("given", ["recipe.steps=3", ["recipe.steps=3", "task.folds=[1]"]])
+def test_a_changed_set_up_has_a_folder_of_its_own_and_goes_into_every_job(given):
+    plan = Plan(knobs(set=given))
+    assert plan.folder == Path("results/tried/mini") and Plan(knobs()).folder == Path("results/mini")
+    assert "--set recipe.steps=3" in plan.shell("run", "set", "tier") and "--tried" in plan.shell("report", "tried")
+    assert "--set" not in Plan(knobs()).shell("run", "set", "tier")
+    assert "--tried" not in Plan(knobs()).shell("report", "tried")
+    address = plan.methods_of("all")[0]
+    assert plan.spec(address, 0).recipe.steps == 3
+
+
+def test_ablations_may_be_left_out():
+    roles = {catalogue.find_method(address)[1].role for address in Plan(knobs(ablations=False)).methods_of("all")}
+    assert "ablation" not in roles and "method" in roles
+    assert "--no-ablations" in Plan(knobs(ablations=False)).shell("report", "ablations")
+
+
 @pytest.mark.parametrize(
     ("given", "seeds"),
     [

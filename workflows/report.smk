@@ -13,4 +13,4 @@ rule report:
     message:
         "report"
     shell:
-        plan.shell("report --papers {params.papers}", "tier", "data_root", "results")
+        plan.shell("report --papers {params.papers}", "tier", "tried", "ablations", "data_root", "results")

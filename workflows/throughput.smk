@@ -19,6 +19,7 @@ rule throughput:
         plan.shell(
             "throughput {params.methods} --done {output}",
             "tier",
+            "set",
             "device",
             "data_root",
             "work",

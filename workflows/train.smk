@@ -24,6 +24,7 @@ for seeds in plan.seed_groups:
             plan.shell(
                 "run {wildcards.paper}/{wildcards.method} --seeds {params.seeds},",  # the comma: a list, also of one
                 "tier",
+                "set",
                 "device",
                 "data_root",
                 "work",

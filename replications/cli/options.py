@@ -28,6 +28,21 @@ def add_tier(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tier", default=default("tier"), help=f"{', '.join(TIERS)} (default: %(default)s)")
 
 
+def add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="PART.NAME=VALUE",
+        help="change the recipe, options, task or data; such records go to DIR/tried and never mix with the tier's",
+    )
+
+
+def add_tried(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tried", action="store_true", help="of the changed set-up (--set) in DIR/tried")
+
+
 def add_folders(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add the folders named: 'data_root', 'work', 'results'."""
     about = {

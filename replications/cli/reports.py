@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from replications import catalogue
-from replications.cli.options import add_folders, add_tier, command
+from replications.cli.options import add_folders, add_tier, add_tried, command
 from replications.errors import UserError
-from replications.planning.knobs import parse_papers
+from replications.planning.knobs import parse_papers, tier_folder
 
 if TYPE_CHECKING:
     from replications.reporting.load import Records
@@ -18,16 +18,20 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = command(commands, "report", report, "make a tier's tables, plots, verdicts and page", "report --tier mini")
     add_tier(parser)
     parser.add_argument("--papers", default="all", help="papers, joined by commas (default: %(default)s)")
+    add_tried(parser)
+    parser.add_argument("--no-ablations", action="store_true", help="leave the ablation rows out")
     add_folders(parser, "data_root", "results")
     parser.add_argument("--show", action="store_true", help="only print what the records say; make no file")
 
     parser = command(commands, "verify", verify, "derive every number of a report again", "verify --tier mini")
     parser.add_argument("folder", nargs="?", type=Path, help="a published report (default: that of the tier)")
     add_tier(parser)
+    add_tried(parser)
     add_folders(parser, "results")
 
     parser = command(commands, "cite", cite, "print BibTeX of what a tier's tables use", "cite --tier mini")
     add_tier(parser)
+    add_tried(parser)
     add_folders(parser, "results")
     parser.add_argument("--suite", action="store_true", help="print CITATION.cff of the suite itself instead")
 
@@ -49,6 +53,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "publish --tier standard --name first-gpu",
     )
     add_tier(parser)
+    add_tried(parser)
     add_folders(parser, "results")
     parser.add_argument("--name", help="of the publication (default: the date of its last record)")
     parser.add_argument("--readme", action="store_true", help="only write the README's derived sections anew")
@@ -62,14 +67,18 @@ def report(args: argparse.Namespace) -> None:
     from replications.reporting.tables import stamp
     from replications.reporting.terminal import print_report
 
-    folder = args.results / catalogue.tier_config(args.tier).name
+    folder = tier_folder(args.results, catalogue.tier_config(args.tier).name, args.tried)
     papers = catalogue.papers()
     selected = parse_papers(args.papers, args.tier)
     manifest = read_manifest(folder) if args.show else None
     if manifest:
         asked = {key: manifest[key] for key in ("methods", "selected", "seeds")}
     else:
-        asked = {"methods": catalogue.methods_of(selected, args.tier), "selected": selected, "seeds": None}
+        asked = {
+            "methods": catalogue.methods_of(selected, args.tier, not args.no_ablations),
+            "selected": selected,
+            "seeds": None,
+        }
     if not args.show:
         build(
             folder,
@@ -100,7 +109,7 @@ def _outdated(records: "Records") -> list[str]:
         other = []
         for seed, record in sorted(runs.items()):
             try:
-                now = fingerprints(catalogue.resolve(address, records.tier, seed)).run
+                now = fingerprints(catalogue.resolve(address, records.tier, seed, record.spec.changes)).run
             except UserError:
                 now = None
             if now != record.fingerprint:
@@ -117,7 +126,7 @@ def verify(args: argparse.Namespace) -> int:
     """Print each number that does not follow from the records; the exit code says whether there is any."""
     from replications.reporting import verify as check
 
-    folder = args.folder or args.results / args.tier
+    folder = args.folder or tier_folder(args.results, args.tier, args.tried)
     tier = args.tier
     if args.folder:
         from replications.reporting.report import read_manifest
@@ -138,9 +147,10 @@ def cite(args: argparse.Namespace) -> None:
         print(citation_cff(), end="")
         return
     papers = catalogue.papers()
-    records = read_results(args.results / args.tier, args.tier, papers, methods=())
+    folder = tier_folder(args.results, args.tier, args.tried)
+    records = read_results(folder, args.tier, papers, methods=())
     if not records.runs:
-        raise UserError(f"no record below {args.results / args.tier}: 'snakemake --cores all' makes them")
+        raise UserError(f"no record below {folder}: 'snakemake --cores all' makes them")
     print(bibtex(records, papers, describe_set), end="")
 
 
@@ -160,6 +170,6 @@ def publish(args: argparse.Namespace) -> None:
 
     published = args.results / "published"
     if not args.readme:
-        print(copy(args.results / args.tier, published, catalogue.papers(), name=args.name))
+        print(copy(tier_folder(args.results, args.tier, args.tried), published, catalogue.papers(), name=args.name))
     readme.update(readme.README, published)
     print(readme.README.name)

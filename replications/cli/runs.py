@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from replications import catalogue
-from replications.cli.options import add_device, add_folders, add_tier, command
+from replications.cli.options import add_device, add_folders, add_set, add_tier, command
 from replications.errors import UserError, nearest
-from replications.planning.knobs import parse_papers, parse_seeds
+from replications.planning.knobs import parse_papers, parse_seeds, tier_folder
 from replications.records import RunRecord, run_path, throughput_path, write_atomic
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from replications.training.distribution import Distribution
 
 IN_THE_TABLE = ("diverged", "out of memory")
-TRIED = "tried"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -32,14 +31,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "run arcface/softmax --tier smoke --seeds 0,1 --set recipe.lr=0.05",
     )
     _add_method(parser)
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="assignments",
-        metavar="PART.NAME=VALUE",
-        help="change the recipe, options, task or data; such records go to DIR/tried, never into the tables",
-    )
+    add_set(parser)
     parser = command(
         commands,
         "evaluate",
@@ -64,6 +56,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("methods", metavar="PAPER/METHOD,...", help="addresses joined by commas, or 'all'")
     add_tier(parser)
+    add_set(parser)
     add_device(parser)
     add_folders(parser, "data_root", "work", "results")
     parser.add_argument("--done", type=Path, metavar="FILE", help="list here what was measured, when all is")
@@ -79,7 +72,7 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run each seed, one after the other. A failure that belongs in the table is a record, not an exit code."""
-    return _execute(args, args.assignments, again=False)
+    return _execute(args, args.changes, again=False)
 
 
 def evaluate(args: argparse.Namespace) -> int:
@@ -99,7 +92,7 @@ def _score_file(args: argparse.Namespace) -> int:
             args.weights,
             data_root=args.data_root,
             work_root=args.work,
-            results=args.results / TRIED / args.tier,
+            results=tier_folder(args.results, args.tier, tried=True),
             device=device,
         )
     metrics = find_task(spec.task).metrics
@@ -119,13 +112,13 @@ def _reader_of(paper: str) -> str:
     return f"{paper}/{methods[0]}"
 
 
-def _execute(args: argparse.Namespace, assignments: list[str], again: bool) -> int:
+def _execute(args: argparse.Namespace, changes: list[str], again: bool) -> int:
     from replications.measurement.process import sigterm_as_interrupt
     from replications.run import execute, fingerprints, finished_record, restore
 
     seeds = parse_seeds(args.seeds, catalogue.tier_config(args.tier).seeds)
-    specs = [catalogue.resolve(args.method, args.tier, seed, assignments) for seed in seeds]
-    results = (args.results / TRIED if assignments else args.results) / args.tier
+    specs = [catalogue.resolve(args.method, args.tier, seed, changes) for seed in seeds]
+    results = tier_folder(args.results, args.tier, tried=bool(changes))
     for spec in specs if again else ():
         if finished_record(spec, fingerprints(spec), args.work) is None:
             raise UserError(
@@ -228,8 +221,8 @@ def throughput(args: argparse.Namespace) -> None:
     addresses = args.methods.split(",")
     if addresses == ["all"]:
         addresses = catalogue.methods_of(parse_papers("all", args.tier), args.tier)
-    specs = [catalogue.resolve(address, args.tier, 0) for address in addresses]
-    folder = args.results / args.tier
+    specs = [catalogue.resolve(address, args.tier, 0, args.changes) for address in addresses]
+    folder = tier_folder(args.results, args.tier, tried=bool(args.changes))
     requests = [Request(s, fingerprints(s).code, throughput_path(folder, s.paper, s.method)) for s in specs]
     records = measure_many(requests, make_workload, args.data_root, chosen_device(args.device, args.tier))
     for record in records:

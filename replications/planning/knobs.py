@@ -15,6 +15,7 @@ from replications.spec import TIERS
 
 SCHEMA = catalogue.PACKAGE.parent / "workflows" / "config.schema.yaml"
 WORDS = {"true": True, "false": False, "null": None, "none": None}
+TRIED = "tried"  # folder below the results
 SEEDS_REMEDY = "give a count, as in seeds=5, or a list, as in seeds=0,1,2"
 
 
@@ -27,6 +28,8 @@ class Knobs:
     seeds: tuple[int, ...]
     device: str = "auto"
     throughput: bool = True
+    ablations: bool = True
+    set: tuple[str, ...] = ()
     data_mirror: str | None = None
     data_root: str = "data"
     work: str = "work"
@@ -34,7 +37,17 @@ class Knobs:
 
     def results_of_tier(self) -> Path:
         """Where the tier's records and tables are."""
-        return Path(self.results) / self.tier
+        return tier_folder(Path(self.results), self.tier, self.tried)
+
+    @property
+    def tried(self) -> bool:
+        """Whether the set-up is changed against the tier's."""
+        return bool(self.set)
+
+
+def tier_folder(results: Path, tier: str, tried: bool) -> Path:
+    """Where records and tables of a tier are: a changed set-up never mixes with the tier's own."""
+    return results / TRIED / tier if tried else results / tier
 
 
 def read_knobs(config: Mapping[str, Any]) -> Knobs:
@@ -56,6 +69,7 @@ def read_knobs(config: Mapping[str, Any]) -> Knobs:
             **values,
             "papers": parse_papers(values["papers"], tier.name),
             "seeds": parse_seeds(values.get("seeds"), tier.seeds),
+            "set": _assignments(values.get("set")),
         }
     )
 
@@ -90,6 +104,10 @@ def _check(values: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
 
 def _shown(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _assignments(value: str | list[str] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) and value else tuple(value or ())
 
 
 def _seed_list(value: Any) -> Any:

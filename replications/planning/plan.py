@@ -67,7 +67,7 @@ class Plan:
 
     def methods_of(self, selection: str) -> list[str]:
         """The methods that a selection's papers have, and those that their claims compare with."""
-        return catalogue.methods_of(self.papers_of(selection), self.knobs.tier)
+        return catalogue.methods_of(self.papers_of(selection), self.knobs.tier, self.knobs.ablations)
 
     @property
     def seed_groups(self) -> list[str]:
@@ -93,7 +93,7 @@ class Plan:
 
     @functools.cache  # noqa: B019 (a process has one plan)
     def spec(self, address: str, seed: int) -> RunSpec:
-        return catalogue.resolve(address, self.knobs.tier, seed)
+        return catalogue.resolve(address, self.knobs.tier, seed, self.knobs.set)
 
     @functools.cache  # noqa: B019
     def fingerprints(self, address: str, seed: int) -> run.Fingerprints:
@@ -130,6 +130,12 @@ class Plan:
         words = [f"exec python -m replications {command}"]
         for name in knobs:
             value = getattr(self.knobs, name)
-            if value is not None:
+            if name == "set":
+                words += [f"--set {shlex.quote(change).replace('{', '{{').replace('}', '}}')}" for change in value]
+            elif name == "tried":
+                words += ["--tried"] if value else []
+            elif name == "ablations":
+                words += [] if value else ["--no-ablations"]
+            elif value is not None:
                 words.append(f"--{name.replace('_', '-')} {shlex.quote(str(value))}")
         return f"{' '.join(words)} > {{log}} 2>&1"

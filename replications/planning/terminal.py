@@ -195,7 +195,8 @@ class Terminal(logging.Handler):
             self._wipe()
         if any(job.rule == "report" for job in self.finished):
             command = [sys.executable, "-m", "replications", "report", "--show", "--tier", self.plan.knobs.tier]
-            subprocess.run([*command, "--results", self.plan.knobs.results], check=False)
+            tried = ["--tried"] if self.plan.knobs.tried else []
+            subprocess.run([*command, *tried, "--results", self.plan.knobs.results], check=False)
 
 
 class Tidy(logging.Filter):

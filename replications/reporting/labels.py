@@ -91,6 +91,12 @@ def data_name(record: RunRecord, role: str) -> str:
     return str(told or record.spec.data.get(role, ""))
 
 
+def category(record: RunRecord) -> str | None:
+    """The protocol's category, and what was set by hand against the tier: numbers compare only where both agree."""
+    changes = f"changed set-up: {', '.join(record.spec.changes)}" if record.spec.changes else None
+    return " · ".join(filter(None, (record.category, changes))) or None
+
+
 def all_data(record: RunRecord) -> str:
     """``train → test`` of a record, or its only data."""
     names = dict.fromkeys(data_name(record, role) for role in record.spec.data)

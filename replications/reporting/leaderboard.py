@@ -198,7 +198,7 @@ def _row(address: str, paper: Paper, records: Records) -> Row:
         title=method.title,
         paper_title=paper.title,
         role="baseline" if paper.role == "baseline" and method.role == "method" else method.role,
-        category=first and first.category,
+        category=first and labels.category(first),
         train_data=labels.data_name(first, "train") if first else "",
         test_data=labels.data_name(first, "test") if first else "",
         status=_status(runs, finished, failed, missing, len(records.seeds)),

@@ -127,7 +127,7 @@ def _weigh(claim: Claim, paper: str, records: Records, task: Task, result: bool)
     paired = [[by_seed[seed] for seed in seeds] for by_seed in runs]
     verdict.seeds, verdict.n = tuple(seeds), len(seeds)
     verdict.data = tuple(dict.fromkeys(labels.all_data(side[0]) for side in paired))
-    verdict.category = paired[0][0].category
+    verdict.category = labels.category(paired[0][0])
     values = np.array([[r.metrics[side.metric] for r in of_side] for side, of_side in zip(sides, paired, strict=True)])
     if claim.effect == "ratio" and min(values.min(), claim.expected or 1) <= 0:
         verdict.reason = "a ratio needs values above 0"
@@ -246,7 +246,7 @@ def _other_tiers(claim: Claim, tier: str) -> str:
 
 
 def _why_not_comparable(paired: list[list[RunRecord]]) -> str:
-    for what, of in (("category", lambda r: r.category), ("test data", lambda r: r.spec.data.get("test"))):
+    for what, of in (("category", labels.category), ("test data", lambda r: r.spec.data.get("test"))):
         if len({of(side[0]) for side in paired}) > 1:
             return f"subject and reference differ in their {what}"
     return ""
