@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from replications.datasets.box_points import points_inside
 from replications.tasks.detection_3d.boxes import (
     aligned_iou,
     bounds,
@@ -13,7 +14,6 @@ from replications.tasks.detection_3d.boxes import (
     iou_matrix,
     nms,
     paired_iou,
-    points_inside,
 )
 from replications.tasks.detection_3d.evaluation import (
     Detections,

@@ -47,7 +47,7 @@ def draw_scene(options: Options, split: int, index: int) -> dict[str, np.ndarray
 
 
 def _furnish(options: Options, rng: np.random.Generator):
-    view = draw_view(rng)
+    view = draw_view(rng, np.radians(options.view))
     solids, labels = [], []
     wanted = rng.integers(options.objects[0], options.objects[1] + 1)
     for label in rng.permutation(np.resize(rng.permutation(len(options.classes)), wanted)):

@@ -40,7 +40,9 @@ def camera_rays(eye: np.ndarray, yaw: float, pitch: float, width: int, height: i
     return np.stack([c * forward - s * left, s * forward + c * left, z], axis=-1).reshape(-1, 3)
 
 
-def slabs(origin: np.ndarray, directions: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def slabs(
+    origin: np.ndarray, directions: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return where rays enter and leave boxes ``low, high [n, 3]``: two ``[r, n]``; enter > leave where they miss."""
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = 1 / directions

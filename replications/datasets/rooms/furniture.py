@@ -16,12 +16,22 @@ Part = tuple[float, ...]
 
 def box(low: tuple[float, float, float], high: tuple[float, float, float]) -> Part:
     """A box from its least to its greatest corner."""
-    return (BOX, *((a + b) / 2 for a, b in zip(low, high, strict=True)), *(b - a for a, b in zip(low, high, strict=True)))
+    return (
+        BOX,
+        *((a + b) / 2 for a, b in zip(low, high, strict=True)),
+        *(b - a for a, b in zip(low, high, strict=True)),
+    )
 
 
 def post(x: float, y: float, diameter: float, bottom: float, top: float) -> Part:
     """An upright cylinder."""
     return (CYLINDER, x, y, (bottom + top) / 2, diameter, diameter, top - bottom)
+
+
+def sides(depth: float, width: float, thick: float, bottom: float, top: float) -> list[Part]:
+    """Two upright boards at both ends of a width."""
+    x, y = depth / 2, width / 2
+    return [box((-x, -y, bottom), (x, thick - y, top)), box((-x, y - thick, bottom), (x, y, top))]
 
 
 def legs(depth: float, width: float, height: float, thick: float, inset: float) -> list[Part]:
@@ -65,11 +75,8 @@ def sofa(rng: Generator) -> list[Part]:
     return [
         box((-depth / 2, -width / 2, 0.06), (depth / 2, width / 2, seat)),
         box((-depth / 2, -width / 2, seat), (-depth / 2 + 0.22, width / 2, top)),
-        *(
-            box((-depth / 2, min(s * width / 2, s * (width / 2 - arm)), 0.06), (depth / 2, max(s * width / 2, s * (width / 2 - arm)), 0.6))
-            for s in (-1, 1)
-        ),
-    ]  # fmt: skip
+        *sides(depth, width, arm, 0.06, 0.6),
+    ]
 
 
 def bed(rng: Generator) -> list[Part]:
@@ -91,10 +98,7 @@ def wardrobe(rng: Generator) -> list[Part]:
 def shelf(rng: Generator) -> list[Part]:
     depth, width, height = (rng.uniform(*r) for r in ((0.28, 0.4), (0.7, 1.2), (1.2, 1.9)))
     boards = int(rng.integers(3, 6))
-    parts = [
-        box((-depth / 2, min(s * width / 2, s * (width / 2 - 0.03)), 0.0), (depth / 2, max(s * width / 2, s * (width / 2 - 0.03)), height))
-        for s in (-1, 1)
-    ]  # fmt: skip
+    parts = sides(depth, width, 0.03, 0.0, height)
     parts.append(box((-depth / 2, -width / 2, 0.0), (-depth / 2 + 0.02, width / 2, height)))
     levels = np.linspace(0.05, height, boards + 1)
     return [*parts, *(box((-depth / 2, -width / 2, z - 0.03), (depth / 2, width / 2, z)) for z in levels)]

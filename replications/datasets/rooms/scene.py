@@ -19,19 +19,17 @@ UNIT = 2.0**-12  # metres: what points and boxes are rounded to, so that last bi
 
 @dataclass(frozen=True)
 class Sensor:
-    """Pixels across and down, horizontal angle of view (radians), noise of depth (m at 1 m; grows with depth squared),
-    share of pixels without depth."""
+    """Pixels across and down, noise of depth (m at 1 m; grows with depth squared), share of pixels without depth."""
 
     width: int
     height: int
-    view: float = 1.2
     noise: float = 0.003
     dropout: float = 0.05
 
 
 def photograph(solids: Sequence[Solid], view: View, sensor: Sensor, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return the points ``[n, 3]`` of a depth image in the camera's frame, and the solid each lies on (−1: none)."""
-    rays = camera_rays(view.eye, view.yaw, view.pitch, sensor.width, sensor.height, sensor.view)
+    rays = camera_rays(view.eye, view.yaw, view.pitch, sensor.width, sensor.height, view.angle)
     depth, seen = look(view.eye, rays, view.room, solids, CEILING)
     noisy = depth + sensor.noise * np.where(np.isfinite(depth), depth, 0) ** 2 * rng.standard_normal(len(depth))
     good = np.isfinite(depth) & (rng.random(len(depth)) >= sensor.dropout)

@@ -38,6 +38,7 @@ class SceneOptions(BaseModel):
     test: int = Field(ge=1)
     points: int = Field(ge=16, description="stored of each scene, drawn from the pixels")
     pixels: tuple[int, int] = Field(description="of the depth camera, across and down")
+    view: float = Field(70.0, gt=10, lt=150, description="horizontal angle of the camera, degrees")
     objects: tuple[int, int] = Field((3, 7), description="pieces that are tried to be placed, least and most")
     min_points: int = Field(10, ge=1, description="of the stored points; a piece with fewer counts as not seen")
     sampled: int = Field(0, ge=0, description="so many points come first, in farthest point order")
@@ -60,7 +61,7 @@ def draw_until_seen(options: SceneOptions, furnish: Furnish, rng: Generator) -> 
     """
     for _ in range(MOST_DRAWS):
         view, solids, labels = furnish(rng)
-        sensor = Sensor(*options.pixels, noise=options.noise)
+        sensor = Sensor(*options.pixels, options.noise)
         points, seen = photograph(solids, view, sensor, rng)
         if len(points) < options.points:
             continue
@@ -72,7 +73,8 @@ def draw_until_seen(options: SceneOptions, furnish: Furnish, rng: Generator) -> 
             break
     else:
         raise UserError(
-            f"of {MOST_DRAWS} rooms none showed an object on {options.points} points: raise 'pixels' or lower 'min_points'"
+            f"of {MOST_DRAWS} rooms none showed an object on {options.points} points: "
+            "raise 'pixels' or lower 'min_points'"
         )
     if options.sampled:
         order = farthest_first(points, options.sampled)

@@ -81,7 +81,9 @@ def _cut(polygon: np.ndarray, distance: np.ndarray) -> np.ndarray:
 def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the IoU of the boxes of each pair, ``[n, 7]`` and ``[n, 7]``: ``[n]``, float64."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    return np.concatenate([np.zeros(0), *(_paired(a[i : i + CHUNK], b[i : i + CHUNK]) for i in range(0, len(a), CHUNK))])
+    return np.concatenate(
+        [np.zeros(0), *(_paired(a[i : i + CHUNK], b[i : i + CHUNK]) for i in range(0, len(a), CHUNK))]
+    )
 
 
 def _paired(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -114,7 +116,7 @@ def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, threshold: float, kept: np.ndarray) -> np.ndarray:
     """Return which boxes survive 3-D non-maximum suppression within their scene and label: bool ``[s, n]``.
 
-    `boxes` ``[s, n, 7]``, `scores` ``[s, n]``, `labels` ``[s, n]``; `kept` bool ``[s, n]`` are the boxes that take part.
+    `boxes` ``[s, n, 7]``, `scores` ``[s, n]``, `labels` ``[s, n]``; `kept` ``[s, n]``: those that take part.
     From the best score on, a box takes out those of its label whose axis-aligned bounds overlap its own by more than
     `threshold` IoU, as in the authors' evaluation. Of equal scores the lower index is the better.
     """
@@ -131,12 +133,3 @@ def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, threshold: fl
     result = np.zeros_like(kept)
     np.put_along_axis(result, order, alive, axis=1)
     return result
-
-
-def points_inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return which points ``[p, 3]`` lie in which boxes ``[n, 7]``, surface included: bool ``[p, n]``."""
-    offset = points[:, None] - boxes[:, :3]
-    cos, sin = np.cos(boxes[:, 6]), np.sin(boxes[:, 6])
-    along = np.abs(cos * offset[..., 0] + sin * offset[..., 1]) <= boxes[:, 3] / 2
-    across = np.abs(cos * offset[..., 1] - sin * offset[..., 0]) <= boxes[:, 4] / 2
-    return along & across & (np.abs(offset[..., 2]) <= boxes[:, 5] / 2)
