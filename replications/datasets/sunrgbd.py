@@ -158,10 +158,10 @@ def _below(path: str) -> str:
 def _load(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat
 
+    if not path.exists():
+        raise UserError(f"{path} is missing: unpack SUNRGBDtoolbox.zip beside SUNRGBD.zip")
     try:
         return loadmat(path, squeeze_me=True, struct_as_record=False)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: unpack SUNRGBDtoolbox.zip beside SUNRGBD.zip") from None
     except (ValueError, NotImplementedError) as error:
         raise UserError(f"{path} cannot be read ({error}): download SUNRGBDtoolbox.zip again") from None
 
