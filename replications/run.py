@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parent
 PICTURES = "pictures.py"
-TALK = ("replications.progress", "replications.errors")
+TALK = ("replications.progress", "replications.errors", "replications.parsing")
 PASSING_FAILURES = ("interrupted", "out of memory", "error")
 
 

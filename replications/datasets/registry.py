@@ -25,7 +25,7 @@ REGISTRY = ROOM / "registry"
 # What these do cannot change a prepared array: version, validation, messages to a person, progress bars, locks.
 NOT_IN_THE_DATA = (
     "replications",
-    "replications.catalogue",
+    "replications.parsing",
     "replications.errors",
     "replications.progress",
     "replications.spec",

@@ -1,0 +1,110 @@
+"""Options of the image classification task, typed. No torch: the planner checks them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from replications.errors import UserError, nearest
+from replications.spec import Recipe, Strict
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class Augmentation(Strict):
+    """What happens to a training image, in this order. Zero and null leave a step out."""
+
+    crop_scale: tuple[Fraction, Fraction] | None = Field(
+        None, description="random resized crop: its area as a share of the image's"
+    )
+    shift: int = Field(0, ge=0, description="pad by so many pixels and cut at random to the old size")
+    flip: bool = True
+    colour: Share = Field(0.0, description="brightness, contrast and saturation change by up to this share")
+    erasing: Share = Field(0.0, description="probability that a random rectangle is painted over")
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta distribution")
+    cutmix: float = Field(0.0, ge=0, description="alpha of cutmix's Beta distribution")
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing")
+
+    @property
+    def softens(self) -> bool:
+        """Whether targets are distributions over the classes instead of classes."""
+        return bool(self.mixup or self.cutmix or self.smoothing)
+
+
+class StageOptions(Strict):
+    """How a stage departs from the run's recipe and augmentation."""
+
+    recipe: dict[str, Any] = Field({})
+    augmentation: Augmentation | None = Field(None, description="null: the run's")
+
+
+class Probe(Strict):
+    """The linear probe: batch normalisation without weights of its own, then a linear layer, on frozen features."""
+
+    recipe: dict[str, Any] = Field({})
+    views: int = Field(1, ge=1, description="views of a training image whose features are kept; the first is unchanged")
+    augmentation: Augmentation = Augmentation()
+
+
+class ImageOptions(Strict):
+    """What is trained on, how often, and how it is probed."""
+
+    image_size: int = Field(gt=0, description="side of what a network sees, pixels")
+    classes: int | None = Field(None, ge=2, description="only the first so many classes; null: all")
+    fractions: tuple[Fraction, ...] = Field((0.01, 0.1, 1.0), description="of the labels; the last one must be 1.0")
+    fraction_power: float = Field(
+        0.5, ge=0, le=1, description="steps at fraction f are those of all labels x f^power; 1: equal epochs"
+    )
+    augmentation: Augmentation = Augmentation()
+    pretrain: StageOptions = StageOptions()
+    finetune: StageOptions = Field(StageOptions(), description="of classifiers that start from a pretraining")
+    probe: Probe = Probe()
+    neighbours: int = Field(20, ge=1, description="of the k-NN probe")
+    temperature: float = Field(0.07, gt=0, description="of the k-NN probe's votes, exp(cosine / temperature)")
+    evaluation_batch_size: int = Field(256, gt=0)
+    pictures: int = Field(6, ge=0, description="test images whose reconstructions and attention a run keeps")
+    speed_turns: int = Field(0, ge=0, description="of the speed-up's measurement; 0: it is left out")
+
+    @model_validator(mode="after")
+    def _fractions_rise_to_all(self) -> "ImageOptions":
+        if list(self.fractions) != sorted(set(self.fractions)) or self.fractions[-1:] != (1.0,):
+            raise ValueError(f"fractions must rise and end with 1.0, not {list(self.fractions)}")
+        return self
+
+
+def percent_name(fraction: float) -> str:
+    """Write a fraction as in a metric's name: 0.1 as "10pct", 0.005 as "0p5pct"."""
+    return f"{100 * fraction:g}pct".replace(".", "p")
+
+
+def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
+    """Return a stage's recipe; raises UserError that names an unknown key or the first wrong value."""
+    for name in changes:
+        if name not in Recipe.model_fields:
+            raise UserError(f"{where}: unknown recipe key '{name}'{nearest(name, Recipe.model_fields)}")
+    merged = recipe.model_dump() | dict(changes)
+    if "steps" in changes:
+        merged["epochs"] = None
+    elif "epochs" in changes:
+        merged["steps"] = None
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise UserError(f"{where}: recipe {name}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def parse_options(options: Mapping[str, Any]) -> ImageOptions:
+    """Return the typed options; raises UserError that names the first wrong one and, for a typo, the nearest name."""
+    try:
+        return ImageOptions.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = nearest(name, ImageOptions.model_fields)
+            raise UserError(f"image_classification: unknown task option '{name}'{near}") from None
+        where = f"task option '{name}': " if name else "task options: "
+        raise UserError(f"image_classification: {where}{first['msg'].removeprefix('Value error, ')}") from None

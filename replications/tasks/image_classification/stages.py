@@ -1,0 +1,157 @@
+"""The stages of a run: a pretraining, a classifier for each fraction of the labels, a linear probe."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from replications.errors import UserError
+from replications.spec import Recipe
+from replications.tasks.base import Context
+from replications.tasks.image_classification import data, probes
+from replications.tasks.image_classification.model import Classifier, Pretrainer, top_classes
+from replications.tasks.image_classification.options import (
+    Augmentation,
+    ImageOptions,
+    changed_recipe,
+    parse_options,
+    percent_name,
+)
+from replications.tasks.image_classification.rescore import percent_right
+from replications.training.augment import Compose
+from replications.training.batches import DeviceBatches
+from replications.training.loop import count_steps
+from replications.training.stage import Stage
+
+
+@dataclass(frozen=True)
+class ImageRun:
+    """A run's data and options, and the stages made of them."""
+
+    context: Context
+    options: ImageOptions
+    images: data.ImageSet
+
+    @classmethod
+    def of(cls, context: Context) -> "ImageRun":
+        """Open the run's set; raises UserError where the tier names none or it does not fit the options."""
+        options = parse_options(context.spec.task_options)
+        if "images" not in context.spec.data:
+            raise UserError("image_classification: the tier names no data set for 'images'")
+        images = data.open_images(context.spec.data["images"], context.data_root, options.classes)
+        for split in ("train", "test"):
+            if not len(images.rows(split)):
+                raise UserError(f"data set '{images.key}' has no images in split '{split}'")
+        data.CentreCrop(images.size, options.image_size)  # raises where images are too small
+        return cls(context, options, images)
+
+    @property
+    def device(self) -> torch.device:
+        return self.context.device
+
+    @property
+    def seed(self) -> int:
+        return self.context.spec.seed
+
+    @cached_property
+    def test_rows(self) -> np.ndarray:
+        return self.images.rows("test")
+
+    def labels(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(self.images.label[rows].astype(np.int64)).to(self.device)
+
+    def build(self, name: str) -> Classifier:
+        return self.context.build(name, num_classes=self.images.num_classes, image_size=self.options.image_size)
+
+    def build_pretrainer(self) -> Pretrainer | None:
+        """Return the method's pretrainer, freshly built; None for one that only learns from labels."""
+        pretrainer = self.build("pretrain").pretrainer()
+        return None if pretrainer is None else pretrainer.to(self.device)
+
+    def transforms(self, wanted: Augmentation) -> Compose:
+        return data.transforms(wanted, self.images.size, self.options.image_size, self.images.num_classes)
+
+    def pretraining(self, pretrainer: Pretrainer) -> Stage:
+        """Return the stage that trains a pretrainer on all training images; their labels are not looked at."""
+        own = self.options.pretrain
+        recipe = changed_recipe(self.context.spec.recipe, own.recipe, "task option 'pretrain'")
+        augment = own.augmentation or self.options.augmentation
+        augment = augment.model_copy(update={"mixup": 0.0, "cutmix": 0.0, "smoothing": 0.0})
+        rows = self.images.rows("train")
+        source = data.batches(self.images, rows, self.transforms(augment), recipe.batch_size, self.seed, self.device)
+        return Stage("pretrain", pretrainer, source, recipe)
+
+    def classification(self, classifier: Classifier, fraction: float, pretrained: bool) -> Stage:
+        """Return the stage that trains a classifier on a fraction of the labels."""
+        own = self.options.finetune
+        recipe, augment = self.context.spec.recipe, self.options.augmentation
+        if pretrained:
+            recipe = changed_recipe(recipe, own.recipe, "task option 'finetune'")
+            augment = own.augmentation or augment
+        rows = data.fraction_rows(self.images, fraction, self.seed)
+        recipe = self._shortened(recipe, fraction, len(rows))
+        source = data.batches(self.images, rows, self.transforms(augment), recipe.batch_size, self.seed, self.device)
+        return Stage(
+            f"classify_{percent_name(fraction)}",
+            classifier.to(self.device),
+            source,
+            recipe,
+            validate=self._validation(recipe),
+            select_metric="accuracy",
+        )
+
+    def _shortened(self, recipe: Recipe, fraction: float, samples: int) -> Recipe:
+        if fraction == 1.0:
+            return recipe
+        whole = count_steps(recipe, len(self.images.rows("train")))
+        steps = max(1, round(whole * fraction**self.options.fraction_power))
+        changes = {"steps": steps, "epochs": None, "validate_every": None, "select": "last"}
+        if samples < recipe.batch_size:
+            changes |= {"batch_size": samples, "accumulate": 1}
+        return recipe.model_copy(update=changes)
+
+    def _validation(self, recipe: Recipe) -> Callable[[nn.Module], dict[str, float]] | None:
+        rows = self.images.rows("validation")
+        if not len(rows):
+            return None
+
+        def validate(classifier: nn.Module) -> dict[str, float]:
+            told = self.told(classifier, rows, recipe, 1)[:, 0]
+            return {"accuracy": percent_right(told, self.images.label[rows])}
+
+        return validate
+
+    def told(self, classifier: Classifier, rows: np.ndarray, recipe: Recipe, count: int) -> np.ndarray:
+        """Return the `count` likeliest classes of rows, best first: ``[n, count]``."""
+        size = self.options.evaluation_batch_size
+        found = []
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            for start in range(0, len(rows), size):
+                image = self.plain(rows[start : start + size])
+                found.append(top_classes(classifier, image, count).cpu().numpy())
+        return np.concatenate(found)
+
+    def plain(self, rows: np.ndarray) -> Tensor:
+        """Return rows as a network sees them at test time."""
+        return data.plain_images(self.images, rows, self.options.image_size, self.device)
+
+    def features(self, network: Classifier | Pretrainer, rows: np.ndarray, view: int = 0) -> Tensor:
+        """Return features of rows as they are, or of their random view number `view` from 1 on."""
+        augment = self.transforms(self.options.probe.augmentation) if view else None
+        arguments = (self.images, rows, self.options.image_size, self.options.evaluation_batch_size, self.device)
+        return probes.features(network, *arguments, augment=augment, seed=self.seed + 1000 * view)
+
+    def probing(self, network: Classifier | Pretrainer, train_features: Tensor) -> Stage:
+        """Return the stage that trains a linear probe on features of the training images and of further views."""
+        own, rows = self.options.probe, self.images.rows("train")
+        recipe = changed_recipe(self.context.spec.recipe, own.recipe, "task option 'probe'")
+        views = [train_features, *(self.features(network, rows, view) for view in range(1, own.views))]
+        arrays = {"feature": torch.cat(views), "label": self.labels(rows).repeat(own.views)}
+        torch.manual_seed(self.seed)
+        probe = probes.LinearProbe(train_features.shape[1], self.images.num_classes).to(self.device)
+        source = DeviceBatches(arrays, min(recipe.batch_size, len(rows)), self.seed, device=self.device)
+        recipe = recipe.model_copy(update={"batch_size": source.batch_size})
+        return Stage("linear_probe", probe, source, recipe)

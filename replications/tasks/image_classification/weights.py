@@ -1,0 +1,45 @@
+"""Scoring a weights file on the test images, without training."""
+
+from replications.errors import UserError
+from replications.tasks.base import Context, Evaluation
+from replications.tasks.image_classification.execute import TOP, category, described, inference_flops
+from replications.tasks.image_classification.model import Loaded
+from replications.tasks.image_classification.probes import nearest_classes
+from replications.tasks.image_classification.reconstruction import reconstruct_rows
+from replications.tasks.image_classification.rescore import rescore
+from replications.tasks.image_classification.stages import ImageRun
+
+
+def score_weights(context: Context) -> Evaluation:
+    """Score what the file holds: top-1 and top-5 of a classifier, the reconstruction of an autoencoder; k-NN of both.
+
+    The k-NN probe reads the tier's training images and their labels; nothing is trained.
+    """
+    run = ImageRun.of(context)
+    holds, network = load(context, run)
+    arrays = {"test_label": run.labels(run.test_rows).cpu().numpy()}
+    rows = run.images.rows("train")
+    train, test = run.features(network, rows), run.features(network, run.test_rows)
+    options = run.options
+    arrays["told_knn_accuracy"] = nearest_classes(
+        train, run.labels(rows), test, run.images.num_classes, options.neighbours, options.temperature
+    ).cpu().numpy()  # fmt: skip
+    evaluation = Evaluation({}, category=category(run), data={"images": described(run)})
+    if holds == "classifier":
+        told = run.told(network, run.test_rows, context.spec.recipe, TOP)
+        arrays |= {"told_accuracy": told[:, 0], "top_classes": told}
+        evaluation.flops_per_sample = inference_flops(run, network)
+    evaluation.metrics = rescore(arrays)
+    if holds == "autoencoder":
+        evaluation.metrics |= reconstruct_rows(run, network)
+    evaluation.model_parameters = sum(p.numel() for p in network.parameters())
+    evaluation.extra["holds"] = holds
+    return evaluation
+
+
+def load(context: Context, run: ImageRun) -> Loaded:
+    """Let the paper's reader fill a classifier or a pretrainer; raises UserError where it fills neither."""
+    built = context.load("weights", num_classes=run.images.num_classes, image_size=run.options.image_size)
+    if built.loaded is None:
+        raise UserError(f"{context.spec.address}: its reader of weights filled nothing")
+    return Loaded(built.loaded.holds, built.loaded.network.to(run.device).eval())
