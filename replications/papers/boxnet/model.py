@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from replications.tasks.detection_3d.backbone import Backbone, Seeds
+from replications.tasks.detection_3d.backbone import Backbone, Seeds, shrunk
 from replications.tasks.detection_3d.coding import BoxCoding
 from replications.tasks.detection_3d.losses import Assignment, Targets, assign_by_membership
 from replications.tasks.detection_3d.model import Detector, Votes
@@ -37,9 +37,11 @@ def build(
     cluster_neighbours: int = 16,
     width: int = 128,
     bn_momentum_floor: float = 0.001,
+    shrink: int = 1,
 ) -> BoxNet:
-    """The network of the authors' BoxNet: VoteNet without its voting module."""
-    backbone = Backbone(levels, propagation, sampled)
+    """The network of the authors' BoxNet: VoteNet without its voting module. `shrink`: see VoteNet's."""
+    proposals, width = proposals // shrink, width // shrink
+    backbone = Backbone(shrunk(levels, shrink), [channels // shrink for channels in propagation], sampled)
     pool = ball_max_pool(backbone.channels, proposals, cluster_radius, cluster_neighbours, (width,) * 3)
     return BoxNet(
         backbone, ProposalModule(pool, proposals, BoxCoding(mean_sizes, heading_bins), width), bn_momentum_floor

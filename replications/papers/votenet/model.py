@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from replications.errors import UserError
 from replications.papers.votenet.aggregation import NearestVote, WeightedAverage
 from replications.papers.votenet.voting import VotingModule
-from replications.tasks.detection_3d.backbone import Backbone, Seeds
+from replications.tasks.detection_3d.backbone import Backbone, Seeds, shrunk
 from replications.tasks.detection_3d.coding import BoxCoding
 from replications.tasks.detection_3d.losses import Assignment, Targets, assign_by_distance, vote_loss
 from replications.tasks.detection_3d.model import Detector, Votes
@@ -49,11 +49,16 @@ def build(
     aggregation: str = "ball_max",
     training_sampling: Sampling = "votes",
     bn_momentum_floor: float = 0.001,
+    shrink: int = 1,
 ) -> VoteNet:
-    """`aggregation`: ``ball_max`` (the paper's), ``weighted_average`` or ``nearest``."""
+    """`aggregation`: ``ball_max`` (the paper's), ``weighted_average`` or ``nearest``.
+
+    `shrink` divides points, widths and proposals by a whole number, for a small budget; radii stay.
+    """
     if training_sampling not in ("votes", "seeds"):
         raise UserError(f"votenet: training_sampling must be votes or seeds, not '{training_sampling}'")
-    backbone = Backbone(levels, propagation, sampled)
+    proposals, width = proposals // shrink, width // shrink
+    backbone = Backbone(shrunk(levels, shrink), [channels // shrink for channels in propagation], sampled)
     widths, channels = (width,) * 3, backbone.channels
     pool: nn.Module
     if aggregation == "ball_max":

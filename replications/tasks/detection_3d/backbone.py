@@ -22,6 +22,19 @@ class Seeds:
     index: Tensor
 
 
+def shrunk(levels: Sequence[Mapping[str, Any]], by: int) -> list[dict[str, Any]]:
+    """Return levels with points and widths over `by` and no fewer than 8 neighbours: a thinner network, same radii."""
+    return [
+        {
+            **level,
+            "points": level["points"] // by,
+            "neighbours": max(min(8, level["neighbours"]), level["neighbours"] // by),
+            "widths": [width // by for width in level["widths"]],
+        }
+        for level in levels
+    ]
+
+
 def height_above_floor(points: Tensor) -> Tensor:
     """Return z above the cloud's first percentile, ``[b, n, 1]``: the one feature of the input."""
     z = points[..., 2]
