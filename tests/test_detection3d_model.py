@@ -90,10 +90,10 @@ def test_proposal_losses_equal_the_loop_over_proposals():
     batch = scene(dtype=torch.float64, seed=3)
     targets, coding = Targets(batch["boxes"], batch["label"].long()), BoxCoding(SIZES, 12)
     g = torch.Generator().manual_seed(1)
-    near = batch["boxes"][:, torch.tensor([0, 1, 0, 1]), :3]
-    away = torch.tensor([0.1, 0.2, 0.25, 2.0], dtype=torch.float64)[None, :, None] / math.sqrt(3)
+    near = batch["boxes"][:, torch.tensor([0, 1, 0, 1, 0]), :3]
+    away = torch.tensor([0.1, 0.2, 0.25, 2.0, 0.4], dtype=torch.float64)[None, :, None] / math.sqrt(3)
     base = near + away
-    raw = torch.randn(2, 4, coding.channels, generator=g, dtype=torch.float64)
+    raw = torch.randn(2, 5, coding.channels, generator=g, dtype=torch.float64)
     outputs = coding.split(raw, base)
     assignment = assign_by_distance(base, targets)
     found = proposal_losses(outputs, assignment, targets, coding)
@@ -105,7 +105,7 @@ def test_proposal_losses_equal_the_loop_over_proposals():
     for b in range(2):
         real = [k for k in range(3) if targets.label[b, k] >= 0]
         said = outputs.centre[b].tolist()
-        for p in range(4):
+        for p in range(5):
             distance = {k: math.dist(base[b, p].tolist(), batch["boxes"][b, k, :3].tolist()) for k in real}
             own = min(distance, key=distance.get)
             positive, negative = distance[own] < 0.3, distance[own] > 0.6
@@ -133,7 +133,7 @@ def test_proposal_losses_equal_the_loop_over_proposals():
         for k in real:
             objects += 1
             from_object += min(math.dist(point, batch["boxes"][b, k, :3].tolist()) ** 2 for point in said)
-    assert positives and counted > positives
+    assert positives and positives < counted < 10
     centre = to_object / (positives + 1e-6) + from_object / (objects + 1e-6)
     means = {name: value / ((counted if name == "objectness" else positives) + 1e-6) for name, value in sums.items()}
     box = (
@@ -247,6 +247,12 @@ def test_moving_a_scene_moves_its_boxes_with_its_points():
     after = change.apply(batch, draws)
     assert draws["flip"].any() and not draws["flip"].all()
     assert torch.equal(points_in(after["boxes"], after["points"]), points_in(batch["boxes"], batch["points"]))
+    mirrored = moved(
+        batch["points"], batch["boxes"], torch.tensor([[True, False]] * 32), torch.zeros(32), torch.ones(32)
+    )
+    before, heading = batch["boxes"][..., 6], mirrored["boxes"][..., 6]
+    assert heading.cos() == pytest.approx(-before.cos(), abs=1e-5)
+    assert heading.sin() == pytest.approx(before.sin(), abs=1e-5)
     one = moved(batch["points"], batch["boxes"], draws["flip"], torch.zeros(32), torch.full((32,), 2.0))
     assert one["boxes"][..., 3:6] == pytest.approx(2 * batch["boxes"][..., 3:6])
 
