@@ -95,10 +95,10 @@ def sample(
     With a gradient, eight times as many points are drawn and thinned out: the density of what stays falls by the
     factor ``exp(gradient)`` along a random direction.
     """
-    surplus = 8 if options.gradient else 1
-    points, normals, part = surface(shapes, options.points * surplus, rng)
     angle = np.radians(rng.uniform(-options.turn, options.turn, len(shapes)))
     stretch = np.exp(rng.uniform(-1, 1, (len(shapes), 1, 3)) * np.log(options.stretch))
+    surplus = 8 if options.gradient else 1
+    points, normals, part = surface(shapes, options.points * surplus, rng)
     points, normals = points * stretch, normals / stretch  # a normal is a covector
     turn = np.stack([about(2, a) for a in angle])
     points, normals = points @ turn.transpose(0, 2, 1), normals @ turn.transpose(0, 2, 1)

@@ -128,8 +128,16 @@ class Detr(Detector):
         """Return logits ``[layers, batch, queries, classes + 1]`` and boxes ``[layers, batch, queries, 4]``."""
         features = self.backbone(batch["image"])[-1]
         padding = shrink_padding(batch.get("padding"), features)
-        ignored = padding.flatten(1) if "padding" in batch else None
-        x = self.input_proj(features).flatten(2).transpose(1, 2)
+        hidden, _ = self.transform(self.input_proj(features), padding, "padding" in batch)
+        return self.class_embed(hidden), self.bbox_embed(hidden).sigmoid()
+
+    def transform(self, features: Tensor, padding: Tensor, padded: bool) -> tuple[Tensor, Tensor]:
+        """Return decoder outputs ``[layers, batch, queries, width]`` and the encoded image ``[batch, h * w, width]``.
+
+        `features` are ``[batch, width, h, w]``, `padding` ``[batch, h, w]``; `padded` says whether there is any.
+        """
+        x = features.flatten(2).transpose(1, 2)
+        ignored = padding.flatten(1) if padded else None
         place = self._place(padding)
         query = self.query_embed.weight.expand(len(x), -1, -1)
         start = torch.zeros_like(query)
@@ -137,8 +145,7 @@ class Detr(Detector):
             x, start, place, query = (x if place is None else x + place), query, None, None
         memory = self.transformer.encoder(x, None if self.positions == "decoder" else place, ignored)
         placed = memory if place is None else memory + place
-        hidden = self.transformer.decoder(start, query, memory, placed, ignored)
-        return self.class_embed(hidden), self.bbox_embed(hidden).sigmoid()
+        return self.transformer.decoder(start, query, memory, placed, ignored), memory
 
     def _place(self, padding: Tensor) -> Tensor | None:
         """The spatial encodings ``[batch, positions, width]``."""
@@ -214,7 +221,7 @@ def build(
 ) -> Detr:
     """DETR on the backbone's feature map number `level`; `output_stride` 16 with level 4 is DETR-DC5."""
     return Detr(
-        Backbone(**backbone, levels=(level,), output_stride=output_stride),
+        Backbone(**{"levels": (level,), **backbone}, output_stride=output_stride),
         num_classes,
         width=width,
         heads=heads,

@@ -13,6 +13,7 @@ from torchvision.ops import batched_nms
 
 from replications.errors import UserError
 from replications.records import Curve, HistoryPoint
+from replications.spec import Recipe
 from replications.tasks.base import Context, Evaluation
 from replications.tasks.detection_2d.augment import FlipObjects, Normalise, normalised
 from replications.tasks.detection_2d.data import (
@@ -20,6 +21,7 @@ from replications.tasks.detection_2d.data import (
     TRAIN,
     VALIDATION,
     DetectionSet,
+    Targets,
     open_detection_set,
     training_targets,
 )
@@ -68,6 +70,8 @@ class Setup:
 
     def batches(self, rows: np.ndarray) -> Batches:
         spec, device = self.context.spec, self.context.device
+        if self.options.masks and self.train.masks is None:
+            raise UserError(f"data set '{self.train.key}' has no masks: leave out the task option 'masks'")
         if self.train.images is None:
             return FileBatches(self.train, rows, self.options, spec.recipe.batch_size, spec.seed, device)
         targets = training_targets(self.train, rows)
@@ -77,8 +81,15 @@ class Setup:
             "labels": targets.labels,
             "valid": targets.valid,
         }
+        if self.options.masks:
+            arrays["masks"] = self._masks(rows, targets)
         augment = Compose([FlipObjects(self.options.flip), Normalise()])
         return DeviceBatches(arrays, spec.recipe.batch_size, spec.seed, augment, device=device)
+
+    def _masks(self, rows: np.ndarray, targets: Targets) -> np.ndarray:
+        """Return the masks of the targets, bool ``[n, T, S, S]``."""
+        masks = np.stack([self.train.unpacked_masks(row) for row in rows])
+        return np.take_along_axis(masks, targets.place[..., None, None], 1) & targets.valid[..., None, None]
 
     def shown(self, data: DetectionSet, rows: np.ndarray) -> Batch:
         """Return images at their test size."""
@@ -95,8 +106,17 @@ class Setup:
             recipe=recipe,
             validate=self.validation(),
             select_metric="ap",
+            parameter_groups=self.parameter_groups if self.options.backbone_lr != 1 else None,
             nondeterministic=detector.nondeterministic,
         )
+
+    def parameter_groups(self, module: nn.Module, recipe: Recipe) -> list[dict]:
+        """Give the backbone its own learning rate."""
+        body = [p for p in module.backbone_body().parameters() if p.requires_grad]
+        own = {id(parameter) for parameter in body}
+        others = [p for p in module.parameters() if p.requires_grad and id(p) not in own]
+        groups = [{"params": others}, {"params": body, "lr": recipe.lr * self.options.backbone_lr}]
+        return [group for group in groups if group["params"]]
 
     def validation(self) -> Callable[[nn.Module], dict[str, float]]:
         rows = self.train.rows(VALIDATION)
@@ -223,12 +243,18 @@ def score(setup: Setup, detector: Detector) -> Evaluation:
         groups=groups,
         curves=curves,
         extra={"classes": data.classes, "area_limits": list(data.area_limits)},
-        category=data.about["title"],
+        category=category(data, options),
         data={"test": {"key": data.key, "images": len(rows), "classes": len(data.classes)}},
         model_parameters=sum(parameter.numel() for parameter in detector.parameters()),
         flops_per_sample=forward_flops(lambda: detector.detect(shown)),
         arrays=traces(detector, drawn, rows, setup),
     )
+
+
+def category(data: DetectionSet, options: DetectionOptions) -> str:
+    """Numbers compare within one set of images at one size."""
+    title = data.about["title"]
+    return title if data.images is not None else f"{title}, shorter side {options.short_side}"
 
 
 @dataclass

@@ -16,6 +16,7 @@ class DetectionOptions(Strict):
     `crop` are for sets of image files.
     """
 
+    backbone_lr: float = Field(1.0, gt=0, le=1, description="learning rate of the backbone, as part of the recipe's")
     flip: float = Field(0.5, ge=0, le=1, description="probability that a training image is mirrored")
     short_side: int = Field(800, ge=32, description="shorter side at test time; images keep their form")
     long_side: int = Field(1333, ge=32, description="most pixels of the longer side, at all times")
@@ -23,6 +24,7 @@ class DetectionOptions(Strict):
     crop: tuple[int, int] | None = Field(None, description="least and most side of DETR's random crop; None: none")
     crop_sides: tuple[int, ...] = Field((400, 500, 600), description="shorter sides before that crop")
     workers: int = Field(4, ge=1, description="threads that read image files ahead")
+    masks: bool = Field(False, description="train on masks, too; the set must have them")
     eval_batch_size: int = Field(32, ge=1)
     nms: float = Field(0.5, gt=0, lt=1, description="IoU of the suppression in the metrics of decoder layers")
     ap50_level: float = Field(30.0, gt=0, lt=100, description="validation AP50 that `epochs_to_level` waits for")

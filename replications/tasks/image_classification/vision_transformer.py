@@ -150,16 +150,20 @@ class VisionTransformer(Classifier):
         return self.head(self.features(image))
 
     @torch.no_grad()
-    def attention(self, image: Tensor) -> Tensor:
-        """Return the last block's attention of the class token, ``[n, heads, rows, columns]``; sums to at most 1."""
+    def attention(self, image: Tensor) -> Tensor | None:
+        """Return the last block's attention of the class token, ``[n, heads, rows, columns]``; None where it is unread.
+
+        The class token's own share is left out, so a head sums to less than 1.
+        """
+        if self.pool != "token":
+            return None
         x = self.with_class_token(self.embed(patchify(image, self.patch)) + self.pos_embed[:, 1:])
         for block in self.blocks[:-1]:
             x = block(x)
         last = self.blocks[-1].attn
-        qkv = last.qkv(self.blocks[-1].norm1(x)).unflatten(-1, (3, last.num_heads, -1))
-        query, key = qkv[:, :1, 0].transpose(1, 2), qkv[:, :, 1].transpose(1, 2)
-        weights = (query @ key.transpose(-2, -1) * last.scale).softmax(-1)
-        return weights[:, :, 0, 1:].unflatten(-1, (self.grid, self.grid))
+        query, key, _ = last.qkv(self.blocks[-1].norm1(x)).unflatten(-1, (3, last.num_heads, -1)).unbind(2)
+        scores = torch.einsum("nhd,nkhd->nhk", query[:, 0], key) * last.scale
+        return scores.softmax(-1)[:, :, 1:].unflatten(-1, (self.grid, self.grid))
 
     def no_weight_decay(self) -> set[str]:
         """Positions and the class token do not decay, as in timm."""

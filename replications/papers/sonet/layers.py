@@ -1,0 +1,167 @@
+"""The encoder of SO-Net (Sections 3.2 and 3.3): points to nodes, nodes to their neighbours, nodes to one feature."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from replications.layers.points import SharedMLP, gather, knn
+from replications.papers.sonet.som import cluster_means
+from replications.tasks.point_classification.model import scaled
+from replications.training.stage import Batch
+
+JITTER, JITTER_MOST = 0.04, 0.1  # of nodes in training
+AGGREGATIONS = ("knn", "grid", "none")
+
+
+@dataclass
+class Encoded:
+    """What the encoder found, for the heads. A *copy* is a point as seen from one of its k nodes."""
+
+    index: Tensor  # node of each copy [batch, points * k]
+    nodes: Tensor  # cluster means [batch, nodes, 3]
+    local: Tensor  # positions of copies relative to their node [batch, points * k, 3]
+    first: Tensor  # features of copies [batch, points * k, 384]
+    node_max: Tensor  # their maximum in each node [batch, nodes, 384]
+    around: Tensor  # features of nodes with their neighbours [batch, nodes, 512]
+    last: Tensor  # [batch, nodes, 1024]
+    top: Tensor  # the cloud's feature [batch, 1024]
+
+
+class ResidualPointNet(nn.Module):
+    """Shared layers 64, 128, 256, 384, the last of which also sees the first one's output, without norm and ReLU."""
+
+    def __init__(self, channels: int, widths: Sequence[int]):
+        super().__init__()
+        first, *middle, self.channels = widths
+        self.first = SharedMLP(channels, [first])
+        self.middle = SharedMLP(first, middle)
+        self.last = nn.Linear(first + self.middle.channels, self.channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.first(x)
+        return self.last(torch.cat([first, self.middle(first)], dim=-1))
+
+
+class Encoder(nn.Module):
+    """Points to their `k` nearest nodes, maximum in each node, nodes to their neighbours, maximum over nodes.
+
+    `aggregation` of nodes: ``knn`` over the `node_neighbours` nearest nodes, relative to their mean; ``grid`` two
+    convolutions on the map as an image; ``none`` leaves it out (the paper's two-layer form). `around_node` takes the
+    node itself as the centre of its neighbours, as the part segmentation does.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: float,
+        grid: int,
+        k: int,
+        node_neighbours: int,
+        aggregation: str = "knn",
+        around_node: bool = False,
+    ):
+        super().__init__()
+        self.grid, self.k, self.aggregation, self.around_node = grid, k, aggregation, around_node
+        self.node_neighbours = min(node_neighbours, grid * grid)
+        self.points = ResidualPointNet(3 + channels, scaled([64, 128, 256, 384], width))
+        self.first_channels = self.points.channels
+        around = scaled([512, 512], width)
+        if aggregation == "knn":
+            self.around = SharedMLP(3 + self.first_channels, around)
+        elif aggregation == "grid":
+            self.around = nn.Sequential(
+                *_convolution(3 + self.first_channels, around[0]), *_convolution(around[0], around[1])
+            )
+        self.around_channels = self.first_channels if aggregation == "none" else around[-1]
+        last = [512, 512, 768, 1024] if aggregation == "none" else [768, 1024]
+        self.last = SharedMLP(3 + self.around_channels, scaled(last, width))
+        self.channels = self.last.channels
+
+    def forward(self, cloud: Batch) -> Encoded:
+        """Encode clouds with ``nodes`` ``[batch, nodes, 3]`` beside their points."""
+        points, som = cloud["points"], cloud["nodes"]
+        if self.training:
+            som = som + (JITTER * torch.randn_like(som)).clamp(-JITTER_MOST, JITTER_MOST)
+        index = knn(points, som, self.k)[1].flatten(1)  # copies of a point lie together
+        copies = points.repeat_interleave(self.k, dim=1)
+        means, count = cluster_means(copies, index, som.shape[1])
+        nodes = torch.where(count[..., None] > 0, means, som)
+        local = copies - gather(nodes, index)
+        seen = local
+        if "features" in cloud:
+            seen = torch.cat([local, cloud["features"].repeat_interleave(self.k, dim=1)], dim=-1)
+        first = self.points(seen)
+        node_max = node_maximum(first, index, som.shape[1])
+        around = self._around(nodes, node_max)
+        last = self.last(torch.cat([nodes, around], dim=-1))
+        return Encoded(index, nodes, local, first, node_max, around, last, last.max(1)[0])
+
+    def _around(self, nodes: Tensor, node_max: Tensor) -> Tensor:
+        if self.aggregation == "none":
+            return node_max
+        if self.aggregation == "grid":
+            image = torch.cat([nodes, node_max], dim=-1).transpose(1, 2).unflatten(2, (self.grid, self.grid))
+            return self.around(image).flatten(2).transpose(1, 2)
+        index = knn(nodes, nodes, self.node_neighbours)[1]
+        near = gather(nodes, index)
+        centre = nodes[:, :, None] if self.around_node else near.mean(2, keepdim=True)
+        return self.around(torch.cat([near - centre, gather(node_max, index)], dim=-1)).max(2)[0]
+
+
+def node_maximum(features: Tensor, index: Tensor, nodes: int) -> Tensor:
+    """Return the maximum of features ``[batch, copies, c]`` in each node ``[batch, nodes, c]``; 0 in empty nodes."""
+    batch, _, channels = features.shape
+    if features.device.type != "cpu":
+        empty = features.new_zeros(batch, nodes, channels)
+        where = index[..., None].expand(-1, -1, channels)
+        return empty.scatter_reduce(1, where, features, "amax", include_self=False)
+    # Sorted by node, the copies of a node are one segment: several times as fast on a CPU.
+    place = (index + nodes * torch.arange(batch)[:, None]).flatten()
+    copies = features.flatten(0, 1).index_select(0, place.argsort(stable=True))
+    count = torch.bincount(place, minlength=batch * nodes)
+    found = torch.segment_reduce(copies, "max", lengths=count, axis=0, unsafe=True)
+    return found.where((count > 0)[:, None], 0).view(batch, nodes, channels)
+
+
+def _convolution(channels: int, width: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+
+
+class PointDecoder(nn.Module):
+    """Points from a feature: some from a fully connected branch, more from a pyramid of up-convolutions (Section 3.4).
+
+    The pyramid goes from 4 x 4 to ``4 * 2**levels`` squared; each of its pixels is a point.
+    """
+
+    def __init__(self, channels: int, width: float, connected: int, levels: int):
+        super().__init__()
+        hidden, base = scaled([1024, 256], width)
+        self.connected = nn.Sequential(
+            nn.Linear(channels, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 3 * connected),
+        )
+        self.start = nn.Linear(channels, base * 16)
+        steps, points = [], []
+        for _ in range(levels):
+            steps.append(nn.Sequential(*_convolution(base, max(8, base // 2))))
+            base = max(8, base // 2)
+            points.append(nn.Conv2d(base, 3, 1))
+        self.steps, self.to_points = nn.ModuleList(steps), nn.ModuleList(points[-2:])
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        """Return the points ``[batch, m, 3]``, and before them those of the pyramid's last but one level."""
+        image = F.relu(self.start(features)).view(len(features), -1, 4, 4)
+        found = []
+        for number, step in enumerate(self.steps):
+            image = step(F.interpolate(image, scale_factor=2.0, mode="nearest"))
+            place = number - len(self.steps) + len(self.to_points)
+            if place >= 0:
+                found.append(self.to_points[place](image).flatten(2).transpose(1, 2))
+        connected = self.connected(features).unflatten(1, (-1, 3))
+        return [*found[:-1], torch.cat([connected, found[-1]], dim=1)]
