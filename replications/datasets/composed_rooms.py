@@ -14,15 +14,13 @@ import numpy as np
 from numpy.random import Generator
 from pydantic import Field
 
+from replications.datasets.modelnet_voxels import CLASSES, read_grids
 from replications.datasets.rooms.camera import Hit, Solid, slabs
 from replications.datasets.rooms.layout import View, draw_view, place
 from replications.datasets.rooms.scenes import SceneOptions, draw_until_seen, write_scenes
 from replications.errors import UserError
 from replications.parsing import parse
 
-CLASSES = (
-    "bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet",
-)  # fmt: skip
 # Usual extents in metres (axis after turning, least, most): the height, or the length where that is better known.
 USUAL = {
     "bathtub": (1, 1.5, 1.8), "bed": (0, 1.9, 2.2), "chair": (2, 0.75, 1.0), "desk": (2, 0.7, 0.85),
@@ -68,26 +66,18 @@ def read_shapes(voxels: Path, validation: float) -> list[list[np.ndarray]]:
 
     The file is an npz of ``X_train``, ``y_train``, ``X_test``, ``y_test``. Raises UserError where it is another.
     """
-    try:
-        with np.load(voxels, allow_pickle=False) as stored:
-            parts = {name: stored[name] for name in ("X_train", "y_train", "X_test", "y_test")}
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{voxels} is not an npz of X_train, y_train, X_test, y_test ({error})") from None
-    grids = {split: parts[f"X_{split}"].reshape(-1, GRID, GRID, GRID) > 0 for split in ("train", "test")}
-    packed = {split: [np.packbits(grid).tobytes() for grid in grids[split]] for split in grids}
-    known = set(packed["train"])
-    good = {
-        "train": [bool(grid.any()) for grid in grids["train"]],
-        "test": [bool(g.any()) and p not in known for g, p in zip(grids["test"], packed["test"], strict=True)],
-    }
+    stored = read_grids(voxels)
+    train, test = (grids.reshape(-1, GRID, GRID, GRID) > 0 for grids in (stored[0], stored[2]))
+    known = {np.packbits(grid).tobytes() for grid in train}
+    there = np.array([bool(grid.any()) for grid in train])
+    fresh = np.array([bool(grid.any()) and np.packbits(grid).tobytes() not in known for grid in test])
     by_split: list[list[np.ndarray]] = [[], [], []]
     for label, name in enumerate(CLASSES):
-        train = grids["train"][np.array(good["train"]) & (parts["y_train"] == label)]
-        test = grids["test"][np.array(good["test"]) & (parts["y_test"] == label)]
-        held_out = max(1, round(len(train) * validation))
-        if len(train) <= held_out or not len(test):
+        learned, tested = train[there & (stored[1] == label)], test[fresh & (stored[3] == label)]
+        held_out = max(1, round(len(learned) * validation))
+        if len(learned) <= held_out or not len(tested):
             raise UserError(f"{voxels} has too few shapes of the class {name}")
-        for part, own in zip(by_split, (train[held_out:], train[:held_out], test), strict=True):
+        for part, own in zip(by_split, (learned[held_out:], learned[:held_out], tested), strict=True):
             part.append(own)
     return by_split
 
