@@ -32,6 +32,7 @@ class SceneSet:
     mean_sizes: tuple[tuple[float, float, float], ...]
     oriented: bool
     sampled: int
+    title: str = ""
 
     def rows(self, split: str) -> np.ndarray:
         """Return the scenes of a split; raises UserError where there is none."""
@@ -55,6 +56,7 @@ def open_scenes(key: str, data_root: Path) -> SceneSet:
         mean_sizes=tuple(tuple(row) for row in facts["mean_sizes"]),
         oriented=facts["oriented"],
         sampled=facts["sampled"],
+        title=prepared.meta["title"],
     )
     check_scenes(scenes)
     return scenes

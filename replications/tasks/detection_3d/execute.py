@@ -141,7 +141,8 @@ def test(run: Run) -> Evaluation:
         for metric, attribute in (("mAP", "average_precision"), ("AR", "final_recall"))
     }
     evaluation.curves = {f"precision_recall_{n}": mean_curve(results[v], v) for n, v in THRESHOLDS.items()}
-    evaluation.category = f"{'oriented' if scenes.oriented else 'axis-aligned'} boxes, {options.points} points"
+    boxes = "oriented" if scenes.oriented else "axis-aligned"
+    evaluation.category = f"{scenes.title}: {boxes} boxes, {options.points} points"
     evaluation.extra = {"classes": class_table(scenes.classes, results, distance, truth)}
     evaluation.data = {"scenes": len(rows), "objects": int((truth.label >= 0).sum()), "classes": list(scenes.classes)}
     evaluation.model_parameters = sum(p.numel() for p in run.model.parameters())
