@@ -171,7 +171,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: see what 'python -m replications data' says of ScanNet") from None
+        raise UserError(f"{path} is missing: see what 'python -m replications list data' says of ScanNet") from None
 
 
 def _json(path: Path) -> dict:
