@@ -1,0 +1,181 @@
+"""ScanNet v2 (Dai et al. 2017) for 3-D detection: axis-aligned boxes around instances of the aligned meshes.
+
+Reads the official layout: ``scans/<scene>/<scene>_vh_clean_2.ply``, ``..._vh_clean_2.0.010000.segs.json``,
+``<scene>.aggregation.json`` (older releases: ``<scene>_vh_clean.aggregation.json``) and ``<scene>.txt`` with the axis
+alignment; ``scannetv2-labels.combined.tsv``; ``scannetv2_train.txt`` and ``scannetv2_val.txt``. Points are mesh
+vertices. A point belongs to its instance, whose box is that of all its vertices.
+"""
+
+import csv
+import json
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from replications.datasets.rooms.scene import MEMBERSHIPS
+from replications.datasets.rooms.scenes import describe, padded
+from replications.datasets.rows import cut, fill_rows
+from replications.errors import UserError
+from replications.parsing import parse
+
+LABELS = "scannetv2-labels.combined.tsv"
+LISTS = ("scannetv2_train.txt", "scannetv2_val.txt")
+PLY_TYPES = {
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
+    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
+    "double": "f8", "float64": "f8",
+}  # fmt: skip
+SCENES_A_JOB = 4
+
+
+class Options(BaseModel):
+    """Options of a set. `nyu40_ids` are the ids of `classes`, in the same order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    classes: tuple[str, ...] = Field(min_length=1)
+    nyu40_ids: tuple[int, ...]
+    points: int = Field(ge=1, description="stored of each scene; a scene with fewer repeats some")
+    most_objects: int = Field(96, ge=1, le=127)
+    scenes: tuple[int, int] | None = Field(None, description="how many there must be, train and validation")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _as_many(self) -> "Options":
+        if len(self.nyu40_ids) != len(self.classes):
+            raise ValueError(f"{len(self.classes)} classes and {len(self.nyu40_ids)} nyu40_ids")
+        return self
+
+
+def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -> dict:
+    """Write scenes (see ``rooms.scenes.write_scenes``) of the source ``scans``. The validation list is the test part,
+    as in the paper. Raises UserError where a file is missing or another."""
+    wanted = parse(Options, options, "options of ScanNet")
+    root = files["scans"]
+    parts = [_text(root / name).split() for name in LISTS]
+    if wanted.scenes is not None and tuple(map(len, parts)) != wanted.scenes:
+        raise UserError(f"{root} lists {[len(part) for part in parts]} scenes, expected {list(wanted.scenes)}")
+    names = [name for part in parts for name in part]
+    total = len(names)
+    fill_rows(
+        target,
+        {
+            "points": ((total, wanted.points, 3), "float32"),
+            "inside": ((total, wanted.points, MEMBERSHIPS), "int8"),
+            "boxes": ((total, wanted.most_objects, 7), "float32"),
+            "label": ((total, wanted.most_objects), "int8"),
+        },
+        cut(names, SCENES_A_JOB),
+        partial(_rows, wanted, root),
+        workers,
+        "reading ScanNet",
+    )
+    np.save(target / "split.npy", np.repeat(np.array([0, 2], np.int8), [len(part) for part in parts]))
+    return describe(target, wanted.classes, sampled=0, oriented=False)
+
+
+def _rows(options: Options, root: Path, names: list[str]) -> dict[str, np.ndarray]:
+    scenes = [padded(read_scene(options, root, name), options.most_objects) for name in names]
+    return {key: np.stack([scene[key] for scene in scenes]) for key in scenes[0]}
+
+
+def read_scene(options: Options, root: Path, name: str) -> dict[str, np.ndarray]:
+    """Return the arrays of one scan; raises UserError where its files do not fit each other."""
+    folder = root / "scans" / name
+    vertices = read_ply_vertices(folder / f"{name}_vh_clean_2.ply")
+    alignment = read_alignment(folder / f"{name}.txt")
+    vertices = vertices @ alignment[:3, :3].T + alignment[:3, 3]
+    segments = np.array(_json(folder / f"{name}_vh_clean_2.0.010000.segs.json")["segIndices"])
+    if len(segments) != len(vertices):
+        raise UserError(f"{folder}: {len(vertices)} vertices and {len(segments)} segment indices: files of two scans")
+    aggregation = folder / f"{name}.aggregation.json"
+    if not aggregation.exists():
+        aggregation = folder / f"{name}_vh_clean.aggregation.json"
+    ids, boxes, labels = _nyu40(root), [], []
+    instance = np.full(len(vertices), -1, np.int8)
+    for group in _json(aggregation)["segGroups"]:
+        nyu40 = ids.get(group["label"], 0)
+        own = np.isin(segments, group["segments"])
+        if nyu40 not in options.nyu40_ids or not own.any():
+            continue
+        low, high = vertices[own].min(0), vertices[own].max(0)
+        if (high <= low).any():
+            continue  # a flat patch has no volume
+        if len(boxes) == options.most_objects:
+            raise UserError(f"{name} has more objects than the option most_objects {options.most_objects}")
+        instance[own] = len(boxes)
+        boxes.append([*(low + high) / 2, *(high - low), 0.0])
+        labels.append(options.nyu40_ids.index(nyu40))
+    rng = np.random.default_rng([options.seed, *name.encode()])
+    chosen = rng.choice(len(vertices), options.points, replace=len(vertices) < options.points)
+    inside = np.full((options.points, MEMBERSHIPS), -1, np.int8)
+    inside[:, 0] = instance[chosen]
+    return {
+        "points": vertices[chosen].astype(np.float32),
+        "inside": inside,
+        "boxes": np.array(boxes, np.float32).reshape(-1, 7),
+        "label": np.array(labels, np.int8),
+    }
+
+
+def read_ply_vertices(path: Path) -> np.ndarray:
+    """Return x y z, float64 ``[n, 3]``, of a PLY file (ASCII or binary, little endian); UserError for another."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: download it with ScanNet's script (--type _vh_clean_2.ply)") from None
+    head, mark, body = content.partition(b"end_header\n")
+    lines = [line.split() for line in head.decode("ascii", "replace").splitlines()]
+    if not mark or not lines or lines[0] != ["ply"]:
+        raise UserError(f"{path} is not a PLY file")
+    form = next((line[1] for line in lines if line[:1] == ["format"]), "")
+    elements = [line for line in lines if line[:1] == ["element"]]
+    if not elements or elements[0][1] != "vertex" or form not in ("ascii", "binary_little_endian"):
+        raise UserError(f"{path}: vertices must come first, as ascii or binary_little_endian")
+    start = lines.index(elements[0]) + 1
+    stop = lines.index(elements[1]) if len(elements) > 1 else len(lines)
+    properties = [line for line in lines[start:stop] if line[:1] == ["property"]]
+    count, names = int(elements[0][2]), [line[-1] for line in properties]
+    if form == "ascii":
+        rows = np.array([line.split()[: len(names)] for line in body.decode().splitlines()[:count]], np.float64)
+        columns = {name: rows[:, place] for place, name in enumerate(names)}
+    else:
+        kind = np.dtype([(line[-1], "<" + PLY_TYPES[line[1]]) for line in properties])
+        if len(body) < count * kind.itemsize:
+            raise UserError(f"{path} is cut off: download it again")
+        columns = np.frombuffer(body, kind, count)
+    return np.stack([columns[axis] for axis in "xyz"], axis=1).astype(np.float64)
+
+
+def read_alignment(path: Path) -> np.ndarray:
+    """Return the 4 x 4 axis alignment of a scan; the identity where its file names none (the test scans)."""
+    for line in _text(path).splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "axisAlignment":
+            return np.array(value.split(), float).reshape(4, 4)
+    return np.eye(4)
+
+
+@lru_cache(maxsize=1)
+def _nyu40(root: Path) -> dict[str, int]:
+    rows = csv.DictReader(_text(root / LABELS).splitlines(), delimiter="\t")
+    try:
+        return {row["raw_category"]: int(row["nyu40id"]) for row in rows}
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{root / LABELS} has no columns raw_category and nyu40id ({error})") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: see what 'python -m replications list data' says of ScanNet") from None
+
+
+def _json(path: Path) -> dict:
+    try:
+        return json.loads(_text(path))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): download it again") from None

@@ -1,0 +1,95 @@
+"""Detection in space: boxes with a heading and a class around the objects of a point cloud.
+
+A method offers a `Detector` (``model.py``); ``evaluation.py`` has the numbers, ``execute.py`` the protocol.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from replications.tasks.base import Metric
+
+if TYPE_CHECKING:
+    from replications.tasks.base import Context, Evaluation
+    from replications.training.stage import Workload
+
+NAMED = {
+    "mAP25": Metric("mAP@0.25", "%", True, "mean over the classes of the AP at an IoU above 0.25"),
+    "mAP50": Metric("mAP@0.5", "%", True, "mean over the classes of the AP at an IoU above 0.5"),
+    "AR25": Metric("AR@0.25", "%", True, "recall of all detections at 0.25, mean over the classes"),
+    "AR50": Metric("AR@0.5", "%", True, "recall of all detections at 0.5, mean over the classes"),
+    "ap25_distance_slope": Metric(
+        "AP slope", "points/m", True,
+        "rise of the class AP@0.25 for each metre more between a class's centres and their nearest point", 1,
+    ),
+    "recall_far_less_near": Metric(
+        "Recall, far less near", "points", True,
+        "recall at 0.25 of the half of the objects whose points lie farther from the centre, less the other half's",
+    ),
+    "vote_distance_before": Metric("Seed to centre", "m", False, "of seeds on objects, mean", 3),
+    "vote_distance_after": Metric("Vote to centre", "m", False, "of the votes of the same seeds, mean", 3),
+    "scenes_per_second": Metric("Scenes/s", "1/s", True, "of the test: network, suppression and decoding", 1),
+}  # fmt: skip
+SAMPLED = re.compile(r"mAP25_(?P<sampling>votes|seeds)")
+COUNTED = re.compile(r"mAP25_x(?P<factor>\d+(p\d+)?)")
+
+
+class MetricTable(Mapping[str, Metric]):
+    """Named metrics; ``mAP25_x2`` with twice the proposals in the test (``x0p5``: half), ``mAP25_votes`` with that
+    sampling of them.
+
+    Iteration gives the named ones only: which others there are is the tier's business.
+    """
+
+    def __init__(self):
+        self._named = NAMED
+
+    def __getitem__(self, name: str) -> Metric:
+        if name in self._named:
+            return self._named[name]
+        if match := SAMPLED.fullmatch(name):
+            what = f"the same weights, clusters sampled among the {match['sampling']} in the test"
+            return Metric(f"mAP@0.25, {match['sampling']} sampled", "%", True, what)
+        if match := COUNTED.fullmatch(name):
+            factor = match["factor"].replace("p", ".")
+            what = f"the same weights, {factor} times the proposals in the test"
+            return Metric(f"mAP@0.25, {factor}x proposals", "%", True, what)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
+
+
+class Detection3D:
+    """The task; see ``replications.tasks.base.Task``."""
+
+    name = "detection_3d"
+    title = "3-D object detection"
+    primary_metric = "mAP25"
+    metrics = MetricTable()
+
+    def execute(self, context: "Context") -> "Evaluation":
+        from replications.tasks.detection_3d.execute import execute
+
+        return execute(context)
+
+    def workload(self, context: "Context") -> "Workload":
+        from replications.tasks.detection_3d.execute import workload
+
+        return workload(context)
+
+    def rescore(self, arrays: Mapping[str, Any]) -> dict[str, float]:
+        from replications.tasks.detection_3d.rescore import rescore
+
+        return rescore(arrays)
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        from replications.tasks.detection_3d.options import parse_options
+
+        parse_options(options)
+
+
+TASK = Detection3D()
