@@ -98,7 +98,7 @@ def test_a_gradient_thins_one_side_out():
     options = Options(train=1, validation=0, test=1, points=2000, gradient=3.0, noise=0.0, stretch=1.0)
     _, normals, _ = sample(shapes, options, np.random.default_rng(0))
     off = np.linalg.norm(normals.mean(1), axis=1)  # 0 for an even cover of the sphere
-    assert (off > 0.4).all()
+    assert (off > 0.33).all()  # coth(1.5) - 1 / 1.5 = 0.44 for weights; thinning eight times as many takes some off
     even = sample(shapes, options.model_copy(update={"gradient": 0.0}), np.random.default_rng(0))[1]
     assert (np.linalg.norm(even.mean(1), axis=1) < 0.08).all()
 
