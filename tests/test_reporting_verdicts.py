@@ -3,6 +3,7 @@
 import pytest
 from reporting_factory import TASKS, claim, failed, papers, record
 
+from replications.reporting import labels
 from replications.reporting.load import Records
 from replications.reporting.verdicts import Verdict, judge
 
@@ -151,12 +152,15 @@ def test_a_changed_set_up_compares_only_with_its_like():
     for address in (SUBJECT, REFERENCE):
         for seed, of in records.runs[address].items():
             records.runs[address][seed] = of.model_copy(
-                update={"spec": of.spec.model_copy(update={"changes": ("recipe.steps=3",)})}
+                update={
+                    "spec": of.spec.model_copy(update={"changes": ("recipe.steps=3", f"options.width={len(address)}")})
+                }
             )
         told = one(records)
         if address == SUBJECT:
             assert told.reason == "subject and reference differ in their category"
-    assert "changed set-up: recipe.steps=3" in told.category and told.effect is not None
+    assert told.category.endswith("changed set-up: recipe.steps=3") and told.effect is not None
+    assert labels.changed_options(records.runs[SUBJECT][0]) == f"width={len(SUBJECT)}"
 
 
 # ------------------------------------------------------------------ families

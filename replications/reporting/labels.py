@@ -94,9 +94,17 @@ def data_name(record: RunRecord, role: str) -> str:
 
 
 def category(record: RunRecord) -> str | None:
-    """The protocol's category, and what was set by hand against the tier: numbers compare only where both agree."""
-    changes = f"changed set-up: {', '.join(record.spec.changes)}" if record.spec.changes else None
-    return " · ".join(filter(None, (record.category, changes))) or None
+    """The protocol's category, and what was set by hand of the tier's data, recipe and task: numbers compare only where
+    both agree. Options of the models may differ as methods do, see `changed_options`.
+    """
+    changes = [change for change in record.spec.changes if not change.startswith("options.")]
+    told = "changed set-up" + (f": {', '.join(changes)}" if changes else "") if record.spec.changes else None
+    return " · ".join(filter(None, (record.category, told))) or None
+
+
+def changed_options(record: RunRecord) -> str:
+    """The options of the method that were set by hand against the tier's."""
+    return ", ".join(change.removeprefix("options.") for change in record.spec.changes if change.startswith("options."))
 
 
 def all_data(record: RunRecord) -> str:

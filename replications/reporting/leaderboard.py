@@ -89,6 +89,7 @@ class Row(BaseModel):
     category: str | None
     train_data: str
     test_data: str
+    changed_options: str = ""
     status: str
     finished: list[int]
     failed: dict[int, str]
@@ -205,6 +206,7 @@ def _row(address: str, paper: Paper, records: Records) -> Row:
         category=first and labels.category(first),
         train_data=labels.data_name(first, "train") if first else "",
         test_data=labels.data_name(first, "test") if first else "",
+        changed_options=labels.changed_options(first) if first else "",
         status=_status(runs, finished, failed, missing, len(records.seeds)),
         finished=list(finished),
         failed=failed,

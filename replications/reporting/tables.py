@@ -75,6 +75,8 @@ def _grouped(board: Leaderboard, cells_of) -> list[tuple[str, list[tuple[str, li
 def quality_table(board: Leaderboard) -> Table:
     """Mean ± half width of the 95 % t interval over seeds, for each metric of the task's table."""
 
+    changed = any(row.changed_options for row in board.rows)
+
     def cells(row: Row) -> list[Cell]:
         shown = [Cell(row.address, hint=row.title)]
         for column in board.columns:
@@ -82,7 +84,8 @@ def quality_table(board: Leaderboard) -> Table:
             shown.append(
                 Cell(plus_minus(cell.mean, cell.half_width, column.decimals), cell.mean) if cell else Cell("–")
             )
-        return [*shown, Cell(row.status, len(row.finished)), Cell(row.train_data or "–")]
+        changed_here = [Cell(row.changed_options or "–")] if changed else []
+        return [*shown, Cell(row.status, len(row.finished)), Cell(row.train_data or "–"), *changed_here]
 
     metrics = [
         Column(
@@ -99,6 +102,7 @@ def quality_table(board: Leaderboard) -> Table:
         *metrics,
         Column("seeds", "Seeds", numeric=False),
         Column("train", "Training data", numeric=False),
+        *([Column("changed", "Changed options", numeric=False, wrap=True)] if changed else []),
     ]
     notes = [
         "Mean over seeds ± half width of its 95 % t interval; none for one seed or where all seeds agree. "
