@@ -355,8 +355,9 @@ def test_wrong_ply_files_are_named(tmp_path, target):
     whole = path.read_bytes()
     for content, line in (
         (whole[:-10], "ends early"),
-        (b"text", "its header has no end"),
-        (whole.replace(b"binary_little_endian", b"ascii"), "is 'ascii' PLY"),
+        (b"text", "is not a PLY file"),
+        (whole.replace(b"little", b"big"), "is 'binary_big_endian' PLY"),
+        (whole.replace(b"binary_little_endian", b"ascii"), "is a damaged PLY file"),
         (whole.replace(b"vertex 400", b"vertex 399"), "399 vertices but 400 labels"),
     ):
         path.write_bytes(content)

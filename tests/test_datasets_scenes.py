@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from replications.datasets import composed_rooms, rooms, scannet, sunrgbd
+from replications.datasets import composed_rooms, ply, rooms, scannet, sunrgbd
 from replications.datasets.box_points import memberships, points_inside
 from replications.datasets.rooms.camera import camera_rays, hit_parts
 from replications.datasets.rooms.furniture import BOX, CYLINDER, FURNITURE, draw_parts
@@ -289,12 +289,12 @@ def test_missing_and_wrong_parts_of_scannet_are_named(scans, tmp_path):
     with pytest.raises(UserError, match="expected"):
         scannet.prepare(tmp_path, {**OPTIONS, "scenes": [1201, 312]}, {"scans": scans}, 1)
     folder = scans / "scans" / "scene0000_00"
-    ply = folder / "scene0000_00_vh_clean_2.ply"
-    whole = ply.read_bytes()
-    ply.write_bytes(whole[:-60])
-    with pytest.raises(UserError, match="cut off"):
+    mesh = folder / "scene0000_00_vh_clean_2.ply"
+    whole = mesh.read_bytes()
+    mesh.write_bytes(whole[:-60])
+    with pytest.raises(UserError, match="ends early"):
         scannet.prepare(tmp_path, OPTIONS, {"scans": scans}, 1)
-    ply.write_bytes(whole)
+    mesh.write_bytes(whole)
     (folder / "scene0000_00_vh_clean_2.0.010000.segs.json").write_text('{"segIndices": [1, 2]}')
     with pytest.raises(UserError, match="files of two scans"):
         scannet.prepare(tmp_path, OPTIONS, {"scans": scans}, 1)
@@ -310,4 +310,4 @@ def test_missing_and_wrong_parts_of_scannet_are_named(scans, tmp_path):
 def test_ascii_ply_is_read_too(tmp_path):
     text = "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
     (tmp_path / "a.ply").write_text(text + "1 2 3\n4 5 6\n")
-    assert scannet.read_ply_vertices(tmp_path / "a.ply").tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert ply.positions(ply.read_vertices(tmp_path / "a.ply")).tolist() == [[1, 2, 3], [4, 5, 6]]

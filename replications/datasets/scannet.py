@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from replications.datasets.ply import positions, read_vertices
 from replications.datasets.rooms.scene import MEMBERSHIPS
 from replications.datasets.rooms.scenes import describe, padded
 from replications.datasets.rows import cut, fill_rows
@@ -22,11 +23,6 @@ from replications.parsing import parse
 
 LABELS = "scannetv2-labels.combined.tsv"
 LISTS = ("scannetv2_train.txt", "scannetv2_val.txt")
-PLY_TYPES = {
-    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
-    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
-    "double": "f8", "float64": "f8",
-}  # fmt: skip
 SCENES_A_JOB = 4
 
 
@@ -84,7 +80,7 @@ def _rows(options: Options, root: Path, names: list[str]) -> dict[str, np.ndarra
 def read_scene(options: Options, root: Path, name: str) -> dict[str, np.ndarray]:
     """Return the arrays of one scan; raises UserError where its files do not fit each other."""
     folder = root / "scans" / name
-    vertices = read_ply_vertices(folder / f"{name}_vh_clean_2.ply")
+    vertices = positions(read_vertices(folder / f"{name}_vh_clean_2.ply")).astype(np.float64)
     alignment = read_alignment(folder / f"{name}.txt")
     vertices = vertices @ alignment[:3, :3].T + alignment[:3, 3]
     segments = np.array(_json(folder / f"{name}_vh_clean_2.0.010000.segs.json")["segIndices"])
@@ -118,35 +114,6 @@ def read_scene(options: Options, root: Path, name: str) -> dict[str, np.ndarray]
         "boxes": np.array(boxes, np.float32).reshape(-1, 7),
         "label": np.array(labels, np.int8),
     }
-
-
-def read_ply_vertices(path: Path) -> np.ndarray:
-    """Return x y z, float64 ``[n, 3]``, of a PLY file (ASCII or binary, little endian); UserError for another."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: download it with ScanNet's script (--type _vh_clean_2.ply)") from None
-    head, mark, body = content.partition(b"end_header\n")
-    lines = [line.split() for line in head.decode("ascii", "replace").splitlines()]
-    if not mark or not lines or lines[0] != ["ply"]:
-        raise UserError(f"{path} is not a PLY file")
-    form = next((line[1] for line in lines if line[:1] == ["format"]), "")
-    elements = [line for line in lines if line[:1] == ["element"]]
-    if not elements or elements[0][1] != "vertex" or form not in ("ascii", "binary_little_endian"):
-        raise UserError(f"{path}: vertices must come first, as ascii or binary_little_endian")
-    start = lines.index(elements[0]) + 1
-    stop = lines.index(elements[1]) if len(elements) > 1 else len(lines)
-    properties = [line for line in lines[start:stop] if line[:1] == ["property"]]
-    count, names = int(elements[0][2]), [line[-1] for line in properties]
-    if form == "ascii":
-        rows = np.array([line.split()[: len(names)] for line in body.decode().splitlines()[:count]], np.float64)
-        columns = {name: rows[:, place] for place, name in enumerate(names)}
-    else:
-        kind = np.dtype([(line[-1], "<" + PLY_TYPES[line[1]]) for line in properties])
-        if len(body) < count * kind.itemsize:
-            raise UserError(f"{path} is cut off: download it again")
-        columns = np.frombuffer(body, kind, count)
-    return np.stack([columns[axis] for axis in "xyz"], axis=1).astype(np.float64)
 
 
 def read_alignment(path: Path) -> np.ndarray:

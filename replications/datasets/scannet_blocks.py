@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from replications.datasets.modelnet40 import read_lines
+from replications.datasets.ply import positions, read_vertices
 from replications.datasets.point_clouds import check_cloud, first_points, splits_of, write_clouds
 from replications.datasets.rows import cut, fill_rows
 from replications.errors import UserError
@@ -23,9 +24,6 @@ CLASSES = {
     "bookshelf": 10, "picture": 11, "counter": 12, "desk": 14, "curtain": 16, "refrigerator": 24,
     "shower curtain": 28, "toilet": 33, "sink": 34, "bathtub": 36, "otherfurniture": 39,
 }  # fmt: skip
-PLY_TYPES = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4"}
-PLY_TYPES |= {"double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4"}
-PLY_TYPES |= {"uint32": "u4", "float32": "f4", "float64": "f8"}
 TEST = 2
 
 
@@ -97,39 +95,13 @@ def grid_corner(cloud: np.ndarray, block: float, number: int) -> np.ndarray:
 def read_scene(root: Path, scene: str) -> tuple[np.ndarray, np.ndarray]:
     """Return a scene's vertices float32 [n, 3] and their class int8 [n], -1 where unlabelled; raises UserError."""
     folder = root / "scans" / scene
-    vertices = read_ply(folder / f"{scene}_vh_clean_2.ply")
-    labels = read_ply(folder / f"{scene}_vh_clean_2.labels.ply")
+    vertices = read_vertices(folder / f"{scene}_vh_clean_2.ply")
+    labels = read_vertices(folder / f"{scene}_vh_clean_2.labels.ply")
     if "label" not in labels.dtype.names:
         raise UserError(f"{folder}: the labels file has no property 'label'")
     if len(vertices) != len(labels):
         raise UserError(f"{folder}: {len(vertices)} vertices but {len(labels)} labels")
-    cloud = check_cloud(np.stack([vertices[axis] for axis in "xyz"], axis=1), str(folder))
+    cloud = check_cloud(positions(vertices), str(folder))
     table = np.full(max(int(labels["label"].max()), *CLASSES.values()) + 1, -1, np.int8)
     table[list(CLASSES.values())] = np.arange(len(CLASSES))
     return cloud, table[labels["label"]]
-
-
-def read_ply(path: Path) -> np.ndarray:
-    """Return the vertices of a binary PLY file as a structured array; raises UserError for another file."""
-    try:
-        with path.open("rb") as stream:
-            fields, count, kind, element = [], 0, "", ""
-            while (line := stream.readline().decode("ascii", "replace").split()) != ["end_header"]:
-                if not line:
-                    raise UserError(f"{path} is not a PLY file: its header has no end")
-                if line[0] == "format":
-                    kind = line[1]
-                elif line[0] == "element":
-                    element = line[1]
-                    count = int(line[2]) if element == "vertex" else count
-                elif line[0] == "property" and element == "vertex":
-                    fields.append((line[-1], "<" + PLY_TYPES[line[1]]))
-            if kind != "binary_little_endian":
-                raise UserError(f"{path} is '{kind}' PLY, expected binary_little_endian")
-            form = np.dtype(fields)
-            body = stream.read(form.itemsize * count)
-    except (OSError, KeyError, ValueError, IndexError) as error:
-        raise UserError(f"cannot read {path} as PLY: {error}") from error
-    if len(body) < form.itemsize * count:
-        raise UserError(f"{path} ends early: {len(body)} bytes of {count} vertices")
-    return np.frombuffer(body, form)
