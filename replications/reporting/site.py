@@ -129,7 +129,7 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], ma
         facts.append(("Before Holm", v.raw))
     if v.detectable is not None and v.adjusted == "inconclusive":
         facts.append(("Detectable", f"{labels.number(v.detectable, decimals)}{unit} at 80 % power with this spread"))
-    where = "; ".join(v.data) + (f" ({v.category})" if v.category else "")
+    where = "; ".join(v.data) + (f" ({v.category})" if v.category and v.category not in v.data else "")
     if where:
         facts.append(("Data", f"{where}, tier {v.tier}"))
     costs = [rows[a].cost for a in dict.fromkeys((v.subject, v.reference)) if a in rows and rows[a].cost]
