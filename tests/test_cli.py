@@ -6,6 +6,7 @@ import pytest
 
 from replications import catalogue
 from replications.cli import build_parser, main, readme
+from replications.reporting import publications
 
 COMMANDS = (
     "list",
@@ -117,6 +118,10 @@ def test_the_readme_says_what_is_there():
     text = readme.README.read_text(encoding="utf-8")
     for name, section in readme.sections().items():
         assert readme.between(text, name)[1] == section, "make it anew: python -m replications publish --readme"
+    published = readme.README.parent / "results" / "published"
+    assert readme.between(text, "published")[1] == publications.readme_section(published, readme.README.parent)
+    for page in published.glob("*/report.json"):
+        assert (page.parent / publications.PAGE).read_text(encoding="utf-8") == publications.page(page.parent)
     words = set(re.findall(r"`([a-z_]+)`", text))
     assert set(COMMANDS) <= words
     assert set(catalogue.read_yaml(catalogue.CONFIG / "config.yaml")) <= words

@@ -9,7 +9,7 @@ from reporting_factory import DEVIATIONS, TASKS, describe_set, papers, throughpu
 
 from replications.errors import UserError
 from replications.records import read_run, read_throughput, write_record
-from replications.reporting import compare, drawing, formats, publish, report, terminal
+from replications.reporting import compare, drawing, formats, publications, publish, report, terminal
 from replications.reporting.site import Plot
 from replications.reporting.verify import verify
 
@@ -73,23 +73,31 @@ def test_nothing_doubtful_is_published(results, tmp_path):
 
 def test_the_readme_section_is_regenerated_between_its_markers(results, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"# Suite\n\n{publish.BEGIN}\nold\n{publish.END}\n\nAfter.\n")
-    publish.update_readme(readme, tmp_path / "published")
+    readme.write_text(f"# Suite\n\n{publications.BEGIN}\nold\n{publications.END}\n\nAfter.\n")
+    publications.update_readme(readme, tmp_path / "published")
     assert "Nothing is published yet." in readme.read_text()
     publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
-    publish.update_readme(readme, tmp_path / "published")
+    publications.update_readme(readme, tmp_path / "published")
     text = readme.read_text()
     assert text.startswith("# Suite\n\n") and text.endswith("\n\nAfter.\n") and "old" not in text
+    assert "[mini-2025-01-02](published/mini-2025-01-02)" in text
+    verdicts = json.loads((results / "claims.json").read_text())["verdicts"]
+    decided = [v["adjusted"] in publications.DECIDED for v in verdicts]
+    told = [f"| {v['paper']}/{v['claim']} | " in text for v in verdicts]
+    assert told == decided and any(decided) and not all(decided)
+    page = tmp_path / "published/mini-2025-01-02/README.md"
     board = json.loads((results / "leaderboard_face_verification.json").read_text())
     cell = board["rows"][0]["metrics"]["accuracy"]
-    assert f"{cell['mean']:.2f} ± {cell['half_width']:.2f}" in text and "2/3, 1 diverged" in text
-    assert "arcface/C2" in text and "(published/mini-2025-01-02)" in text
-    again = text
-    publish.update_readme(readme, tmp_path / "published")
-    assert readme.read_text() == again
+    assert (
+        f"{cell['mean']:.2f} ± {cell['half_width']:.2f}" in page.read_text() and "2/3, 1 diverged" in page.read_text()
+    )
+    assert all(f"| {v['paper']}/{v['claim']} | " in page.read_text() for v in verdicts)
+    again = text, page.read_text()
+    publications.update_readme(readme, tmp_path / "published")
+    assert (readme.read_text(), page.read_text()) == again
     readme.write_text("# No markers\n")
     with pytest.raises(UserError, match="lacks the markers"):
-        publish.update_readme(readme, tmp_path / "published")
+        publications.update_readme(readme, tmp_path / "published")
 
 
 # ------------------------------------------------------------------ compare

@@ -17,7 +17,7 @@ def sections() -> dict[str, str]:
 
 def update(readme: Path, published: Path) -> None:
     """Write the derived sections of a README anew; raises UserError where a marker is missing."""
-    from replications.reporting.publish import update_readme
+    from replications.reporting.publications import update_readme
 
     text = readme.read_text(encoding="utf-8")
     for name, section in sections().items():

@@ -50,6 +50,11 @@ def interval(bounds: tuple[float, float] | None, kind: str, decimals: int = 2) -
     return "–" if bounds is None else f"[{', '.join(effect(bound, kind, decimals) for bound in bounds)}]"
 
 
+def verdict(adjusted: str, raw: str) -> str:
+    """``inconclusive (alone: reproduced)`` where the adjustment for several claims took a verdict back."""
+    return adjusted if adjusted == raw else f"{adjusted} (alone: {raw})"
+
+
 def p_value(p: float | None) -> str:
     """Two significant digits down to 0.001."""
     if p is None:

@@ -1,0 +1,155 @@
+"""What is published, for readers of the repository: a page in each publication's folder, an overview in the README.
+
+Both are derived from the publication's tables, and made anew together.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from replications.errors import UserError
+from replications.records import write_atomic
+from replications.reporting import formats, labels, report
+from replications.reporting.leaderboard import Leaderboard
+from replications.reporting.tables import Cell, Column, Table, plus_minus
+from replications.reporting.verdicts import Verdict
+
+BEGIN, END = "<!-- published:begin -->", "<!-- published:end -->"
+PAGE = "README.md"
+PAGE_METRICS = 4
+DECIDED = ("reproduced", "contradicted")
+WORDS = (*DECIDED, "inconclusive", "not tested")
+HOLM = (
+    "Verdicts are adjusted by Holm over the claims of a paper, intervals are not: where the adjustment takes a verdict "
+    "back, the claim's own one stands in brackets."
+)
+
+
+def readme_section(published: Path, root: Path) -> str:
+    """Markdown of what is published, in the order of names; links are relative to `root`, the README's folder.
+
+    A line for each publication, then every claim that one of them decides.
+    """
+    folders = _folders(published)
+    if not folders:
+        return "Nothing is published yet."
+    overview, decided = [], []
+    for folder in folders:
+        boards, verdicts = _read(folder)
+        link = f"[{folder.name}]({os.path.relpath(folder.resolve(), Path(root).resolve())})"
+        counts = Counter(verdict.adjusted for verdict in verdicts)
+        rows = [row for board in boards for row in board.rows if row.finished]
+        runs = sum(len(row.finished) for row in rows)
+        tasks = ", ".join(board.title for board in boards if board.rows)
+        cells = [link, tasks, f"{len(rows)} rows, {runs} runs", *(str(counts[word]) for word in WORDS)]
+        overview.append((folder.name, [Cell(text) for text in cells]))
+        decided += [
+            (verdict.address, [Cell(text) for text in (*_claim_texts(verdict), link)])
+            for verdict in verdicts
+            if verdict.adjusted in DECIDED
+        ]
+    columns = [Column(name, name.capitalize(), numeric=False) for name in ("publication", "task", "made of")]
+    columns += [Column(word, word.capitalize()) for word in WORDS]
+    made = [Table("publications", "Publications", columns, [("", overview)])]
+    if decided:
+        columns = [*_claim_columns(), Column("publication", "Publication", numeric=False)]
+        made.append(Table("decided", "What they decide", columns, [("", decided)], [HOLM]))
+    return formats.to_markdown(made, level=3).rstrip()
+
+
+def update_readme(readme: Path, published: Path) -> None:
+    """Write the README's section between its two markers anew, and the page of each publication.
+
+    Raises UserError where the markers are missing.
+    """
+    readme = Path(readme)
+    text = readme.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UserError(f"{readme} lacks the markers '{BEGIN}' and '{END}' of the published section")
+    for folder in _folders(published):
+        write_atomic(folder / PAGE, page(folder).encode())
+    section = readme_section(published, readme.resolve().parent)
+    write_atomic(readme, f"{before}{BEGIN}\n\n{section}\n\n{END}{after}".encode())
+
+
+def page(folder: Path) -> str:
+    """Return the Markdown page of a publication: its tables in short, and those of its plots that every task has."""
+    manifest = json.loads((folder / report.MANIFEST).read_text())
+    boards, verdicts = _read(folder)
+    devices = sorted({row.cost.device for board in boards for row in board.rows if row.cost})
+    commits = f" Code: {', '.join(sorted(_commits(folder))) or 'unknown commit'}."
+    intro = f"Tier {manifest['tier']}, on {'; '.join(devices) or 'unknown device'}.{commits}"
+    intro += " Records are in `runs/`; the tables beside this page have all columns."
+    blocks = [f"# {folder.name}", intro]
+    for board in boards:
+        blocks.append(formats.to_markdown([_short_board(board)]).rstrip())
+    if verdicts:
+        rows = [(verdict.address, [Cell(text) for text in _claim_texts(verdict)]) for verdict in verdicts]
+        blocks.append(formats.to_markdown([Table("claims", "Claims", _claim_columns(), [("", rows)], [HOLM])]).rstrip())
+    if (folder / "plots" / "claims.svg").exists():
+        blocks.append("![Effects and intervals of the claims](plots/claims.svg)")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _folders(published: Path) -> list[Path]:
+    return sorted(path.parent for path in Path(published).glob(f"*/{report.MANIFEST}"))
+
+
+def _read(folder: Path) -> tuple[list[Leaderboard], list[Verdict]]:
+    boards = [Leaderboard.model_validate_json(path.read_bytes()) for path in sorted(folder.glob("leaderboard_*.json"))]
+    told = json.loads((folder / "claims.json").read_text())["verdicts"]
+    return boards, [Verdict.model_validate(one) for one in told]
+
+
+def _commits(folder: Path) -> set[str]:
+    """Return the commits of the records of a publication, shortened."""
+    found = set()
+    for path in folder.glob("runs/*/*/seed*/run.json"):
+        commit = (json.loads(path.read_text()).get("provenance") or {}).get("commit")
+        if commit:
+            found.add(commit[:9])
+    return found
+
+
+def _short_board(board: Leaderboard) -> Table:
+    first = [c for c in board.columns if c.key == board.primary_metric]
+    metrics = (first + [c for c in board.columns if c.key != board.primary_metric])[:PAGE_METRICS]
+
+    def cells(row) -> list[Cell]:
+        shown = [row.metrics.get(column.key) for column in metrics]
+        texts = [
+            plus_minus(cell.mean, cell.half_width, column.decimals) if cell else "–"
+            for cell, column in zip(shown, metrics, strict=True)
+        ]
+        return [Cell(text) for text in (row.address, *texts, row.status)]
+
+    columns = [
+        Column("method", "Method", numeric=False),
+        *(Column(c.key, labels.with_unit(c.title, c.unit)) for c in metrics),
+        Column("seeds", "Seeds", numeric=False),
+    ]
+    sections = [(title, [(row.address, cells(row)) for row in rows]) for title, rows in board.sections()]
+    note = "Mean over seeds ± half width of its 95 % t interval."
+    return Table(f"published_{board.task}", board.title, columns, sections, [note])
+
+
+def _claim_columns() -> list[Column]:
+    columns = [Column(name.lower(), name, numeric=False) for name in ("Claim", "Statement", "Verdict")]
+    return columns + [Column(name.lower(), name) for name in ("Effect", "95 % interval", "Paper's effect")]
+
+
+def _claim_texts(v: Verdict) -> Sequence[str]:
+    """Return the cells of a claim, in the order of `_claim_columns`."""
+    kind, decimals = v.effect_kind, v.decimals
+    return (
+        v.address,
+        v.statement,
+        labels.verdict(v.adjusted, v.raw) if v.adjusted != "not tested" else f"{v.adjusted}: {v.reason}",
+        f"{labels.effect(v.effect, kind, decimals)} {v.unit}".strip() if v.effect is not None else "–",
+        labels.interval(v.interval, kind, decimals),
+        labels.effect(v.reported_effect, kind, decimals) or "–",
+    )
