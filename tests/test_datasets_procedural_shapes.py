@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from replications.datasets.procedural_shapes import (
+from replications.datasets.points.procedural import (
     CLASSES,
     PARTS,
     Options,
@@ -14,7 +14,7 @@ from replications.datasets.procedural_shapes import (
     sample,
     surface,
 )
-from replications.datasets.procedural_shapes.shape import BOX, CONE, CYLINDER, SPHERE, Part, Shape
+from replications.datasets.points.procedural.shape import BOX, CONE, CYLINDER, SPHERE, Part, Shape
 from replications.errors import UserError
 
 SIZE = {BOX: (0.5, 1.0, 2.0), CYLINDER: (0.7, 0.7, 1.5), CONE: (0.7, 0.7, 1.5), SPHERE: (1.2, 1.2, 1.2)}
