@@ -9,10 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from replications.datasets.points.procedural import normalise
 from replications.errors import UserError
-
-__all__ = ["check_cloud", "first_points", "normalise", "splits_of", "write_clouds"]
 
 
 def check_cloud(points: np.ndarray, where: str) -> np.ndarray:
@@ -32,6 +29,13 @@ def check_cloud(points: np.ndarray, where: str) -> np.ndarray:
 def first_points(cloud: np.ndarray, count: int) -> np.ndarray:
     """Return the first `count` rows; a shorter cloud is repeated in turn."""
     return cloud[np.arange(count) % len(cloud)]
+
+
+def normalise(points: np.ndarray) -> np.ndarray:
+    """Move clouds [..., P, 3] to their mean and scale them into the unit sphere."""
+    points = points - points.mean(axis=-2, keepdims=True)
+    radius = np.linalg.norm(points, axis=-1).max(axis=-1)[..., None, None]
+    return points / np.where(radius > 0, radius, 1)
 
 
 def splits_of(train: Sequence[str], fraction: float) -> np.ndarray:

@@ -7,13 +7,14 @@ however their surfaces are sampled: ``gradient`` draws the points with a density
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from replications.datasets.points.clouds import normalise
 from replications.datasets.points.procedural.classes import CLASSES, PARTS, draw_shape
 from replications.datasets.points.procedural.shape import Shape, about, surface
-from replications.errors import UserError, nearest
+from replications.parsing import parse
 
-__all__ = ["CLASSES", "PARTS", "Options", "Shape", "about", "draw_shape", "normalise", "prepare", "sample", "surface"]
+__all__ = ["CLASSES", "PARTS", "Options", "Shape", "about", "draw_shape", "prepare", "sample", "surface"]
 
 SPLITS = ("train", "validation", "test")
 SHAPES_AT_ONCE = 64
@@ -41,7 +42,7 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
 
     Raises UserError for a wrong option.
     """
-    wanted = check_options(options)
+    wanted = parse(Options, options, "options of the procedural shapes")
     names = list(CLASSES)
     first_part = np.cumsum([0, *(len(PARTS[name]) for name in names)])
     rows = [
@@ -75,18 +76,6 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
     }
 
 
-def check_options(options: dict) -> Options:
-    """Return the typed options; raises UserError that names the first wrong one."""
-    for name in options:
-        if name not in Options.model_fields:
-            raise UserError(f"procedural shapes: unknown option '{name}'{nearest(name, Options.model_fields)}")
-    try:
-        return Options.model_validate(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"procedural shapes: option '{first['loc'][0]}': {first['msg']}") from None
-
-
 def sample(
     shapes: list[Shape], options: Options, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -114,10 +103,3 @@ def sample(
         points, normals, part = points[row, kept], normals[row, kept], part[row, kept]
     points = normalise(points)
     return points + rng.normal(0, options.noise, points.shape), normals, part
-
-
-def normalise(points: np.ndarray) -> np.ndarray:
-    """Move clouds [..., P, 3] to their mean and scale them into the unit sphere."""
-    points = points - points.mean(axis=-2, keepdims=True)
-    radius = np.linalg.norm(points, axis=-1).max(axis=-1)[..., None, None]
-    return points / np.where(radius > 0, radius, 1)
