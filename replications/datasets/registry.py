@@ -160,12 +160,11 @@ def data_fingerprint(set_key: str) -> str:
 
 @functools.cache
 def _preparers() -> dict[str, Path]:
-    """Name below ``replications.datasets``, with dots -> file, of each module that prepares sets."""
+    """Name below ``replications.datasets``, with dots -> file, of each module: a preparer is one of them."""
     found = {}
     for path in ROOM.rglob("*.py"):
-        if "\ndef prepare(target: Path, " in path.read_text(encoding="utf-8"):
-            parts = path.relative_to(ROOM).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+        parts = path.relative_to(ROOM).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
