@@ -17,8 +17,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from replications.datasets import lfw
 from replications.datasets.extract import extract, tar_files
+from replications.datasets.faces import lfw
 from replications.datasets.prepare import fetch_sources
 from replications.datasets.registry import find_set
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from replications.datasets import cifar, digits, image_tree, imagenet_tars, procedural_pictures, registry, tiny_imagenet
+from replications.datasets import registry
+from replications.datasets.images import cifar, digits, imagenet_tars, procedural, tiny_imagenet, tree
 from replications.errors import UserError
 from replications.tasks.image_classification.data import ImageSet
 
@@ -104,12 +105,12 @@ def tree_root(root, odd=True):
 def test_a_truncated_picture_is_named_and_stops_the_preparation(tmp_path):
     root = tree_root(tmp_path / "imagenet")
     with pytest.raises(UserError, match=r"val/n01641577/n01641577_1.JPEG cannot .*1 of 24 files.*damaged: skip"):
-        make(image_tree, tmp_path / "set", {"images": root}, size=8, num_classes=4)
+        make(tree, tmp_path / "set", {"images": root}, size=8, num_classes=4)
 
 
 def test_odd_pictures_are_named_counted_and_skipped_where_the_set_says_so(tmp_path):
     root = tree_root(tmp_path / "imagenet")
-    facts, arrays = make(image_tree, tmp_path / "set", {"images": root}, size=8, num_classes=4, damaged="skip")
+    facts, arrays = make(tree, tmp_path / "set", {"images": root}, size=8, num_classes=4, damaged="skip")
     odd = facts["odd_files"]
     assert odd["greyscale"] == {"count": 1, "first": ["train/n01443537/n01443537_1.JPEG"]}
     assert odd["CMYK"] == {"count": 1, "first": ["train/n01629819/n01629819_0.JPEG"]}
@@ -134,19 +135,19 @@ def test_pictures_are_the_middle_square(tmp_path):
     for folder in ("train", "val"):
         for wnid in WNIDS[:2]:
             write(tmp_path / "tree" / folder / wnid / "a.png", stream.getvalue())
-    _, arrays = make(image_tree, tmp_path / "set", {"images": tmp_path / "tree"}, size=4, num_classes=2)
+    _, arrays = make(tree, tmp_path / "set", {"images": tmp_path / "tree"}, size=4, num_classes=2)
     assert (arrays["images"] == 200).all()
 
 
 def test_a_tree_takes_the_listed_classes_and_two_workers_give_the_same(tmp_path):
     root = tree_root(tmp_path / "imagenet", odd=False)
     options = {"size": 8, "num_classes": 2, "classes": [WNIDS[3], WNIDS[1]]}
-    facts, one = make(image_tree, tmp_path / "one", {"images": root}, **options)
-    _, two = make(image_tree, tmp_path / "two", {"images": root}, workers=2, **options)
+    facts, one = make(tree, tmp_path / "one", {"images": root}, **options)
+    _, two = make(tree, tmp_path / "two", {"images": root}, workers=2, **options)
     assert facts["classes"] == [WNIDS[1], WNIDS[3]]
     assert all(np.array_equal(one[name], two[name]) for name in one)
     with pytest.raises(UserError, match="has 4 classes instead of 3"):
-        make(image_tree, tmp_path / "wrong", {"images": root}, size=8, num_classes=3)
+        make(tree, tmp_path / "wrong", {"images": root}, size=8, num_classes=3)
 
 
 def test_a_class_without_images_and_a_wrong_layout_are_named(tmp_path):
@@ -154,9 +155,9 @@ def test_a_class_without_images_and_a_wrong_layout_are_named(tmp_path):
     for path in (root / "val" / WNIDS[0]).iterdir():
         path.unlink()
     with pytest.raises(UserError, match="n01443537 holds no image: a class without images"):
-        make(image_tree, tmp_path / "set", {"images": root}, size=8, num_classes=4)
+        make(tree, tmp_path / "set", {"images": root}, size=8, num_classes=4)
     with pytest.raises(UserError, match="has no folders train and val"):
-        make(image_tree, tmp_path / "set", {"images": tmp_path}, size=8, num_classes=4)
+        make(tree, tmp_path / "set", {"images": tmp_path}, size=8, num_classes=4)
 
 
 def tar(path, members):
@@ -232,8 +233,8 @@ def test_a_cifar_pickle_runs_nothing(tmp_path):
 
 def test_procedural_pictures_are_the_same_again_and_hold_every_class_equally(tmp_path):
     options = {"image_size": 12, "train": 40, "validation": 10, "test": 20}
-    facts, one = make(procedural_pictures, tmp_path / "one", {}, **options)
-    _, two = make(procedural_pictures, tmp_path / "two", {}, **options)
+    facts, one = make(procedural, tmp_path / "one", {}, **options)
+    _, two = make(procedural, tmp_path / "two", {}, **options)
     assert all(np.array_equal(one[name], two[name]) for name in one)
     assert np.bincount(one["label"][one["split"] == 0]).tolist() == [4] * 10 and len(facts["classes"]) == 10
     assert len({image.tobytes() for image in one["images"]}) == 70
@@ -241,8 +242,8 @@ def test_procedural_pictures_are_the_same_again_and_hold_every_class_equally(tmp
 
 def test_a_figure_is_lighter_than_its_ground():
     numbers = np.random.default_rng(0)
-    options = procedural_pictures.Options(image_size=24, train=10, validation=0, test=10, specks=0, noise=0.0)
-    images = procedural_pictures.draw_images(np.zeros(50, int), options, numbers).mean(-1)
+    options = procedural.Options(image_size=24, train=10, validation=0, test=10, specks=0, noise=0.0)
+    images = procedural.draw_images(np.zeros(50, int), options, numbers).mean(-1)
     assert (images[:, 10:14, 10:14].mean((1, 2)) > images[:, :2, :2].mean((1, 2))).all()
 
 

@@ -9,7 +9,7 @@ import pytest
 import tiny_lfw
 from PIL import Image
 
-from replications.datasets import lfw
+from replications.datasets.faces import lfw
 from replications.datasets.registry import find_set
 from replications.errors import UserError
 

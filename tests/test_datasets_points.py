@@ -8,15 +8,15 @@ import tarfile
 import numpy as np
 import pytest
 
-from replications.datasets import (
-    image_points,
+from replications.datasets.points import (
+    images,
     modelnet40,
     modelnet_voxels,
     scannet_blocks,
     scanobjectnn,
     shapenet_part,
 )
-from replications.datasets.point_clouds import check_cloud, first_points, normalise, splits_of, write_clouds
+from replications.datasets.points.clouds import check_cloud, first_points, normalise, splits_of, write_clouds
 from replications.errors import UserError
 
 h5py = pytest.importorskip("h5py")
@@ -271,7 +271,7 @@ def cifar(path, names=None, content=None):
 
 def test_cifar10_as_points(tmp_path, target):
     file = cifar(tmp_path / "c.tar.gz")
-    facts = image_points.prepare(target, {"data": "cifar10", "validation": 5}, {"images": file}, 1)
+    facts = images.prepare(target, {"data": "cifar10", "validation": 5}, {"images": file}, 1)
     found = arrays(target)
     assert found["colours"].shape == (24, 1024, 3) and facts["images"] == [15, 5, 4]
     flat = np.arange(4 * 3072, dtype=np.uint32).astype(np.uint8).reshape(4, 3, 32, 32)
@@ -290,22 +290,22 @@ class Evil:
 
 def test_a_pickle_that_runs_code_and_a_missing_batch_are_refused(tmp_path, target):
     with pytest.raises(UserError, match="which no array needs"):
-        image_points.read_cifar10(cifar(tmp_path / "a.tar.gz", content={b"data": Evil()}))
+        images.read_cifar10(cifar(tmp_path / "a.tar.gz", content={b"data": Evil()}))
     with pytest.raises(UserError, match="has no file data_batch_2"):
-        image_points.read_cifar10(cifar(tmp_path / "b.tar.gz", names=["data_batch_1", "test_batch"]))
+        images.read_cifar10(cifar(tmp_path / "b.tar.gz", names=["data_batch_1", "test_batch"]))
 
 
 def test_digits_have_one_split_whatever_is_taken_of_them(tmp_path):
     found = []
     for name, train in (("a", None), ("b", 50)):
         (tmp_path / name).mkdir()
-        image_points.prepare(tmp_path / name, {"data": "digits", "validation": 100, "train": train}, {}, 1)
+        images.prepare(tmp_path / name, {"data": "digits", "validation": 100, "train": train}, {}, 1)
         found.append(arrays(tmp_path / name))
     tests = [x["colours"][x["split"] == 2] for x in found]
     np.testing.assert_array_equal(*tests)
     assert (found[1]["split"] == 0).sum() == 50 and found[0]["colours"].max() == 255
     with pytest.raises(UserError, match="data must be one of digits, cifar10"):
-        image_points.prepare(tmp_path / "a", {"data": "mnist", "validation": 1}, {}, 1)
+        images.prepare(tmp_path / "a", {"data": "mnist", "validation": 1}, {}, 1)
 
 
 # ScanNet

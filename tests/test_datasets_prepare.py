@@ -27,7 +27,7 @@ def tiny_registry(**options) -> Registry:
     entry = PreparedSetEntry(
         title="Tiny",
         kind="public",
-        preparer="lfw",
+        preparer="faces.lfw",
         options=tiny_lfw.OPTIONS | options,
         sources={role: role for role in roles},
         prepared_bytes=40_000,
@@ -187,7 +187,8 @@ CHILD = """
 import sys, time
 from pathlib import Path
 import test_datasets_prepare as t
-from replications.datasets import lfw, prepare, registry
+from replications.datasets import prepare, registry
+from replications.datasets.faces import lfw
 registry.load = t.tiny_registry
 lfw.ROWS_A_JOB = 2
 slow, rows_of = float(sys.argv[3]), lfw.face_rows

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from replications.datasets import procedural_faces, registry
-from replications.datasets.procedural_faces import Options, draw_images, draws, prepare
+from replications.datasets import registry
+from replications.datasets.faces import procedural
+from replications.datasets.faces.procedural import Options, draw_images, draws, prepare
 from replications.errors import UserError
 from replications.fingerprint import code_fingerprint
 
-PACKAGE = Path(procedural_faces.__file__).parent
+PACKAGE = Path(procedural.__file__).parent
 SMALL = {
     "image_size": 24,
     "train_identities": 5,
@@ -145,8 +146,8 @@ def test_raw_pixels_tell_faces_apart_only_where_nothing_varies(small, tmp_path):
 
 
 def test_processes_draw_the_same_bytes(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(procedural_faces, "WORTH_A_POOL", 0)
-    monkeypatch.setattr(procedural_faces, "IMAGES_A_JOB", 50)
+    monkeypatch.setattr(procedural, "WORTH_A_POOL", 0)
+    monkeypatch.setattr(procedural, "IMAGES_A_JOB", 50)
     prepare(tmp_path, SMALL, {}, workers=2)
     assert np.array_equal(np.load(tmp_path / "images.npy"), small[0]["images"])
 
@@ -185,8 +186,8 @@ def test_fingerprint_covers_every_module_that_draws(tmp_path):
     seen = {path.name for path in PACKAGE.glob("*.py")}
     assert seen == {"__init__.py", "draws.py", "drawing.py", "face.py", "scene.py", "pairs.py"}
     copy = tmp_path / "replications"
-    shutil.copytree(PACKAGE.parents[1], copy, ignore=shutil.ignore_patterns("__pycache__"))
-    drawing = copy / "datasets" / "procedural_faces"
+    shutil.copytree(PACKAGE.parents[2], copy, ignore=shutil.ignore_patterns("__pycache__"))
+    drawing = copy / "datasets" / "faces" / "procedural"
     before = code_fingerprint([drawing / "__init__.py"], package=copy)
     for name in sorted(seen):
         with (drawing / name).open("a") as stream:

@@ -3,18 +3,17 @@
 import numpy as np
 import pytest
 
-from replications.datasets.procedural_shapes import (
+from replications.datasets.points.procedural import (
     CLASSES,
     PARTS,
     Options,
     about,
-    check_options,
     draw_shape,
     prepare,
     sample,
     surface,
 )
-from replications.datasets.procedural_shapes.shape import BOX, CONE, CYLINDER, SPHERE, Part, Shape
+from replications.datasets.points.procedural.shape import BOX, CONE, CYLINDER, SPHERE, Part, Shape
 from replications.errors import UserError
 
 SIZE = {BOX: (0.5, 1.0, 2.0), CYLINDER: (0.7, 0.7, 1.5), CONE: (0.7, 0.7, 1.5), SPHERE: (1.2, 1.2, 1.2)}
@@ -118,10 +117,10 @@ def test_a_set_is_whole_and_the_same_each_time(tmp_path):
     assert len(np.unique(arrays["points"].reshape(48, -1), axis=0)) == 48
 
 
-def test_wrong_options_are_named():
-    with pytest.raises(UserError, match="did you mean 'gradient'"):
-        check_options({"gradent": 1.0})
-    with pytest.raises(UserError, match="option 'points'"):
-        check_options({"train": 1, "validation": 0, "test": 1, "points": 0})
+def test_wrong_options_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"gradent: unknown key .did you mean 'gradient'"):
+        prepare(tmp_path, {"gradent": 1.0}, {}, 1)
+    with pytest.raises(UserError, match="options of the procedural shapes: points: "):
+        prepare(tmp_path, {"train": 1, "validation": 0, "test": 1, "points": 0}, {}, 1)
     with pytest.raises(UserError, match="did you mean 'chair'"):
         draw_shape("chairs", np.random.default_rng(0))

@@ -51,7 +51,7 @@ SOURCE = "sources:\n  box:\n    title: T\n    licence: L\n    variants: [{path: 
         (SOURCE.replace("a/b.txt", "/etc/passwd"), "must be a relative path"),
         (SOURCE.replace("ab" * 32, "123"), "sources.box.variants.0.sha256"),
         (SOURCE.replace("sha256: " + "ab" * 32, "urls: ['http://x/y']"), "a URL needs a sha256 or md5"),
-        ("sets: {s: {title: T, kind: public, preparer: lfw, prepared_bytes: 1, sources: {a: bax}}}\n" + SOURCE,
+        ("sets: {s: {title: T, kind: public, preparer: faces.lfw, prepared_bytes: 1, sources: {a: bax}}}\n" + SOURCE,
          r"data set 's': unknown source 'bax' .did you mean 'box'"),
         ("sets: [", r"x\.yaml:\d+: not valid YAML"),
     ],
@@ -103,7 +103,7 @@ def test_a_data_fingerprint_changes_with_what_decides_the_arrays(changed):
     assert changed(source={"title": "Other", "citation": "c", "gated": "g"}) == same
     assert changed(variant={"urls": (), "about_bytes": 1, "path": "elsewhere/x.tgz"}) == same
     assert changed(entry={"options": options | {"size": 96}}) != same
-    assert changed(entry={"preparer": "folders"}) != same
+    assert changed(entry={"preparer": "faces.folders"}) != same
     assert changed(variant={"md5": "0" * 32}) != same
 
 
@@ -123,7 +123,7 @@ def test_a_data_fingerprint_does_not_hang_on_messages_and_downloads(monkeypatch)
     PARSE = fingerprint._parse
     monkeypatch.setattr(registry, "code_fingerprint", spy)
     data_fingerprint("lfw_112")
-    assert set(reached) == {"__init__", "extract", "images", "lfw", "rows"}
+    assert set(reached) == {"__init__", "decoding", "extract", "lfw", "rows"}
 
 
 @pytest.mark.parametrize("key", SETS)
@@ -132,8 +132,13 @@ def test_every_set_has_a_fingerprint_of_its_own(key):
     assert data_fingerprint(key) not in others
 
 
-def test_an_unknown_preparer_is_told(monkeypatch):
-    entry = PreparedSetEntry(title="T", kind="procedural", preparer="nobody", prepared_bytes=1)
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("faces.lwf", "did you mean 'faces.lfw'"), ("lfw", "did you mean 'faces.lfw'")],
+    ids=["misspelt", "without its family"],
+)
+def test_an_unknown_preparer_names_the_nearest(monkeypatch, name, hint):
+    entry = PreparedSetEntry(title="T", kind="procedural", preparer=name, prepared_bytes=1)
     monkeypatch.setattr(registry, "load", lambda: Registry(sets={"s": entry}))
-    with pytest.raises(UserError, match=r"no preparer module datasets/nobody\.py"):
+    with pytest.raises(UserError, match=f"no preparer '{name}' .*{hint}"):
         data_fingerprint("s")

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from replications.datasets import composed_rooms, ply, rooms, scannet, sunrgbd
-from replications.datasets.box_points import memberships, points_inside
+from replications.datasets import ply
+from replications.datasets.rooms import composed, procedural, scannet, sunrgbd
+from replications.datasets.rooms.box_points import memberships, points_inside
 from replications.datasets.rooms.camera import camera_rays, hit_parts
 from replications.datasets.rooms.furniture import BOX, CYLINDER, FURNITURE, draw_parts
 from replications.datasets.rooms.scene import farthest_first
@@ -25,12 +26,12 @@ def read(folder):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     target = tmp_path_factory.mktemp("rooms")
-    return rooms.prepare(target, {**SMALL, "classes": ["chair", "table"]}, {}, 1), read(target)
+    return procedural.prepare(target, {**SMALL, "classes": ["chair", "table"]}, {}, 1), read(target)
 
 
 def test_rooms_are_the_same_again_and_hold_what_they_say(drawn, tmp_path):
     facts, arrays = drawn
-    again = rooms.prepare(tmp_path, {**SMALL, "classes": ["chair", "table"]}, {}, 1)
+    again = procedural.prepare(tmp_path, {**SMALL, "classes": ["chair", "table"]}, {}, 1)
     assert again == facts and facts["classes"] == ["chair", "table"] and facts["sampled"] == 32
     for name, value in read(tmp_path).items():
         assert np.array_equal(value, arrays[name]), name
@@ -102,12 +103,12 @@ def test_a_point_in_several_boxes_belongs_to_the_first_ones():
 )
 def test_wrong_options_of_rooms_are_refused(options, says, tmp_path):
     with pytest.raises(UserError, match=says):
-        rooms.prepare(tmp_path, {**SMALL, **options}, {}, 1)
+        procedural.prepare(tmp_path, {**SMALL, **options}, {}, 1)
 
 
 def test_rooms_in_which_nothing_can_be_seen_are_an_error(tmp_path):
     with pytest.raises(UserError, match="none showed an object"):
-        rooms.prepare(tmp_path, {**SMALL, "min_points": 300}, {}, 1)
+        procedural.prepare(tmp_path, {**SMALL, "min_points": 300}, {}, 1)
 
 
 # Composed rooms
@@ -130,33 +131,31 @@ def voxels(tmp_path_factory):
 
 
 def test_composed_rooms_leave_out_empty_and_shared_grids(voxels, tmp_path):
-    shapes = composed_rooms.read_shapes(voxels, 0.3)
+    shapes = composed.read_shapes(voxels, 0.3)
     counts = [[len(of) for of in part] for part in shapes]
     assert counts[0][3] == 2 and counts[1][3] == 1 and counts[0][0] == 3
     assert counts[2][5] == 1 and counts[2][0] == 2
-    facts = composed_rooms.prepare(
+    facts = composed.prepare(
         tmp_path,
         {**SMALL, "train": 20, "objects": [5, 9], "validation_shapes": 0.3},
         {"voxels": voxels}, 1,
     )  # fmt: skip
     arrays = read(tmp_path)
-    assert facts["classes"] == list(composed_rooms.CLASSES) and np.array(facts["mean_sizes"]).shape == (10, 3)
-    assert (arrays["boxes"][arrays["label"] >= 0][:, 3:6] <= composed_rooms.LONGEST + 0.01).all()
+    assert facts["classes"] == list(composed.CLASSES) and np.array(facts["mean_sizes"]).shape == (10, 3)
+    assert (arrays["boxes"][arrays["label"] >= 0][:, 3:6] <= composed.LONGEST + 0.01).all()
 
 
 def test_a_ray_stops_at_the_first_occupied_voxel():
     solid = np.zeros((4, 4, 4), bool)
     solid[2] = True  # a plate across x, from 0 to 0.25 of a unit box
-    found = composed_rooms.hit_voxels(solid, np.ones(3))(
-        np.array([-1.0, 0.1, 0.1]), np.array([[1.0, 0, 0], [0, 1.0, 0]])
-    )
-    assert found[0] == pytest.approx(1.0, abs=2 / composed_rooms.STEPS) and np.isinf(found[1])
+    found = composed.hit_voxels(solid, np.ones(3))(np.array([-1.0, 0.1, 0.1]), np.array([[1.0, 0, 0], [0, 1.0, 0]]))
+    assert found[0] == pytest.approx(1.0, abs=2 / composed.STEPS) and np.isinf(found[1])
 
 
 def test_another_file_of_voxels_is_refused(tmp_path):
     np.savez(tmp_path / "v.npz", X=np.zeros(3))
     with pytest.raises(UserError, match="X_train"):
-        composed_rooms.read_shapes(tmp_path / "v.npz", 0.1)
+        composed.read_shapes(tmp_path / "v.npz", 0.1)
 
 
 # SUN RGB-D

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from replications.datasets import shards
+from replications.datasets.text import shards
 from replications.errors import UserError
 
 C4 = {

@@ -8,7 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from replications.datasets import brackets, dictionary, imdb, listops, lra, recall, text_files
+from replications.datasets.text import brackets, dictionary, imdb, listops, lra, recall
+from replications.datasets.text import files as text_files
 from replications.errors import UserError
 
 LISTOPS = {"train": 300, "validation": 20, "test": 40, "min_length": 8, "max_length": 60, "max_depth": 5, "max_args": 5}

@@ -10,9 +10,9 @@ import pytest
 import tiny_lfw
 from PIL import Image
 
-from replications.datasets import celeba, folders, recordio
-from replications.datasets.align import TEMPLATE_112, similarity, warp
-from replications.datasets.images import decode
+from replications.datasets.decoding import decode
+from replications.datasets.faces import celeba, folders, recordio
+from replications.datasets.faces.align import TEMPLATE_112, similarity, warp
 from replications.errors import UserError
 
 

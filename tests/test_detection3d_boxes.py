@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from replications.datasets.box_points import points_inside
+from replications.datasets.rooms.box_points import points_inside
 from replications.tasks.detection_3d.boxes import (
     aligned_iou,
     bounds,

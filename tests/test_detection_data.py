@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from replications.datasets import coco, voc
-from replications.datasets.procedural_scenes import Options as SceneOptions
-from replications.datasets.procedural_scenes import _draw_job, prepare
+from replications.datasets.detection import coco, voc
+from replications.datasets.detection.procedural import Options as SceneOptions
+from replications.datasets.detection.procedural import _draw_job, prepare
 from replications.errors import UserError
 from replications.tasks.detection_2d.data import DetectionSet, training_targets
 from replications.tasks.detection_2d.evaluation import SUMMARY, Found, Judge, coco_dataset, coco_results

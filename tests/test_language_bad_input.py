@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from replications.datasets import text_files
+from replications.datasets.text import files as text_files
 from replications.errors import UserError
 from replications.papers.flash.model import build_flash, build_quad
 from replications.papers.linear_attention.model import build as build_linear

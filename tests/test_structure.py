@@ -77,6 +77,22 @@ def test_imports_go_down(path):
         assert STOREYS[there] < STOREYS[here] or beside or ground, f"{here} imports {name}, which lies above it"
 
 
+# Families of data sets share what lies beside their folders; which one may use another's modules is said here.
+FAMILIES = {path.parent.name for path in PACKAGE.glob("datasets/*/__init__.py")}
+FAMILIES_BESIDE = {("rooms", "points")}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.glob("datasets/**/*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_families_of_data_sets_keep_to_themselves(path):
+    here = path.relative_to(PACKAGE / "datasets").parts[0]
+    for name in imports(path):
+        room, family = [*name.split("."), "", ""][1:3]
+        if room == "datasets" and family in FAMILIES - {here}:
+            assert (here, family) in FAMILIES_BESIDE, f"{here} imports {name}, which is another family's"
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_room_knows_a_paper_by_name(path):
     parts = path.relative_to(PACKAGE).parts

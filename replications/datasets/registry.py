@@ -94,7 +94,7 @@ class PreparedSetEntry(Strict):
 
     title: str
     kind: Literal["procedural", "embedded", "public", "gated"]
-    preparer: str
+    preparer: str = Field(description="module of this room, with dots: faces.lfw")
     options: dict[str, Any] = Field({}, description="handed to the preparer")
     sources: dict[str, str] = Field({}, description="role, as the preparer calls it -> source")
     prepared_bytes: int = Field(gt=0, description="rough size of the arrays on disk")
@@ -148,16 +148,24 @@ def data_fingerprint(set_key: str) -> str:
     in it; options, the content's checksum and the meaning of the preparer and of what it imports are.
     """
     entry = find_set(set_key)
-    files = [ROOM / f"{entry.preparer}.py", ROOM / entry.preparer / "__init__.py"]
-    preparer = next((path for path in files if path.is_file()), None)
-    if preparer is None:
-        raise UserError(f"data set '{set_key}': there is no preparer module datasets/{entry.preparer}.py")
+    if entry.preparer not in _preparers():
+        raise UserError(f"data set '{set_key}': no preparer '{entry.preparer}'{nearest(entry.preparer, _preparers())}")
     decides = {
         "options": entry.options,
         "sources": {role: find_source(key).identity for role, key in entry.sources.items()},
-        "code": code_fingerprint([preparer], leave_out=NOT_IN_THE_DATA),
+        "code": code_fingerprint([_preparers()[entry.preparer]], leave_out=NOT_IN_THE_DATA),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def _preparers() -> dict[str, Path]:
+    """Name below ``replications.datasets``, with dots -> file, of each module: a preparer is one of them."""
+    found = {}
+    for path in ROOM.rglob("*.py"):
+        parts = path.relative_to(ROOM).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
 
 
 def describe_set(key: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ ARRAYS = ("image_id", "image_size", "split", "boxes", "labels", "crowd", "area")
 
 @dataclass(frozen=True)
 class DetectionSet:
-    """A prepared set of `N` images with up to `T` objects each (see `replications.datasets.detection`).
+    """A prepared set of `N` images with up to `T` objects each (see `replications.datasets.detection.form`).
 
     Boxes are ``xyxy`` in pixels of the original image, as annotated: they may reach out of it or be empty. Labels
     count the classes from 0; -1 is no object. `images` are the pictures where all are of one size, `files` and
@@ -51,7 +51,7 @@ class DetectionSet:
         """Decode the image of a row."""
         if self.images is not None:
             return Image.fromarray(np.asarray(self.images[row]))
-        from replications.datasets.images import decode
+        from replications.datasets.decoding import decode
 
         data = bytes(self.files[self.file_start[row] : self.file_start[row + 1]])
         return decode(data, f"image {self.image_id[row]} of '{self.key}'")

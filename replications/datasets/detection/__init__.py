@@ -1,0 +1,1 @@
+"""Images with annotated boxes: COCO, VOC, and drawn scenes."""

@@ -1,0 +1,1 @@
+"""Faces: photographs with identities and pairs, and drawn ones."""

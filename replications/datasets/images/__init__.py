@@ -1,0 +1,1 @@
+"""Classified images: photographs in folders and archives, digits, and drawn ones."""

@@ -1,0 +1,1 @@
+"""Point clouds: scanned and modelled shapes, images as points, and drawn ones."""

@@ -1,0 +1,1 @@
+"""Sequences: texts as bytes, reviews, and languages that are drawn."""
