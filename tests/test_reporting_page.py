@@ -75,7 +75,7 @@ def browse(path, profile, *arguments: str) -> tuple[str, str]:
     return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 390, 360])
 def test_in_a_browser(page, tmp_path, width):
     frame = page / f"frame{width}.html"
     frame.write_text(FRAME.replace("WIDTH", str(width)))

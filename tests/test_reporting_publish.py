@@ -9,7 +9,7 @@ from reporting_factory import DEVIATIONS, TASKS, describe_set, papers, throughpu
 
 from replications.errors import UserError
 from replications.records import read_run, read_throughput, write_record
-from replications.reporting import compare, drawing, formats, publications, publish, report, terminal
+from replications.reporting import compare, drawing, formats, publications, publish, report, summary, terminal
 from replications.reporting.site import Plot
 from replications.reporting.verify import verify
 
@@ -156,6 +156,10 @@ def test_the_terminal_view_fits_its_width(results, width):
     assert any("arcface/arcface" in line and "±" in line for line in lines)
     assert any("2/3, 1 diverged" in line for line in lines) and any("missing" in line for line in lines)
     assert any("arcface/C5" in line and "reproduced" in line for line in lines)
+    of_papers = lines[lines.index("Verdicts in numbers") :]
+    for name, own in [*summary.by_paper(verdicts).items(), ("all", verdicts)]:
+        told = next(line.split() for line in of_papers if line.startswith(f"{name} "))
+        assert told == [name, *map(str, summary.counts(own).values())]
     assert "problem: a problem with [brackets]" in lines and lines[-1].endswith("index.html")
     shown = next(line for line in lines if line.startswith("Method "))
     assert ("Angle" in shown) == (width == 200), "as many metrics as fit"

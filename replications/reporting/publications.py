@@ -5,13 +5,12 @@ Both are derived from the publication's tables, and made anew together.
 
 import json
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from replications.errors import UserError
 from replications.records import write_atomic
-from replications.reporting import formats, labels, report
+from replications.reporting import formats, labels, report, summary
 from replications.reporting.leaderboard import Leaderboard
 from replications.reporting.tables import Cell, Column, Table, plus_minus
 from replications.reporting.verdicts import Verdict
@@ -20,7 +19,6 @@ BEGIN, END = "<!-- published:begin -->", "<!-- published:end -->"
 PAGE = "README.md"
 PAGE_METRICS = 4
 DECIDED = ("reproduced", "contradicted")
-WORDS = (*DECIDED, "inconclusive", "not tested")
 HOLM = (
     "Verdicts are adjusted by Holm over the claims of a paper, intervals are not: where the adjustment takes a verdict "
     "back, the claim's own one stands in brackets."
@@ -39,11 +37,10 @@ def readme_section(published: Path, root: Path) -> str:
     for folder in folders:
         boards, verdicts = _read(folder)
         link = f"[{folder.name}]({os.path.relpath(folder.resolve(), Path(root).resolve())})"
-        counts = Counter(verdict.adjusted for verdict in verdicts)
         rows = [row for board in boards for row in board.rows if row.finished]
         runs = sum(len(row.finished) for row in rows)
         tasks = ", ".join(board.title for board in boards if board.rows)
-        cells = [link, tasks, f"{len(rows)} rows, {runs} runs", *(str(counts[word]) for word in WORDS)]
+        cells = [link, tasks, f"{len(rows)} rows, {runs} runs", *map(str, summary.counts(verdicts).values())]
         overview.append((folder.name, [Cell(text) for text in cells]))
         decided += [
             (verdict.address, [Cell(text) for text in (*_claim_texts(verdict), link)])
@@ -51,7 +48,7 @@ def readme_section(published: Path, root: Path) -> str:
             if verdict.adjusted in DECIDED
         ]
     columns = [Column(name, name.capitalize(), numeric=False) for name in ("publication", "task", "made of")]
-    columns += [Column(word, word.capitalize()) for word in WORDS]
+    columns += [Column(word, word.capitalize()) for word in summary.SYMBOLS]
     made = [Table("publications", "Publications", columns, [("", overview)])]
     if decided:
         columns = [*_claim_columns(), Column("publication", "Publication", numeric=False)]

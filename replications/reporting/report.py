@@ -91,7 +91,7 @@ def build(
 
         texts["index.html"] = site.page(
             records, papers, boards, verdicts, deviations or {}, plots, texts["citations.bib"],
-            [name for name in texts if name != "CITATION.cff"], result, selected,
+            [name for name in texts if name != "CITATION.cff"], result, selected, tasks,
         )  # fmt: skip
         for name, text in texts.items():
             (temporary / name).write_text(text, encoding="utf-8")

@@ -1,10 +1,9 @@
-"""One static HTML page: verdicts first, then tables, plots, provenance, how to rerun and how to cite.
+"""One static HTML page: verdicts in numbers, a card a claim, tables, plots, provenance, how to rerun and to cite.
 
 The page is complete in itself (style and script inline, plots beside it as relative files), asks nothing of a
 network and is a pure function of the records.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,13 @@ import numpy as np
 from replications.reporting import labels, statistics
 from replications.reporting.leaderboard import Leaderboard, Row
 from replications.reporting.load import Records
+from replications.reporting.summary import by_task, counts, marked, summary_table, task_titles
 from replications.reporting.tables import Cell, Column, Table, claims_table, cost_table, quality_table, stamp
 from replications.reporting.verdicts import Verdict
 from replications.spec import Paper
+from replications.tasks.base import Task
 
 TEMPLATES = Path(__file__).with_name("templates")
-SYMBOLS = {"reproduced": "✓", "contradicted": "✕", "inconclusive": "≈", "not tested": "○"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def page(
     files: Sequence[str],
     result: bool,
     selected: Sequence[str] | None = None,
+    tasks: Mapping[str, Task] | None = None,
 ) -> str:
     """Return the page's HTML. `plots` holds the plots of each task, and of ``claims``."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -56,27 +57,29 @@ def page(
     environment.filters["breakable"] = lambda text: Markup(str(escape(text)).replace("/", "/<wbr>"))
     rows = {row.address: row for board in boards for row in board.rows}
     runs = [record for by_seed in records.runs.values() for record in by_seed.values()]
-    counts = Counter(v.adjusted for v in verdicts)
     made = sorted(r.provenance.created[:10] for r in runs if r.provenance)
     when = "" if not made else f", made {made[0]}" + (f" to {made[-1]}" if made[-1] != made[0] else "")
     methods = len({record.spec.address for record in runs})
-    by_paper = [
+    with_board = {board.task for board in boards}
+    titles = task_titles(papers, tasks)
+    groups = [
         {
-            "title": papers[key].title,
-            "reference": f"{papers[key].venue}, {papers[key].year}"
-            + (f", arXiv {papers[key].arxiv}" * bool(papers[key].arxiv)),
-            "cards": [_card(v, rows, deviations.get(key, {}), Markup) for v in verdicts if v.paper == key],
+            "task": task,
+            "title": titles[task],
+            "board": task in with_board,
+            "papers": [_group(papers[key], own, rows, deviations.get(key, {}), Markup) for key, own in of.items()],
         }
-        for key in dict.fromkeys(v.paper for v in verdicts)
+        for task, of in by_task(verdicts, papers).items()
     ]
     return environment.get_template("page.html.jinja").render(
         title=f"Replications: tier {records.tier}",
         subtitle=f"{len(verdicts)} claims, {methods} methods, {len(runs)} runs{when}.",
         stamp=stamp(records.tier, result),
-        counts={word: counts[word] for word in SYMBOLS},
-        symbols=SYMBOLS,
+        counts=counts(verdicts),
+        marked=marked,
+        summary=summary_table(verdicts, papers, tasks),
         problems=records.problems,
-        papers=by_paper,
+        groups=groups,
         forest=next(iter(plots.get("claims", ())), None),
         claims=claims_table(verdicts, records.tier, result),
         boards=[
@@ -100,12 +103,25 @@ def page(
 
 def card_numbers(v: Verdict) -> dict[str, str]:
     """The numbers and the word that a verdict's card shows large."""
-    shown = {"verdict": f"{SYMBOLS[v.adjusted]} {v.adjusted}"}
+    shown = {"verdict": marked(v.adjusted)}
     if v.effect is not None:
         shown["effect"] = f"{labels.effect(v.effect, v.effect_kind, v.decimals)} {v.unit}".strip()
     if v.interval is not None:
         shown["interval"] = f"95 % {labels.interval(v.interval, v.effect_kind, v.decimals)}"
     return shown
+
+
+def _group(
+    paper: Paper, verdicts: Sequence[Verdict], rows: Mapping[str, Row], deviations: Mapping[int, str], markup
+) -> dict:
+    """A paper's heading and the cards of its claims."""
+    arxiv = f", arXiv {paper.arxiv}" if paper.arxiv else ""
+    return {
+        "key": paper.key,
+        "title": paper.title,
+        "reference": f"{paper.venue}, {paper.year}{arxiv}",
+        "cards": [_card(v, rows, deviations, markup) for v in verdicts],
+    }
 
 
 def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], markup) -> dict:
@@ -145,6 +161,7 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], ma
     told_deviations = [(n, deviations.get(n, "(not found in the paper's README)")) for n in v.deviations]
     return {
         "address": v.address,
+        "claim": v.claim,
         "where": v.where,
         "word": v.adjusted,
         "statement": v.statement,
@@ -153,7 +170,6 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], ma
         "why": v.reason[:1].upper() + v.reason[1:] + ".",
         "facts": facts,
         "deviations": told_deviations,
-        "open": len(told_deviations) <= 2,
     }
 
 

@@ -8,6 +8,7 @@ from typing import TextIO
 
 from replications.reporting import labels, tables
 from replications.reporting.leaderboard import Leaderboard
+from replications.reporting.summary import by_paper, counts
 from replications.reporting.verdicts import Verdict
 
 PLAIN_WIDTH = 110
@@ -44,6 +45,7 @@ def print_report(
         console.print("No record yet: make them with 'snakemake --cores all'.")
     if verdicts:
         _print_verdicts(console, verdicts)
+        _print_counts(console, verdicts)
     for problem in problems:
         console.print(f"problem: {problem}", style="red", markup=False, soft_wrap=True)
     for path in files:
@@ -113,4 +115,17 @@ def _print_verdicts(console, verdicts: Sequence[Verdict]) -> None:
         if wide:
             cells.append(v.statement if v.adjusted != "not tested" else f"{v.statement} ({v.reason})")
         table.add_row(*(Text(cell, style=STYLES[v.adjusted] if cell is cells[1] else "") for cell in cells))
+    console.print(table)
+
+
+def _print_counts(console, verdicts: Sequence[Verdict]) -> None:
+    """One line a paper: how many of its claims have each verdict."""
+    console.print("\nVerdicts in numbers", style="bold")
+    table = _table(console)
+    rows = [*by_paper(verdicts).items(), ("all", verdicts)]
+    table.add_column("Paper", no_wrap=True, min_width=max(len(name) for name, _ in rows))
+    for word in STYLES:
+        table.add_column(word.capitalize(), justify="right", overflow="fold")
+    for name, own in rows:
+        table.add_row(name, *(str(number) for number in counts(own).values()))
     console.print(table)

@@ -15,7 +15,7 @@ import numpy as np
 
 from replications.errors import UserError
 from replications.records import run_path
-from replications.reporting import cells, report, site, tables
+from replications.reporting import cells, report, site, summary, tables
 from replications.reporting.leaderboard import Leaderboard
 from replications.reporting.load import Records
 from replications.reporting.verdicts import Verdict
@@ -57,7 +57,7 @@ def verify(
             continue
         wrong += [f"{name}: {line}" for line in cells.compare(Path(name).suffix, found, text)]
     if (results / "index.html").exists():
-        on_page = page_cells(records, boards, verdicts, tier, result)
+        on_page = page_cells(records, boards, verdicts, tier, result, papers, tasks)
         wrong += [f"index.html: {line}" for line in cells.compare_page((results / "index.html").read_text(), on_page)]
     wrong += _means_again(results, boards)
     wrong += _claims_again(results, verdicts)
@@ -66,10 +66,17 @@ def verify(
 
 
 def page_cells(
-    records: Records, boards: list[Leaderboard], verdicts: list[Verdict], tier: str, result: bool
+    records: Records,
+    boards: list[Leaderboard],
+    verdicts: list[Verdict],
+    tier: str,
+    result: bool,
+    papers: Mapping[str, Paper],
+    tasks: Mapping[str, Task],
 ) -> dict[str, tuple[str, float | None]]:
     """Text and value of every cell of the page, by its ``data-cell``."""
     made = [tables.claims_table(verdicts, tier, result), site.power_table(), site.provenance_table(records)]
+    made.append(summary.summary_table(verdicts, papers, tasks))
     for board in boards:
         made += [tables.quality_table(board), tables.cost_table(board)]
     shown = {
@@ -82,6 +89,7 @@ def page_cells(
     for v in verdicts:
         for part, text in site.card_numbers(v).items():
             shown[f"card|{v.address}|{part}"] = (text, None)
+    shown |= {f"chip|{address}": (text, None) for address, text in summary.chips(verdicts).items()}
     return shown
 
 

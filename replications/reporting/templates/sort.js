@@ -22,3 +22,10 @@ for (const button of document.querySelectorAll("thead button")) {
     }
   });
 }
+// Paper cannot be unfolded: open what is closed while printing, for browsers without ::details-content.
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details:not([open])")];
+  for (const one of folded) one.open = true;
+});
+addEventListener("afterprint", () => { for (const one of folded) one.open = false; });

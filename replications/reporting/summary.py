@@ -1,0 +1,68 @@
+"""Verdicts in numbers: how many of each word a paper has, and the papers by task."""
+
+from collections.abc import Mapping, Sequence
+
+from replications.reporting.tables import Cell, Column, Table
+from replications.reporting.verdicts import Verdict
+from replications.spec import Paper
+from replications.tasks.base import Task, find_task
+
+SYMBOLS = {"reproduced": "✓", "contradicted": "✕", "inconclusive": "≈", "not tested": "○"}
+
+
+def marked(word: str) -> str:
+    """``✓ reproduced``: a verdict is never told by its colour alone."""
+    return f"{SYMBOLS[word]} {word}"
+
+
+def by_paper(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
+    """The verdicts of each paper, in their order."""
+    found: dict[str, list[Verdict]] = {}
+    for v in verdicts:
+        found.setdefault(v.paper, []).append(v)
+    return found
+
+
+def by_task(verdicts: Sequence[Verdict], papers: Mapping[str, Paper]) -> dict[str, dict[str, list[Verdict]]]:
+    """The verdicts of each paper, by name of its task; tasks and papers are in the order of `papers`."""
+    of = by_paper(verdicts)
+    found = {paper.task: {} for paper in papers.values()}
+    for key, paper in papers.items():
+        if key in of:
+            found[paper.task][key] = of[key]
+    return {task: own for task, own in found.items() if own}
+
+
+def counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    """How many verdicts have each word; zeros included."""
+    words = [v.adjusted for v in verdicts]
+    return {word: words.count(word) for word in SYMBOLS}
+
+
+def task_titles(papers: Mapping[str, Paper], tasks: Mapping[str, Task] | None = None) -> dict[str, str]:
+    """Title of each task of `papers`, by its name."""
+    names = dict.fromkeys(paper.task for paper in papers.values())
+    return {name: (find_task(name) if tasks is None else tasks[name]).title for name in names}
+
+
+def summary_table(
+    verdicts: Sequence[Verdict], papers: Mapping[str, Paper], tasks: Mapping[str, Task] | None = None
+) -> Table:
+    """A section a task, a row a paper: the number of its verdicts of each word. `tasks`: default, the catalogue's."""
+    columns = [Column("paper", "Paper", numeric=False, sortable=False)]
+    columns += [Column(word, word.capitalize(), sortable=False) for word in SYMBOLS]
+    titles = task_titles(papers, tasks)
+    sections = [
+        (titles[task], [(key, [Cell(key, hint=papers[key].title), *_numbers(own)]) for key, own in of.items()])
+        for task, of in by_task(verdicts, papers).items()
+    ]
+    return Table("summary", "Verdicts by task and paper", columns, sections)
+
+
+def _numbers(verdicts: Sequence[Verdict]) -> list[Cell]:
+    return [Cell(str(number), number) for number in counts(verdicts).values()]
+
+
+def chips(verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """What the overview shows for each claim, by its address: ``C1 ✓ reproduced``."""
+    return {v.address: f"{v.claim} {marked(v.adjusted)}" for v in verdicts}
