@@ -8,6 +8,7 @@ from replications import catalogue
 from replications.cli import build_parser, main, readme
 from replications.reporting import publications
 
+PUBLISHED = readme.README.parent / "results" / "published"
 COMMANDS = (
     "list",
     "describe",
@@ -118,9 +119,8 @@ def test_the_readme_says_what_is_there():
     text = readme.README.read_text(encoding="utf-8")
     for name, section in readme.sections().items():
         assert readme.between(text, name)[1] == section, "make it anew: python -m replications publish --readme"
-    published = readme.README.parent / "results" / "published"
-    assert readme.between(text, "published")[1] == publications.readme_section(published, readme.README.parent)
-    for page in published.glob("*/report.json"):
+    assert readme.between(text, "published")[1] == publications.readme_section(PUBLISHED, readme.README.parent)
+    for page in PUBLISHED.glob("*/report.json"):
         assert (page.parent / publications.PAGE).read_text(encoding="utf-8") == publications.page(page.parent)
     words = set(re.findall(r"`([a-z_]+)`", text))
     assert set(COMMANDS) <= words
@@ -132,3 +132,8 @@ def test_links_of_the_readme_lead_somewhere():
     links = re.findall(r"\]\((?!http)([^)#]+)\)", text)
     assert links
     assert not [link for link in links if not (readme.README.parent / link).exists()]
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in PUBLISHED.glob("*/report.json")))
+def test_what_is_published_follows_from_its_records(name, capsys):
+    assert main(["verify", str(PUBLISHED / name)]) == 0, capsys.readouterr()
