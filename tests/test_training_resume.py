@@ -21,6 +21,7 @@ from training_toys import (
     weights,
 )
 
+from replications.training.determinism import set_threads
 from replications.training.workers import WorkerBatches
 
 # Everything that has a state: dropout, BatchNorm, momentum, augmentation, average, selection.
@@ -69,6 +70,7 @@ def train_killing_itself(work: Path, out: Path, recipe: dict, function: str, cal
 def undisturbed(tmp_path_factory):
     """Weights and history of the training that nobody kills."""
     folder = tmp_path_factory.mktemp("undisturbed")
+    set_threads(1)  # as the processes that are killed have
     stage = build_stage(STAGE)
     result = run_stage(stage, folder)
     return {"weights": weights(stage.module), "history": history_of(result)}
