@@ -146,7 +146,7 @@ def _claim_texts(v: Verdict) -> Sequence[str]:
         v.address,
         v.statement,
         labels.verdict(v.adjusted, v.raw) if v.adjusted != "not tested" else f"{v.adjusted}: {v.reason}",
-        f"{labels.effect(v.effect, kind, decimals)} {v.unit}".strip() if v.effect is not None else "–",
+        v.effect_text,
         labels.interval(v.interval, kind, decimals),
         labels.effect(v.reported_effect, kind, decimals) or "–",
     )

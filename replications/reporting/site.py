@@ -105,7 +105,7 @@ def card_numbers(v: Verdict) -> dict[str, str]:
     """The numbers and the word that a verdict's card shows large."""
     shown = {"verdict": marked(v.adjusted)}
     if v.effect is not None:
-        shown["effect"] = f"{labels.effect(v.effect, v.effect_kind, v.decimals)} {v.unit}".strip()
+        shown["effect"] = v.effect_text
     if v.interval is not None:
         shown["interval"] = f"95 % {labels.interval(v.interval, v.effect_kind, v.decimals)}"
     return shown

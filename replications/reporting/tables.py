@@ -238,17 +238,13 @@ def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
     ]
     sections: dict[str, list] = {}
     for v in verdicts:
-        unit = f" {v.unit}" if v.unit else ""
         smallest = labels.effect(1 + v.smallest_effect, "ratio", v.decimals) if v.effect_kind == "ratio" else ""
         cells = [
             Cell(v.claim),
             Cell(v.statement),
             Cell(v.adjusted),
             Cell(v.raw),
-            Cell(
-                labels.effect(v.effect, v.effect_kind, v.decimals) + unit if v.effect is not None else "–",
-                v.effect,
-            ),
+            Cell(v.effect_text, v.effect),
             Cell(labels.interval(v.interval, v.effect_kind, v.decimals)),
             Cell(labels.effect(v.reported_effect, v.effect_kind, v.decimals) or "–", v.reported_effect),
             Cell(smallest or labels.number(v.smallest_effect, v.decimals), v.smallest_effect),

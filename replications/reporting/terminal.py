@@ -109,9 +109,8 @@ def _print_verdicts(console, verdicts: Sequence[Verdict]) -> None:
     if wide:
         table.add_column("Statement")
     for v in verdicts:
-        kind, decimals = v.effect_kind, v.decimals
-        effect = f"{labels.effect(v.effect, kind, decimals)} {v.unit}".strip() if v.effect is not None else "–"
-        cells = [v.address, labels.verdict(v.adjusted, v.raw), effect, labels.interval(v.interval, kind, decimals)]
+        interval = labels.interval(v.interval, v.effect_kind, v.decimals)
+        cells = [v.address, labels.verdict(v.adjusted, v.raw), v.effect_text, interval]
         if wide:
             cells.append(v.statement if v.adjusted != "not tested" else f"{v.statement} ({v.reason})")
         table.add_row(*(Text(cell, style=STYLES[v.adjusted] if cell is cells[1] else "") for cell in cells))

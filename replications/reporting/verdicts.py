@@ -92,6 +92,13 @@ class Verdict(BaseModel):
     def address(self) -> str:
         return f"{self.paper}/{self.claim}"
 
+    @property
+    def effect_text(self) -> str:
+        """``+0.31 points``, ``×1.25``, or a dash where there is none."""
+        if self.effect is None:
+            return "–"
+        return f"{labels.effect(self.effect, self.effect_kind, self.decimals)} {self.unit}".strip()
+
 
 def judge(
     records: Records,
