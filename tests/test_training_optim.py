@@ -86,13 +86,27 @@ def test_optimizers_are_timms(name, exclude):
     module.no_weight_decay = lambda: {"3.weight"}
     ours = create_optimizer(module, made)
     theirs = timm.optim.create_optimizer_v2(
-        module, name, lr=0.1, weight_decay=0.05, momentum=0.8, filter_bias_and_bn=exclude
+        module, name, lr=0.1, weight_decay=0.05, momentum=0.8, filter_bias_and_bn=exclude, fused=True
     )
     assert type(ours) is type(theirs)
     assert len(ours.param_groups) == len(theirs.param_groups)
     for mine, other in zip(ours.param_groups, theirs.param_groups, strict=True):
         assert [id(p) for p in mine["params"]] == [id(p) for p in other["params"]]
         assert {k: v for k, v in mine.items() if k != "params"} == {k: v for k, v in other.items() if k != "params"}
+
+
+@pytest.mark.parametrize("options", [{}, {"layer_decay": 0.5}])
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw"])
+def test_the_update_is_fused_unless_the_recipe_or_the_parameters_say_otherwise(name, options):
+    def flags(module, **more):
+        module.group_matcher = lambda coarse: {"stem": r"net\.1", "blocks": r"net\.(\d+)"}
+        group = create_optimizer(module, recipe(optimizer=name, optimizer_options={**options, **more})).param_groups[0]
+        return bool(group["fused"]), bool(group["foreach"])
+
+    assert flags(mlp()) == (True, False)
+    assert flags(mlp(), fused=False) == (False, False)
+    assert flags(mlp(), foreach=True) == (False, True)
+    assert flags(mlp().to("meta")) == (False, False)
 
 
 def test_other_optimizers_come_from_timm_and_know_layer_decay():

@@ -69,9 +69,12 @@ def train_killing_itself(work: Path, out: Path, recipe: dict, function: str, cal
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """Weights and history of the training that nobody kills."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+    return left_alone(tmp_path_factory.mktemp("undisturbed"), STAGE)
+
+
+def left_alone(folder: Path, recipe: dict) -> dict:
     set_threads(1)  # as the processes that are killed have
-    stage = build_stage(STAGE)
+    stage = build_stage(recipe)
     result = run_stage(stage, folder)
     return {"weights": weights(stage.module), "history": history_of(result)}
 
@@ -117,6 +120,16 @@ def test_killed_while_a_checkpoint_is_written(tmp_path, undisturbed, function, c
     with processes((train_and_save, tmp_path / "work", out, STAGE)) as (process,):
         process.join()
     assert assert_same_end(out, undisturbed)["resumed"] == 1
+
+
+def test_the_moments_of_adamw_come_back(tmp_path):
+    recipe, out = {**STAGE, "optimizer": "adamw", "lr": 0.01}, tmp_path / "out.pt"
+    with processes((train_killing_itself, tmp_path / "work", out, recipe, "fsync", 31)) as (process,):
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    with processes((train_and_save, tmp_path / "work", out, recipe)) as (process,):
+        process.join()
+    assert assert_same_end(out, left_alone(tmp_path / "alone", recipe))["resumed"] == 1
 
 
 def test_fallen_back_to_the_previous_checkpoint(tmp_path, undisturbed):

@@ -36,6 +36,8 @@ def create_optimizer(
 ) -> Optimizer:
     """Return the recipe's optimiser over the module's trainable parameters.
 
+    torch's own optimisers update all tensors in one fused kernel, unless the options say ``fused`` or ``foreach``.
+
     `recipe.optimizer_options` go to the optimiser (``betas``, ``eps``, ``nesterov``, ``fused``, ...), except timm's
     grouping options: ``filter_bias_and_bn: true`` takes weight decay off biases, norms and every other vector
     (default false: everything decays, as in torch), ``layer_decay`` scales the rate by depth. The names in the
@@ -48,6 +50,8 @@ def create_optimizer(
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise UserError("nothing to train: every parameter of the module is frozen")
     _keep_compiler_out()
+    if name in TORCH_OPTIMIZERS and not {"fused", "foreach"} & options.keys() and _can_fuse(module):
+        options["fused"] = True
     try:
         if name in TORCH_OPTIMIZERS and "layer_decay" not in options:
             exclude_vectors = options.pop("filter_bias_and_bn", False)
@@ -76,6 +80,12 @@ def _create_with_timm(module, recipe: Recipe, name: str, options: dict[str, Any]
     return timm.optim.create_optimizer_v2(
         target, opt=name, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum, **options
     )
+
+
+def _can_fuse(module: nn.Module) -> bool:
+    """Tell whether torch has a fused update for every trainable parameter: floating point, on a CPU or a CUDA GPU."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in trained)
 
 
 def weight_decay_groups(module: nn.Module, weight_decay: float, exclude_vectors: bool) -> list[dict]:
