@@ -31,6 +31,8 @@ class Options(Strict):
     test: int = Field(ge=10)
     noise: float = Field(0.02, ge=0, le=1, description="standard deviation of the pixel noise, of the full scale")
     turn: float = Field(0.5, ge=0, le=np.pi, description="of a figure, at most, radians")
+    shift: float = Field(0.2, ge=0, le=0.4, description="of a figure's centre along each axis, at most, half sides")
+    smallest: float = Field(0.55, gt=0, le=0.85, description="radius of a figure, in half sides; the largest is 0.85")
     specks: int = Field(3, ge=0, description="small dots of other colours, at most")
     oversample: int = Field(3, ge=1, le=8, description="points a pixel and axis; their mean is the pixel")
     seed: int = Field(0, ge=0, lt=1 << 63)
@@ -94,8 +96,8 @@ def draw_images(label: np.ndarray, options: Options, numbers: np.random.Generato
     def uniform(low: float, high: float, *shape: int) -> np.ndarray:
         return numbers.uniform(low, high, (n, *(shape or (1, 1)))).astype(np.float32)
 
-    turn, radius = uniform(-options.turn, options.turn), uniform(0.55, 0.85)
-    dx, dy = x - uniform(-0.2, 0.2), y - uniform(-0.2, 0.2)
+    turn, radius = uniform(-options.turn, options.turn), uniform(options.smallest, 0.85)
+    dx, dy = x - uniform(-options.shift, options.shift), y - uniform(-options.shift, options.shift)
     u = (np.cos(turn) * dx + np.sin(turn) * dy) / radius
     v = (np.cos(turn) * dy - np.sin(turn) * dx) / radius
     inside = np.empty((n, points, points), bool)
