@@ -7,6 +7,7 @@ import pytest
 from replications import catalogue
 from replications.cli import build_parser, main, readme
 from replications.reporting import publications
+from replications.reporting.sections import section_of
 
 PUBLISHED = readme.README.parent / "results" / "published"
 COMMANDS = (
@@ -118,8 +119,8 @@ def test_the_suite_cites_itself(capsys):
 def test_the_readme_says_what_is_there():
     text = readme.README.read_text(encoding="utf-8")
     for name, section in readme.sections().items():
-        assert readme.between(text, name)[1] == section, "make it anew: python -m replications publish --readme"
-    assert readme.between(text, "published")[1] == publications.readme_section(PUBLISHED, readme.README.parent)
+        assert section_of(text, name) == section, "make it anew: python -m replications publish --readme"
+    assert section_of(text, "published") == publications.readme_section(PUBLISHED, readme.README.parent)
     for page in PUBLISHED.glob("*/report.json"):
         assert (page.parent / publications.PAGE).read_text(encoding="utf-8") == publications.page(page.parent)
     words = set(re.findall(r"`([a-z_]+)`", text))

@@ -73,7 +73,7 @@ def test_nothing_doubtful_is_published(results, tmp_path):
 
 def test_the_readme_section_is_regenerated_between_its_markers(results, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"# Suite\n\n{publications.BEGIN}\nold\n{publications.END}\n\nAfter.\n")
+    readme.write_text("# Suite\n\n<!-- published:begin -->\nold\n<!-- published:end -->\n\nAfter.\n")
     publications.update_readme(readme, tmp_path / "published")
     assert "Nothing is published yet." in readme.read_text()
     publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)

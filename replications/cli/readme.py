@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from replications import catalogue
-from replications.errors import UserError
 from replications.records import write_atomic
+from replications.reporting.sections import with_section
 from replications.spec import TIERS
 
 README = catalogue.PACKAGE.parent / "README.md"
@@ -21,20 +21,9 @@ def update(readme: Path, published: Path) -> None:
 
     text = readme.read_text(encoding="utf-8")
     for name, section in sections().items():
-        before, found, after = between(text, name)
-        if found is None:
-            raise UserError(f"{readme} lacks the markers '<!-- {name}:begin -->' and '<!-- {name}:end -->'")
-        text = f"{before}\n\n{section}\n\n{after}"
+        text = with_section(readme, text, name, section)
     write_atomic(readme, text.encode())
     update_readme(readme, published)
-
-
-def between(text: str, name: str) -> tuple[str, str | None, str]:
-    """Split a text at the markers of a section: up to the first, what is between (None: no section), the rest."""
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    before, found, rest = text.partition(begin)
-    inside, also, after = rest.partition(end)
-    return before + begin, inside.strip() if found and also else None, end + after
 
 
 def _papers() -> str:

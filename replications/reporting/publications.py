@@ -8,14 +8,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from replications.errors import UserError
 from replications.records import write_atomic
 from replications.reporting import formats, labels, report, summary
 from replications.reporting.leaderboard import Leaderboard
+from replications.reporting.sections import with_section
 from replications.reporting.tables import Cell, Column, Table, plus_minus
 from replications.reporting.verdicts import Verdict
 
-BEGIN, END = "<!-- published:begin -->", "<!-- published:end -->"
+SECTION = "published"  # of the README, between its markers
 PAGE = "README.md"
 PAGE_METRICS = 4
 DECIDED = ("reproduced", "contradicted")
@@ -63,14 +63,10 @@ def update_readme(readme: Path, published: Path) -> None:
     """
     readme = Path(readme)
     text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{readme} lacks the markers '{BEGIN}' and '{END}' of the published section")
+    text = with_section(readme, text, SECTION, readme_section(published, readme.resolve().parent))
     for folder in _folders(published):
         write_atomic(folder / PAGE, page(folder).encode())
-    section = readme_section(published, readme.resolve().parent)
-    write_atomic(readme, f"{before}{BEGIN}\n\n{section}\n\n{END}{after}".encode())
+    write_atomic(readme, text.encode())
 
 
 def page(folder: Path) -> str:
