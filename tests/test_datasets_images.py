@@ -247,6 +247,22 @@ def test_a_figure_is_lighter_than_its_ground():
     assert (images[:, 10:14, 10:14].mean((1, 2)) > images[:, :2, :2].mean((1, 2))).all()
 
 
+def test_figures_stay_within_their_shift_and_size():
+    def discs(**options) -> np.ndarray:
+        plain = procedural.Options(image_size=24, train=10, validation=0, test=10, specks=0, noise=0.0, **options)
+        images = procedural.draw_images(np.zeros(40, int), plain, np.random.default_rng(0)).mean(-1)
+        return images > (images.max((1, 2), keepdims=True) + images[:, :1, :1]) / 2
+
+    def middles(masks: np.ndarray) -> np.ndarray:
+        return np.array([np.argwhere(mask).mean(0) for mask in masks])
+
+    still, largest = discs(shift=0.0), discs(shift=0.0, smallest=0.85)
+    assert np.abs(middles(still) - 11.5).max() < 2 < np.abs(middles(discs(shift=0.4)) - 11.5).max()
+    area = np.pi * (0.8 * 0.85 * 12) ** 2  # of a disc of the largest radius, in pixels
+    assert np.median(largest.sum((1, 2))) == pytest.approx(area, rel=0.15)
+    assert np.median(still.sum((1, 2))) < 0.85 * area
+
+
 def test_digits_are_split_without_loss(tmp_path):
     facts, arrays = make(digits, tmp_path / "set", {}, size=16, validation=180, test=357)
     assert facts["images"] == 1797 and np.bincount(arrays["split"]).tolist() == [1260, 180, 357]
