@@ -216,4 +216,5 @@ def test_mask_head_same_weights_same_masks():
         theirs = their_attention(query, memory.transpose(1, 2).unflatten(-1, (2, 3)))
         torch.testing.assert_close(maps, theirs)
         masks = their_head(features, maps, levels)
-        torch.testing.assert_close(head(features, maps, levels), masks.view(2, 5, *masks.shape[-2:]))
+        image = torch.arange(2).repeat_interleave(5)
+        torch.testing.assert_close(head(features, maps.flatten(0, 1), levels, image).flatten(), masks.flatten())

@@ -160,11 +160,43 @@ def test_the_mask_head_learns_masks_of_matched_queries():
     masks = torch.zeros(1, 3, 4, 4, requires_grad=True)
     targets = torch.zeros(1, 2, 8, 8, dtype=torch.bool)
     targets[0, 0, :4] = True
-    focal, dice = mask_losses(masks, targets, torch.tensor([[2, -1]]))
+    focal, dice = mask_losses(lambda image, query: masks[image, query], targets, torch.tensor([[2, -1]]))
     assert focal.item() == pytest.approx(0.25 * np.log(2) * (0.25 + 0.75) / 2, rel=1e-5)
     assert dice.item() == pytest.approx(1 - (2 * 16 + 1) / (32 + 32 + 1), rel=1e-5)
     (focal + dice).backward()
     assert masks.grad[0, 2].abs().min() > 0 and (masks.grad[0, :2] == 0).all()
+
+
+def test_training_computes_masks_of_matched_queries_as_detection_computes_all():
+    torch.manual_seed(0)
+    tiny = {"name": "resnet10t", "frozen_norm": False, "options": {"channels": [8, 8, 8, 8]}}
+    small = {"width": 16, "heads": 2, "feedforward": 16, "encoder_layers": 1, "decoder_layers": 1, "queries": 5}
+    model = build_masked(3, range(3), backbone=tiny, level=2, mask_levels=[1], dropout=0.0, **small)
+    model.eval()  # batch norm: the same numbers in both
+    batch = {
+        "image": torch.randn(2, 3, 32, 32), "boxes": torch.rand(2, 2, 4) * 0.4 + 0.2,
+        "labels": torch.tensor([[0, 2], [1, 0]]), "valid": torch.tensor([[True, True], [True, False]]),
+        "masks": torch.rand(2, 2, 32, 32) > 0.5,
+    }  # fmt: skip
+    seen = []
+    model.mask_head.register_forward_hook(lambda head, arguments, found: seen.append((arguments, found)))
+    model(batch)["loss"].backward()
+    (_, maps, _, image), trained = seen.pop()
+    assert image.tolist() == [0, 0, 1]  # three objects, ten queries
+    assert model.mask_head.lay1.weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        every = model.detect(batch).masks
+    (_, all_maps, _, _), _ = seen.pop()
+    for index, own, mask in zip(image.tolist(), maps, trained, strict=True):
+        query = next(q for q in range(5) if torch.equal(all_maps[5 * index + q], own))
+        larger = torch.nn.functional.interpolate(mask[None, None], size=(32, 32), mode="bilinear")[0, 0]
+        torch.testing.assert_close(every[index, query], larger)
+    nothing = batch | {"valid": torch.zeros(2, 2, dtype=torch.bool)}
+    out = model(nothing)
+    assert out["mask"] == out["dice"] == 0
+    model.zero_grad()
+    out["loss"].backward()
+    assert model.mask_head.out_lay.weight.grad is not None  # all parameters take part, as several GPUs need
 
 
 def test_official_names_of_the_masked_model():

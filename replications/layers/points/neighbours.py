@@ -72,14 +72,19 @@ def squared_distance(queries: Tensor, points: Tensor) -> Tensor:
     return squared
 
 
-def blocks(queries: Tensor, points: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
-    """Yield (cloud, slice of its queries, their squared distances to its points), block by block."""
+def blocks(queries: Tensor, points: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Yield (clouds, their queries, squared distances ``[clouds, queries, points]``), block by block.
+
+    Small clouds share a block; a large one takes several.
+    """
     limit = _BLOCK.get(points.device.type, _BLOCK["cuda"])
-    step = max(1, limit // points.shape[1])
-    for b in range(len(points)):
-        for start in range(0, queries.shape[1], step):
-            rows = slice(start, min(start + step, queries.shape[1]))
-            yield b, rows, squared_distance(queries[b, rows], points[b])
+    rows = max(1, min(queries.shape[1], limit // points.shape[1]))
+    clouds = max(1, limit // (rows * points.shape[1]))
+    for b in range(0, len(points), clouds):
+        own = slice(b, b + clouds)
+        for start in range(0, queries.shape[1], rows):
+            part = slice(start, start + rows)
+            yield own, part, squared_distance(queries[own, part], points[own])
 
 
 def _checked(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,8 +110,8 @@ def _knn_blocks(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor
     distances = torch.empty(shape, device=points.device)
     indices = torch.empty(shape, dtype=torch.int64, device=points.device)
     every = torch.arange(points.shape[1], device=points.device)
-    for b, rows, squared in blocks(queries, points):
-        distances[b, rows], indices[b, rows] = _ordered(squared, every, k)
+    for clouds, rows, squared in blocks(queries, points):
+        distances[clouds, rows], indices[clouds, rows] = _ordered(squared, every, k)
     return distances, indices
 
 
@@ -155,12 +160,13 @@ def _threshold(radius: float) -> float:
 def _ball_blocks(centres: Tensor, points: Tensor, radius: float, k: int) -> Tensor:
     """Index ``points`` (one beyond the last) stands where nothing was found."""
     index = torch.empty(*centres.shape[:2], k, dtype=torch.int64, device=points.device)
-    for b, rows, squared in blocks(centres, points):
-        inside = squared < _threshold(radius)
+    for clouds, rows, squared in blocks(centres, points):
+        inside = (squared < _threshold(radius)).flatten(0, 1)
         if points.device.type == "cpu":
-            index[b, rows] = _first(inside.nonzero()[:, 1], inside.sum(1), k, points.shape[1])
+            found = _first(inside.nonzero()[:, 1], inside.sum(1), k, points.shape[1])
         else:
-            index[b, rows] = _first_dense(inside, k)
+            found = _first_dense(inside, k)
+        index[clouds, rows] = found.view(squared.shape[0], -1, k)
     return index
 
 

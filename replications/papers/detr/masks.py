@@ -3,7 +3,7 @@
 Parameters have the names of the authors' code, which has four feature maps (strides 4 to 32) and so three refinements.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from math import gcd
 from typing import Any
@@ -20,6 +20,9 @@ from replications.tasks.detection_2d.matcher import UNMATCHED
 from replications.tasks.detection_2d.model import Detections, Detector
 
 GROUPS = 8
+
+# Mask logits [n, height, width] of queries, from the index of their image and their own, both [n].
+Masks = Callable[[Tensor, Tensor], Tensor]
 
 
 class AttentionMaps(nn.Module):
@@ -61,19 +64,18 @@ class MaskHead(nn.Module):
                 nn.init.kaiming_uniform_(module.weight, a=1)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, features: Tensor, maps: Tensor, finer: Sequence[Tensor]) -> Tensor:
-        """Return logits ``[batch, queries, height, width]``; `finer` are the backbone's maps, coarse to fine."""
-        batch, queries = maps.shape[:2]
+    def forward(self, features: Tensor, maps: Tensor, finer: Sequence[Tensor], image: Tensor) -> Tensor:
+        """Return logits ``[queries, height, width]`` of queries of any images, each on its own.
 
-        def each(x: Tensor) -> Tensor:
-            return x.repeat_interleave(queries, dim=0)
-
-        x = torch.cat([each(features), maps.flatten(0, 1)], dim=1)
+        `maps` ``[queries, heads, h, w]`` are their attention, `image` ``[queries]`` says whose they are; `features` and
+        `finer` are the images' encoder input and backbone maps, coarse to fine.
+        """
+        x = torch.cat([features.index_select(0, image), maps], dim=1)
         x = self._layer(2, self._layer(1, x))
         for index, level in enumerate(finer, start=1):
-            level = each(getattr(self, f"adapter{index}")(level))
+            level = getattr(self, f"adapter{index}")(level).index_select(0, image)
             x = self._layer(index + 2, level + F.interpolate(x, size=level.shape[-2:], mode="nearest"))
-        return self.out_lay(x).unflatten(0, (batch, queries)).squeeze(2)
+        return self.out_lay(x).squeeze(1)
 
     def _layer(self, index: int, x: Tensor) -> Tensor:
         return F.relu(getattr(self, f"gn{index}")(getattr(self, f"lay{index}")(x)))
@@ -97,14 +99,20 @@ class MaskedDetr(Detector):
     def backbone_body(self) -> nn.Module:
         return self.detr.backbone_body()
 
-    def predict(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits and boxes of all layers, as DETR, and mask logits ``[batch, queries, height, width]``."""
+    def predict(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Masks]:
+        """Return logits and boxes of all layers, as DETR, and what makes masks of the queries that are asked for.
+
+        Given images and queries, both ``[n]``, it returns mask logits ``[n, height, width]``.
+        """
         levels = self.detr.backbone(batch["image"])
         padding = shrink_padding(batch.get("padding"), levels[-1])
         features = self.detr.input_proj(levels[-1])
         hidden, memory = self.detr.transform(features, padding, "padding" in batch)
         maps = self.bbox_attention(hidden[-1], memory, padding)
-        masks = self.mask_head(features, maps, levels[-2::-1])
+
+        def masks(image: Tensor, query: Tensor) -> Tensor:
+            return self.mask_head(features, maps[image, query], levels[-2::-1], image)
+
         return self.detr.class_embed(hidden), self.detr.bbox_embed(hidden).sigmoid(), masks
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -116,22 +124,27 @@ class MaskedDetr(Detector):
     def detect(self, batch: dict[str, Tensor]) -> Detections:
         logits, boxes, masks = self.predict(batch)
         last = best_classes(logits[-1], boxes[-1])
-        height, width = batch["image"].shape[-2:]
-        masks = F.interpolate(masks, size=(height, width), mode="bilinear")
-        return Detections(last.boxes, last.scores, last.labels, masks)
+        images, queries = last.scores.shape
+        image, query = torch.meshgrid(*(torch.arange(n, device=logits.device) for n in (images, queries)), indexing="ij")
+        found = masks(image.flatten(), query.flatten()).unflatten(0, (images, queries))
+        found = F.interpolate(found, size=batch["image"].shape[-2:], mode="bilinear")
+        return Detections(last.boxes, last.scores, last.labels, found)
 
 
-def mask_losses(masks: Tensor, targets: Tensor, matched: Tensor) -> tuple[Tensor, Tensor]:
+def mask_losses(masks: Masks, targets: Tensor, matched: Tensor) -> tuple[Tensor, Tensor]:
     """Return the focal loss and the Dice loss of matched masks, summed over objects, divided by their number.
 
-    `masks` are logits ``[batch, queries, h, w]``, `targets` bool ``[batch, objects, H, W]``, to whose size the masks
-    are brought; `matched` ``[batch, objects]`` is each object's query.
+    `masks` makes the logits ``[n, h, w]`` of queries; `targets` are bool ``[batch, objects, H, W]``, to whose size the
+    masks are brought; `matched` ``[batch, objects]`` is each object's query. Other queries have no mask loss, and the
+    head sees each query alone, so they are not computed. A batch without objects has a loss of 0 with its gradients.
     """
     image, place = (matched != UNMATCHED).nonzero(as_tuple=True)
     number = max(1, len(image))
     if not len(image):
-        return masks.sum() * 0, masks.sum() * 0
-    own = masks[image, matched[image, place]].float()
+        first = matched.new_zeros(1)
+        nothing = masks(first, first).sum() * 0
+        return nothing, nothing
+    own = masks(image, matched[image, place]).float()
     target = targets[image, place].flatten(1).float()
     own = F.interpolate(own[:, None], size=targets.shape[-2:], mode="bilinear").flatten(1)
     p = own.sigmoid()
