@@ -43,15 +43,14 @@ class LocallyConnected2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, (height, width), share = x.shape[0], self.output_size, self.share
-        rows, columns = height // share, width // share
-        windows = x.unfold(2, self.kernel, self.stride).unfold(3, self.kernel, self.stride)
-        windows = windows.reshape(
-            batch, self.nets, self.channels_in, rows, share, columns, share, self.kernel, self.kernel
-        )
+        rows, columns, area = height // share, width // share, self.kernel**2
+        # Channels innermost, as they lie in a channels-last image: the copy of the windows moves whole pixels.
+        pixels = x.unflatten(1, (self.nets, self.channels_in)).permute(1, 0, 3, 4, 2)
+        windows = pixels.unfold(2, self.kernel, self.stride).unfold(3, self.kernel, self.stride)
+        windows = windows.permute(0, 1, 2, 3, 5, 6, 4).reshape(self.nets, batch, rows, share, columns, share, -1)
         # One matrix product a region: [nets * regions, batch * positions in the region, fan_in].
-        windows = windows.permute(1, 3, 5, 0, 4, 6, 2, 7, 8).reshape(
-            len(self.weight), batch * share * share, self.weight.shape[1]
-        )
-        out = torch.baddbmm(self.bias, windows, self.weight)
+        windows = windows.permute(0, 2, 4, 1, 3, 5, 6).reshape(len(self.weight), batch * share * share, -1)
+        weight = self.weight.unflatten(1, (self.channels_in, area)).transpose(1, 2).flatten(1, 2)
+        out = torch.baddbmm(self.bias, windows, weight)
         out = out.view(self.nets, rows, columns, batch, share, share, self.channels_out)
-        return out.permute(3, 0, 6, 1, 4, 2, 5).reshape(batch, self.nets * self.channels_out, height, width)
+        return out.permute(3, 1, 4, 2, 5, 0, 6).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
