@@ -54,10 +54,11 @@ class Embedder:
         self.flip, self.precision, self.device = flip, precision, device
 
     @torch.no_grad()
-    def embed(self, model: FaceModel, images: Tensor) -> tuple[Tensor, Tensor]:
+    def embed(self, model: FaceModel, images: Tensor, mirror: bool = True) -> tuple[Tensor, Tensor]:
         """Return embedding ``[n, dim]`` and feature ``[n, dim or 2 dim]`` of uint8 ``[n, S, S, 3]``, float32.
 
-        The feature contains the mirror image as the option `flip` says, unless the embedding already does.
+        The feature contains the mirror image as the option `flip` says, unless the embedding already does; without
+        `mirror` it is the embedding.
         """
         image = images
         for step in self.steps:
@@ -65,16 +66,16 @@ class Embedder:
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
         with float32_precision(self.precision), autocast:
             embedding = model.embed(image).float()
-            if self.flip == "none" or model.embeds_mirror:
+            if not mirror or self.flip == "none" or model.embeds_mirror:
                 return embedding, embedding
             mirrored = model.embed(image.flip(3)).float()
         feature = embedding + mirrored if self.flip == "sum" else torch.cat([embedding, mirrored], dim=1)
         return embedding, feature
 
     def embed_rows(
-        self, model: FaceModel, images: np.ndarray, rows: np.ndarray, batch_size: int, label: str
+        self, model: FaceModel, images: np.ndarray, rows: np.ndarray, batch_size: int, label: str, mirror: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return embeddings and features of the rows of a (memory-mapped) array.
+        """Return embeddings and features of the rows of a (memory-mapped) array, as `embed` does.
 
         Raises RunFailure where one is not finite.
         """
@@ -84,7 +85,7 @@ class Embedder:
             for start in range(0, len(rows), batch_size):
                 chosen = rows[start : start + batch_size]
                 batch = torch.from_numpy(np.ascontiguousarray(images[chosen])).to(self.device)
-                embedding, feature = self.embed(model, batch)
+                embedding, feature = self.embed(model, batch, mirror)
                 if not bool(torch.isfinite(feature).all()):
                     raise RunFailure("diverged", f"{label}: a feature is not finite")
                 features.append(feature.cpu().numpy())

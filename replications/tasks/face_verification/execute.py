@@ -169,7 +169,7 @@ def _angles(recogniser: Recogniser, embeddings: np.ndarray, identity: np.ndarray
     # Whole people, in label order, until about `angle_images` images are together.
     upto = np.searchsorted(np.cumsum(np.bincount(split.label)), setup.options.angle_images)
     chosen = split.label <= upto
-    trained, _ = setup.embed(model, setup.train, split.train_rows[chosen], "angles")
+    trained, _ = setup.embed(model, setup.train, split.train_rows[chosen], "angles", mirror=False)
     trained, label = torch.from_numpy(trained).to(device), torch.from_numpy(split.label[chosen]).to(device)
     tested, person = torch.from_numpy(embeddings).to(device), torch.from_numpy(identity).to(device)
     angles = class_angles(trained, label, "train") | class_angles(tested, person, "test")

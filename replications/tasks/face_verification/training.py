@@ -88,10 +88,12 @@ class Setup:
         resize = resizing(faces.size, self.options.resolution)
         return Embedder(resize, self.options.flip, self.precision, self.context.device)
 
-    def embed(self, model: FaceModel, faces: FaceSet, rows: np.ndarray, label: str) -> tuple[np.ndarray, np.ndarray]:
+    def embed(
+        self, model: FaceModel, faces: FaceSet, rows: np.ndarray, label: str, mirror: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return embeddings and features of rows of a set; see `Embedder.embed_rows`."""
         embedder = self.embedder_for(faces)
-        return embedder.embed_rows(model, faces.images, rows, self.options.embed_batch_size, label)
+        return embedder.embed_rows(model, faces.images, rows, self.options.embed_batch_size, label, mirror)
 
     def candidates(self, fold: int | None) -> np.ndarray:
         """Return the rows that a recogniser may learn from: of fold 0, or of the nine folds but `fold`."""
