@@ -4,6 +4,7 @@ rule prepare:
     log:
         f"{plan.folder}/logs/prepare-{{dataset}}-{{fingerprint}}.log",
     threads: workflow.cores
+    priority: 1  # all data first: a job that wants every core leaves some idle while it waits for them
     resources:
         seconds=estimate.UNKNOWN,
         store_mb=lambda wildcards: estimate.set_megabytes(wildcards.dataset),
