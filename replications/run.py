@@ -255,6 +255,7 @@ def _run(
     context = RunContext(spec, device, data_root, work, distribution)
     started = time.monotonic()
     evaluation, failure = Evaluation({}), None
+    memory.keep_freed_memory(device)
     memory.reset_peak_memory(device)
     with energy.EnergyMeter(device) as meter, deterministic():
         try:

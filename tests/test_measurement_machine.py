@@ -1,9 +1,11 @@
 """Device, memory, energy and provenance: known values, fakes in place of hardware, nothing about speed."""
 
 import contextlib
+import ctypes
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +167,28 @@ def test_cuda_is_initialised_before_its_peak_is_reset(monkeypatch):
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: calls.append("reset"))
     memory.reset_peak_memory(torch.device("cuda", 0))
     assert calls == ["init", "reset"]
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="a setting of glibc")
+def test_memory_that_a_step_frees_is_there_for_the_next():
+    """Bytes that come from the system in sixty steps that take and free 40 MB, in a process that has set nothing."""
+    steps = """
+        import resource, sys, torch
+        from replications.measurement import memory
+        if sys.argv[1] == "keep":
+            memory.keep_freed_memory(torch.device("cpu"))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for step in range(60):
+            torch.ones(10 << 20)
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize())
+    """
+    faults = {
+        how: int(
+            subprocess.run([sys.executable, "-c", textwrap.dedent(steps), how], capture_output=True, check=True).stdout
+        )
+        for how in ("keep", "leave")
+    }
+    assert 3 * faults["keep"] < faults["leave"], faults
 
 
 def test_out_of_memory_is_known_when_seen():

@@ -125,7 +125,9 @@ class MaskedDetr(Detector):
         logits, boxes, masks = self.predict(batch)
         last = best_classes(logits[-1], boxes[-1])
         images, queries = last.scores.shape
-        image, query = torch.meshgrid(*(torch.arange(n, device=logits.device) for n in (images, queries)), indexing="ij")
+        image, query = torch.meshgrid(
+            *(torch.arange(n, device=logits.device) for n in (images, queries)), indexing="ij"
+        )
         found = masks(image.flatten(), query.flatten()).unflatten(0, (images, queries))
         found = F.interpolate(found, size=batch["image"].shape[-2:], mode="bilinear")
         return Detections(last.boxes, last.scores, last.labels, found)
