@@ -56,10 +56,18 @@ def fingerprints(spec: RunSpec) -> Fingerprints:
     model = PACKAGE / "papers" / spec.paper / f"{module}.py"
     if not model.exists():
         raise UserError(f"{spec.address}: build names {module}.py, which papers/{spec.paper}/ does not have")
-    task = [path for path in (PACKAGE / "tasks" / spec.task).glob("*.py") if path.name != PICTURES]
-    code = code_fingerprint([model, PACKAGE / "training" / "loop.py", *task], leave_out=TALK)
+    code = code_fingerprint([model, PACKAGE / "training" / "loop.py", *_task_files(spec.task)], leave_out=TALK)
     data = _digest(*(f"{role}={registry.data_fingerprint(key)}" for role, key in sorted(spec.data.items())))
     return Fingerprints(run=_digest(spec.canonical_json(), code, data), code=code, data=data)
+
+
+def task_modules(task: str) -> tuple[str, ...]:
+    """Name the modules that a task's code consists of: importing them is importing what its methods share."""
+    return tuple(f"replications.tasks.{task}.{path.stem}" for path in _task_files(task) if path.stem != "__init__")
+
+
+def _task_files(task: str) -> list[Path]:
+    return sorted(path for path in (PACKAGE / "tasks" / task).glob("*.py") if path.name != PICTURES)
 
 
 def _digest(*parts: str) -> str:

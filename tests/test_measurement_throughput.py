@@ -1,6 +1,7 @@
 """Speed measurement: what is timed, what is recorded, and what happens when it fails. No test asserts a speed."""
 
 import contextlib
+import importlib.util
 import itertools
 import os
 import signal
@@ -12,13 +13,16 @@ import pytest
 import torch
 from torch import nn
 
+from replications import catalogue
 from replications.errors import RunFailure, UserError
 from replications.measurement import lease, throughput
+from replications.measurement.fresh import Host
 from replications.measurement.protocol import EFFORTS, Effort, throughput_fingerprint
 from replications.measurement.provenance import provenance
 from replications.measurement.throughput import Request, measure_many, measure_method
 from replications.measurement.timing import STAMP_SECONDS, Stopwatch, measure
 from replications.records import read_throughput
+from replications.run import task_modules
 from replications.spec import Recipe, RunSpec
 from replications.training.stage import Stage, Workload
 
@@ -186,8 +190,9 @@ def own_locks(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "lock_folder", lambda: tmp_path / "locks")
 
 
-def quick(root: Path, make_workload, **recipe):
-    return throughput._in_fresh_process(spec(**recipe), make_workload, root, "cpu", QUICK, halvings=0)
+def quick(root: Path, make_workload, method="plain"):
+    with Host(preload=throughput.PRELOAD) as host:
+        return throughput._in_fresh_process(host, spec(method), make_workload, root, "cpu", QUICK, halvings=0)
 
 
 def out_of_memory(settings, data_root, device):
@@ -210,7 +215,7 @@ def test_a_process_without_enough_memory_says_so_dead_or_alive(tmp_path, make_wo
 
 def test_what_a_person_must_put_right_comes_through(tmp_path):
     with pytest.raises(UserError, match=r"^no data: prepare it with 'replications fetch'$"):
-        throughput._in_fresh_process(spec("no_data"), observed, tmp_path, "cpu", QUICK, 0)
+        quick(tmp_path, observed, "no_data")
 
 
 def untrained(settings, data_root, device):
@@ -228,7 +233,7 @@ def test_a_method_that_trains_nothing_is_no_error(tmp_path):
 def fits(limit: int):
     """A stand-in for the process, whose memory holds batches up to `limit`."""
 
-    def run(settings, make_workload, data_root, device, effort, halvings):
+    def run(host, settings, make_workload, data_root, device, effort, halvings):
         load = workload(settings, data_root, CPU)
         if settings.recipe.batch_size >> halvings > limit:
             raise RunFailure("out of memory", "out of memory")
@@ -239,7 +244,7 @@ def fits(limit: int):
 
 def test_too_large_a_batch_is_halved_until_it_fits(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(throughput, "_in_fresh_process", fits(5))
-    record = measure_method(spec(), workload, tmp_path, "cpu")
+    record = measure_method(spec(), workload, tmp_path, "cpu", Host())
     assert record.status == "finished"
     assert (record.requested_batch_size, record.batch_size, record.inference_batch_size) == (16, 4, 2)
     assert capsys.readouterr().err.count("trying half the batch") == 2
@@ -247,7 +252,7 @@ def test_too_large_a_batch_is_halved_until_it_fits(tmp_path, monkeypatch, capsys
 
 def test_a_method_that_never_fits_leaves_a_failed_record(tmp_path, monkeypatch):
     monkeypatch.setattr(throughput, "_in_fresh_process", fits(0))
-    record = measure_method(spec(accumulate=4), workload, tmp_path, "cpu")
+    record = measure_method(spec(accumulate=4), workload, tmp_path, "cpu", Host())
     assert record.status == "failed" and record.reason == "out of memory"
     assert record.batch_size == 4, "a micro-batch has at least one sample"
 
@@ -271,9 +276,9 @@ def test_each_method_is_measured_once_in_a_process_of_its_own(tmp_path, monkeypa
 
     measured = []
 
-    def note(settings, *arguments):
+    def note(host, settings, *arguments):
         measured.append(settings.method)
-        return fits(16)(settings, *arguments)
+        return fits(16)(host, settings, *arguments)
 
     monkeypatch.setattr(throughput, "_in_fresh_process", note)
     again = measure_many(requests(tmp_path, *methods), observed, tmp_path, "cpu")
@@ -284,6 +289,32 @@ def test_each_method_is_measured_once_in_a_process_of_its_own(tmp_path, monkeypa
     (tmp_path / "margin.json").write_text("{")
     measure_many(requests(tmp_path, *methods, code="2"), observed, tmp_path, "cpu")
     assert measured[4:] == ["margin"], "a damaged record is made again"
+
+
+def above(settings, data_root, device):
+    with (data_root / "above").open("a") as stream:
+        stream.write(f"{settings.method} {os.getppid()}\n")
+    return workload(settings, data_root, device, limit=8 if settings.method == "dies" else 16, death=True)
+
+
+def test_methods_share_a_host_where_they_share_imports_and_outlive_each_other(tmp_path):
+    asked = [("one", ()), ("other", ("json",)), ("dies", ()), ("two", ())]
+    wanted = [replace(requests(tmp_path, method)[0], imports=imports) for method, imports in asked]
+    records = measure_many(wanted, above, tmp_path, "cpu")
+    assert [(record.method, record.batch_size) for record in records] == [
+        ("one", 16), ("other", 16), ("dies", 8), ("two", 16),
+    ]  # fmt: skip
+    calls = [line.split() for line in (tmp_path / "above").read_text().splitlines()]
+    assert [method for method, _ in calls] == ["one", "dies", "dies", "two", "other"]
+    first, *same, other = [host for _, host in calls]
+    assert set(same) == {first} != {other}
+
+
+def test_what_the_methods_of_a_task_share_can_be_imported():
+    for task in {paper.task for paper in catalogue.papers().values()}:
+        names = task_modules(task)
+        assert f"replications.tasks.{task}.execute" in names and not any("pictures" in name for name in names)
+        assert all(importlib.util.find_spec(name) for name in names)
 
 
 @pytest.mark.parametrize(("tier", "alone"), [("smoke", False), ("mini", True)])
@@ -303,10 +334,10 @@ def test_a_speed_that_counts_is_measured_alone(tmp_path, monkeypatch, tier, alon
 
 
 def test_an_error_for_a_person_keeps_what_was_done_before(tmp_path, monkeypatch):
-    def run(settings, *arguments):
+    def run(host, settings, *arguments):
         if settings.method == "no_data":
             raise UserError("no data")
-        return fits(16)(settings, *arguments)
+        return fits(16)(host, settings, *arguments)
 
     monkeypatch.setattr(throughput, "_in_fresh_process", run)
     with pytest.raises(UserError, match="no data"):

@@ -216,14 +216,17 @@ def _summary(records: list[RunRecord]) -> str:
 def throughput(args: argparse.Namespace) -> None:
     """Measure each method in a process of its own; one that was measured on this device before is not again."""
     from replications.measurement.throughput import Request, measure_many
-    from replications.run import fingerprints, make_workload
+    from replications.run import fingerprints, make_workload, task_modules
 
     addresses = args.methods.split(",")
     if addresses == ["all"]:
         addresses = catalogue.methods_of(parse_papers("all", args.tier), args.tier)
     specs = [catalogue.resolve(address, args.tier, 0, args.changes) for address in addresses]
     folder = tier_folder(args.results, args.tier, tried=bool(args.changes))
-    requests = [Request(s, fingerprints(s).code, throughput_path(folder, s.paper, s.method)) for s in specs]
+    requests = [
+        Request(s, fingerprints(s).code, throughput_path(folder, s.paper, s.method), task_modules(s.task))
+        for s in specs
+    ]
     records = measure_many(requests, make_workload, args.data_root, chosen_device(args.device, args.tier))
     for record in records:
         rate = record.train_samples_per_second

@@ -17,14 +17,17 @@ from collections.abc import Iterator
 PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(death_signal: signal.Signals = signal.SIGTERM, parent: int | None = None) -> None:
+def die_with_parent(
+    death_signal: signal.Signals = signal.SIGTERM, parent: int | None = None, *, follow: bool = True
+) -> None:
     """Have this process end when its parent does, however that happens.
 
     On Linux the kernel sends `death_signal` when the *thread* that started this process ends. `parent` is the process
     id the parent gave of itself: where it is another by now, the parent died before the request and this process ends
     at once. Without it only a parent that dies during the call is noticed. A process that multiprocessing started has
-    a pipe to the process that asked for it, which is watched too, since its parent may be a fork server that lives on.
-    Elsewhere only that pipe is watched: macOS has no such request.
+    a pipe to the process that asked for it, which a thread watches too, since its parent may be a fork server that
+    lives on (not without `follow`, for a process that forks and watches a pipe of its own). Elsewhere only that pipe
+    is watched: macOS has no such request.
     """
     if sys.platform == "linux":
         expected = os.getppid() if parent is None else parent
@@ -36,7 +39,7 @@ def die_with_parent(death_signal: signal.Signals = signal.SIGTERM, parent: int |
         if os.getppid() != expected:
             os.kill(os.getpid(), death_signal)
     asker = multiprocessing.parent_process()
-    if asker is not None:
+    if asker is not None and follow:
         watch = threading.Thread(target=_follow, args=(asker.sentinel, death_signal), name="parent", daemon=True)
         watch.start()
 

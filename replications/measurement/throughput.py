@@ -1,11 +1,9 @@
 """The speed of methods, each measured alone on the device in a fresh process. `protocol` says how.
 
-The processes come from a fork server in which torch is imported and nothing has run: a start costs hundredths of a
-second where a new interpreter takes seconds, and no heap, thread pool, autotuned kernel or CUDA context is inherited.
-This module does not import torch.
+The processes are forked from one in which torch, and what methods share, is imported and nothing has run (`fresh`): a
+start costs hundredths of a second where a new interpreter takes seconds. This module does not import torch.
 """
 
-import multiprocessing
 import os
 import signal
 import statistics
@@ -17,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from replications.errors import RunFailure, UserError
+from replications.measurement.fresh import Host, ProcessEnded
 from replications.measurement.hardware import cpu_count, cpu_model, gpu_name, peak_flops, visible_gpus
 from replications.measurement.lease import CUDA_CHOICE, reserve_device
 from replications.measurement.load import gpu_load
-from replications.measurement.process import die_with_parent
 from replications.measurement.protocol import EFFORTS, Effort, Measurement, throughput_fingerprint
 from replications.progress import progress
 from replications.records import Provenance, ThroughputRecord, read_throughput, write_record
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
 
     from replications.training.stage import Workload
 
+PRELOAD = ("torch", "replications.measurement.timing")
 BUSY = 0.1  # share of the machine in use by others from which on a measurement says so
 
 # Makes a method's workload in the fresh process: a function of a module, given spec, data root and device.
@@ -39,11 +38,16 @@ MakeWorkload = Callable[[RunSpec, Path, "torch.device"], "Workload"]
 
 @dataclass(frozen=True)
 class Request:
-    """A method to measure, the fingerprint of its code, and where its record goes."""
+    """A method to measure, the fingerprint of its code, and where its record goes.
+
+    Methods with equal `imports`, names of modules, share what importing these costs. The modules count into the memory
+    that is measured on the CPU, so they must not depend on which other methods are asked for.
+    """
 
     spec: RunSpec
     code_fingerprint: str
     record: Path
+    imports: tuple[str, ...] = ()
 
 
 def measure_many(
@@ -51,25 +55,33 @@ def measure_many(
 ) -> list[ThroughputRecord]:
     """Measure methods one after the other, alone on the device; returns their records in order.
 
-    A method whose finished record has the same fingerprint is not measured again (unless `again`); each record is
-    written as soon as it is made. A method that fails leaves a record with ``status: failed``, and the next one is
-    measured. Waits until the device is free of runs (in tier smoke, whose numbers mean nothing, it does not). Raises
-    UserError for what a person must put right first, such as missing data.
+    Those with the same imports come one after the other. A method whose finished record has the same fingerprint is not
+    measured again (unless `again`); each record is written as soon as it is made. A method that fails leaves a record
+    with ``status: failed``, and the next one is measured. Waits until the device is free of runs (in tier smoke, whose
+    numbers mean nothing, it does not). Raises UserError for what a person must put right first, such as missing data.
     """
     records = [None if again else _finished(request, device) for request in requests]
     if None not in records:
         return records
     alone = any(request.spec.tier != "smoke" for request in requests)
     with reserve_device(device, alone=alone) as reserved, progress("throughput", len(requests), "methods") as counter:
-        for index, request in enumerate(requests):
-            counter.describe(request.spec.address)
-            if records[index] is None:
-                record = measure_method(
-                    request.spec, make_workload, data_root, reserved, code_fingerprint=request.code_fingerprint
-                )
-                write_record(record, request.record)
-                records[index] = record
-            counter.advance()
+        for imports in dict.fromkeys(request.imports for request in requests):
+            with Host(imports, (*PRELOAD, make_workload.__module__)) as host:
+                for index, request in enumerate(requests):
+                    if request.imports != imports:
+                        continue
+                    counter.describe(request.spec.address)
+                    if records[index] is None:
+                        records[index] = measure_method(
+                            request.spec,
+                            make_workload,
+                            data_root,
+                            reserved,
+                            host,
+                            code_fingerprint=request.code_fingerprint,
+                        )
+                        write_record(records[index], request.record)
+                    counter.advance()
     return records
 
 
@@ -98,6 +110,7 @@ def measure_method(
     make_workload: MakeWorkload,
     data_root: Path,
     device: str,
+    host: Host,
     *,
     code_fingerprint: str = "",
     effort: Effort | None = None,
@@ -112,7 +125,7 @@ def measure_method(
     while True:
         batch_size = max(1, spec.recipe.batch_size >> halvings)
         try:
-            answer = _in_fresh_process(spec, make_workload, Path(data_root), device, effort, halvings)
+            answer = _in_fresh_process(host, spec, make_workload, Path(data_root), device, effort, halvings)
         except RunFailure as failure:
             if failure.reason == "out of memory" and batch_size // 2 >= spec.recipe.accumulate:
                 halvings += 1
@@ -160,26 +173,14 @@ def _fields(spec: RunSpec, found: Measurement, provenance: Provenance) -> dict[s
 
 
 def _in_fresh_process(
-    spec: RunSpec, make_workload: MakeWorkload, data_root: Path, device: str, effort: Effort, halvings: int
+    host: Host, spec: RunSpec, make_workload: MakeWorkload, data_root: Path, device: str, effort: Effort, halvings: int
 ) -> tuple[Measurement, Provenance]:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "replications.measurement.timing", make_workload.__module__])
-    receiver, sender = context.Pipe(duplex=False)
-    # The server may have started before the lease: it does not know the choice of GPU.
+    # The fork server may have started before the lease: it does not know the choice of GPU.
     gpus = {name: os.environ[name] for name in CUDA_CHOICE if name in os.environ}
-    arguments = (sender, gpus, spec, make_workload, data_root, device, effort, halvings)
-    process = context.Process(target=_work, args=arguments, name=f"throughput {spec.address}")
-    process.start()
-    sender.close()
     try:
-        kind, *answer = receiver.recv()
-    except EOFError:
-        process.join()
-        kind, answer = "failure", _death(process.exitcode)
-    finally:
-        process.kill()
-        process.join()
-        receiver.close()
+        kind, *answer = host.call(_work, gpus, spec, make_workload, data_root, device, effort, halvings)
+    except ProcessEnded as end:
+        kind, answer = "failure", _death(end.exit_code)
     if kind == "user error":
         raise UserError(*answer)
     if kind == "failure":
@@ -193,9 +194,8 @@ def _death(exit_code: int | None) -> tuple[str, str]:
     return "error", f"the process ended with exit code {exit_code}"
 
 
-def _work(sender, gpus, spec, make_workload, data_root, device_choice, effort, halvings) -> None:
-    """Run in the fresh process: measure, and send what was found or why not. Exceptions travel as words."""
-    die_with_parent(signal.SIGKILL)
+def _work(gpus, spec, make_workload, data_root, device_choice, effort, halvings) -> tuple[Any, ...]:
+    """Run in the fresh process: measure, and return what was found or why not. Exceptions travel as words."""
     os.environ.update(gpus)
     try:
         from replications.measurement.hardware import resolve_device
@@ -212,14 +212,13 @@ def _work(sender, gpus, spec, make_workload, data_root, device_choice, effort, h
             raise RunFailure("not trained", "the method has no training step to measure")
         found = measure(workload, effort, halvings, gpu_load=busy)
         deterministic = not workload.stage.nondeterministic
-        sender.send(("found", found, provenance(device, spec.threads, deterministic=deterministic)))
+        return "found", found, provenance(device, spec.threads, deterministic=deterministic)
     except UserError as error:
-        sender.send(("user error", str(error)))
+        return "user error", str(error)
     except RunFailure as failure:
-        sender.send(("failure", failure.reason, str(failure)))
+        return "failure", failure.reason, str(failure)
     except Exception as error:
         if is_out_of_memory(error):
-            sender.send(("failure", "out of memory", str(error).partition("\n")[0]))
-            return
+            return "failure", "out of memory", str(error).partition("\n")[0]
         traceback.print_exc()
-        sender.send(("failure", "error", "".join(traceback.format_exception_only(error)).strip()))
+        return "failure", "error", "".join(traceback.format_exception_only(error)).strip()
