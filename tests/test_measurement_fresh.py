@@ -109,9 +109,11 @@ def test_an_interrupted_call_leaves_no_process(tmp_path):
 
     before = signal.signal(signal.SIGUSR1, look_and_interrupt)
     try:
-        with Host() as host, pytest.raises(KeyboardInterrupt):
-            host.call(signal_and_wait, os.getpid(), tmp_path / "ids")
-        assert len(processes) == 2 and all_end(*processes)
+        with Host() as host:
+            with pytest.raises(KeyboardInterrupt):
+                host.call(signal_and_wait, os.getpid(), tmp_path / "ids")
+            assert len(processes) == 2 and all_end(*processes)
+            assert host.call(os.getppid) != processes[0].pid, "the next call is a new host's"
     finally:
         signal.signal(signal.SIGUSR1, before)
 
