@@ -12,7 +12,7 @@ from importlib import metadata
 
 from replications.spec import RunSpec
 
-PROTOCOL = 1  # counts up when a change of the protocol makes numbers before and after it incomparable
+PROTOCOL = 2  # counts up when a change of the protocol makes numbers before and after it incomparable
 
 
 @dataclass(frozen=True)

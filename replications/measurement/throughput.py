@@ -199,7 +199,7 @@ def _work(gpus, spec, make_workload, data_root, device_choice, effort, halvings)
     os.environ.update(gpus)
     try:
         from replications.measurement.hardware import resolve_device
-        from replications.measurement.memory import is_out_of_memory
+        from replications.measurement.memory import is_out_of_memory, keep_freed_memory
         from replications.measurement.provenance import provenance
         from replications.measurement.timing import measure
         from replications.training.determinism import set_threads
@@ -207,6 +207,7 @@ def _work(gpus, spec, make_workload, data_root, device_choice, effort, halvings)
         set_threads(spec.threads)
         device = resolve_device(device_choice)
         busy = gpu_load(visible_gpus()[device.index]) if device.type == "cuda" else None  # before we are on it
+        keep_freed_memory(device)
         workload = make_workload(spec, data_root, device)
         if not any(parameter.requires_grad for parameter in workload.stage.module.parameters()):
             raise RunFailure("not trained", "the method has no training step to measure")
