@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,10 @@ class Fingerprints:
     run: str
     code: str
     data: str
+
+    def with_seed_of(self, spec: RunSpec) -> "Fingerprints":
+        """Return those of a run that differs from this one in nothing but its seed, without looking at code again."""
+        return replace(self, run=_digest(spec.canonical_json(), self.code, self.data))
 
 
 def fingerprints(spec: RunSpec) -> Fingerprints:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from replications import fingerprint
+from replications import catalogue, fingerprint
 from replications.fingerprint import PACKAGE, code_fingerprint
+from replications.run import fingerprints
 
 
 @pytest.fixture
@@ -122,3 +123,9 @@ def test_the_suite_itself_is_parsed_fast():
     code_fingerprint(files)
     size = sum(path.stat().st_size for path in files)
     assert time.process_time() - started < 0.1 + size * 2e-6  # about 0.25 us a byte on one core of a laptop
+
+
+def test_another_seed_of_a_run_has_another_fingerprint_by_either_way():
+    address = catalogue.methods_of(catalogue.papers(), "mini")[0]
+    first, second = (catalogue.resolve(address, "mini", seed) for seed in (0, 1))
+    assert fingerprints(first).with_seed_of(second) == fingerprints(second) != fingerprints(first)

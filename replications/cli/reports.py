@@ -102,14 +102,19 @@ def _shown(files: Iterable[Path]) -> list[Path]:
 
 def _outdated(records: "Records") -> list[str]:
     """Sentences on records that the present code, data or configuration would not make."""
-    from replications.run import fingerprints
+    from replications.run import Fingerprints, fingerprints
 
     found = []
+    known: dict[str, Fingerprints] = {}  # of a method's seeds, which share code and data
     for address, runs in sorted(records.runs.items()):
         other = []
         for seed, record in sorted(runs.items()):
             try:
-                now = fingerprints(catalogue.resolve(address, records.tier, seed, record.spec.changes)).run
+                spec = catalogue.resolve(address, records.tier, seed, record.spec.changes)
+                method = spec.model_copy(update={"seed": 0}).canonical_json()
+                if method not in known:
+                    known[method] = fingerprints(spec)
+                now = known[method].with_seed_of(spec).run
             except UserError:
                 now = None
             if now != record.fingerprint:
