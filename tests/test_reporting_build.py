@@ -10,7 +10,7 @@ from reporting_factory import DEVIATIONS, TASKS, describe_set, faces, papers, wr
 
 from replications.errors import UserError
 from replications.records import read_run, write_record
-from replications.reporting import citation, drawing, report
+from replications.reporting import aside, citation, drawing, report
 from replications.reporting.album import TierAlbum, pictures
 from replications.reporting.verify import verify
 
@@ -52,6 +52,16 @@ def test_everything_is_there(made):
     stems |= {f"training_face_verification_train_{what}" for what in ("train_loss", "validation_accuracy")}
     assert plots == {f"{stem}.{ending}" for stem in stems for ending in ("svg", "png")}
     assert not list(results.glob(".report-*")), "the temporary folder is gone"
+
+
+def test_pictures_drawn_aside_are_the_same_in_the_same_order(made, tmp_path, monkeypatch):
+    write_results(tmp_path / "mini")
+    other = 1 if aside.cpu_count() > 1 else 3
+    monkeypatch.setattr(aside, "cpu_count", lambda: other)
+    files = build(tmp_path / "mini", open_arrays=lambda key: faces())
+    assert list(files) == list(made[1])
+    for name, path in files.items():
+        assert path.read_bytes() == made[1][name].read_bytes(), name
 
 
 def test_the_page_links_only_to_files_beside_it(made):

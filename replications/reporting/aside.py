@@ -48,10 +48,7 @@ class Aside:
                 while self._started:
                     self._finish_first()
         finally:
-            for process, receiver in self._started:
-                process.kill()
-                process.join()
-                receiver.close()
+            self._stop()
 
     def do(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Have ``function(*arguments)`` done; what it returns is lost. Waits where much is waiting already."""
@@ -94,7 +91,16 @@ class Aside:
         receiver.close()
         del self._started[0]
         if error is not None:
+            self._stop()  # what was asked for later is of no use
             raise error
+
+    def _stop(self) -> None:
+        for process, receiver in self._started:
+            process.kill()
+            process.join()
+            receiver.close()
+        self._started.clear()
+        self._waiting.clear()
 
 
 def _work(sender: Connection, parent: int, pieces: list[Piece]) -> None:

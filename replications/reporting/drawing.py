@@ -7,6 +7,7 @@ import matplotlib
 
 from replications.reporting import forest, labels, plots, style
 from replications.reporting.album import TierAlbum, pictures
+from replications.reporting.aside import Aside
 from replications.reporting.leaderboard import Leaderboard
 from replications.reporting.load import Records
 from replications.reporting.site import Plot
@@ -25,8 +26,9 @@ def draw(
 ) -> dict[str, list[Plot]]:
     """Draw every plot that the records give into ``<folder>/plots`` and describe it for the page, by task.
 
-    The forest plot of the claims is under ``claims``. `results` is the folder of the records, where a task's own
-    pictures find the arrays of its runs; `open_arrays` gives them the prepared sets.
+    Figures are made one after the other and saved aside. The forest plot of the claims is under ``claims``. `results`
+    is the folder of the records, where a task's own pictures find the arrays of its runs; `open_arrays` gives them the
+    prepared sets.
     """
     drawn: dict[str, list[Plot]] = {}
     stamp = "" if result else labels.NOT_A_RESULT
@@ -34,10 +36,10 @@ def draw(
     def add(group: str, name: str, figure, alt: str, caption: str, publish: bool = False) -> None:
         if figure is not None:
             style.stamp(figure, stamp)
-            style.save(figure, folder / "plots", name)
+            saving.do(style.save, figure, folder / "plots", name)
             drawn.setdefault(group, []).append(Plot(f"plots/{name}.svg", alt, caption, publish))
 
-    with matplotlib.rc_context(style.RC):
+    with matplotlib.rc_context(style.RC), Aside() as saving:
         add(
             "claims", "claims", forest.forest_plot(verdicts),
             "Forest plot of the claims: effect, 95 % interval and the paper's own effect; numbers in the "
