@@ -3,8 +3,8 @@ rule prepare:
         f"{plan.knobs.data_root}/prepared/{{dataset}}-{{fingerprint}}/set.json",
     log:
         f"{plan.folder}/logs/prepare-{{dataset}}-{{fingerprint}}.log",
-    threads: workflow.cores
     priority: 1  # all data first: a job that wants every core leaves some idle while it waits for them
+    threads: workflow.cores
     resources:
         seconds=estimate.UNKNOWN,
         store_mb=lambda wildcards: estimate.set_megabytes(wildcards.dataset),
