@@ -20,7 +20,7 @@ from replications.errors import UserError
 
 BODY = bytes(range(256)) * 1200  # 307,200 bytes: several pieces
 SHA256 = hashlib.sha256(BODY).hexdigest()
-HASTY = Patience(connect_timeout=2, read_timeout=0.3, attempts=3, pause=0.01, longest_pause=0.05)
+HASTY = Patience(connect_timeout=2, read_timeout=1.0, attempts=3, pause=0.01, longest_pause=0.05)
 
 
 class Host(ThreadingHTTPServer):
@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200, BODY[: int(act[16:])], len(BODY))
         elif act.startswith("stall"):
             self.reply(status, BODY[begin : begin + int(act[5:])], len(BODY) - begin, **span)
-            time.sleep(1.0)
+            time.sleep(3.0)
         elif act == "wrong":
             self.reply(200, BODY[::-1])
         elif act == "page":

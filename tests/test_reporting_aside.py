@@ -59,7 +59,7 @@ def test_no_more_at_a_time_than_there_are_processors(children):
     most = 0
     with Aside(2) as work:
         for _ in range(12):
-            work.do(time.sleep, 0.02)
+            work.do(time.sleep, 0.3)
             most = max(most, len([p for p in children() if p.status() != psutil.STATUS_ZOMBIE]))
     assert most == 2
 
