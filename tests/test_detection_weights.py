@@ -178,15 +178,17 @@ def test_training_computes_masks_of_matched_queries_as_detection_computes_all():
         "labels": torch.tensor([[0, 2], [1, 0]]), "valid": torch.tensor([[True, True], [True, False]]),
         "masks": torch.rand(2, 2, 32, 32) > 0.5,
     }  # fmt: skip
-    seen = []
+    seen, attention = [], []
     model.mask_head.register_forward_hook(lambda head, arguments, found: seen.append((arguments, found)))
+    model.bbox_attention.register_forward_hook(lambda module, arguments, found: attention.append(found))
     model(batch)["loss"].backward()
     (_, maps, _, image), trained = seen.pop()
     assert image.tolist() == [0, 0, 1]  # three objects, ten queries
     assert model.mask_head.lay1.weight.grad.abs().sum() > 0
     with torch.no_grad():
         every = model.detect(batch).masks
-    (_, all_maps, _, _), _ = seen.pop()
+    (_, all_maps, _, images), _ = seen.pop()
+    assert torch.equal(all_maps, attention[-1].flatten(0, 1)) and images.tolist() == [0] * 5 + [1] * 5
     for index, own, mask in zip(image.tolist(), maps, trained, strict=True):
         query = next(q for q in range(5) if torch.equal(all_maps[5 * index + q], own))
         larger = torch.nn.functional.interpolate(mask[None, None], size=(32, 32), mode="bilinear")[0, 0]
