@@ -1,7 +1,10 @@
 """Errors that a person can act on."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import errno
+import os
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -17,6 +20,43 @@ class RunFailure(Exception):
     def __init__(self, reason: str, message: str):
         super().__init__(message)
         self.reason = reason
+
+
+REMEDIES = {
+    "free some space and start again; what is finished is kept": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    "raise the limit with 'ulimit -n 4096', or start fewer processes": (errno.EMFILE, errno.ENFILE),
+    "give this account the right to it, or name another folder": (errno.EACCES, errno.EPERM),
+    "that disk is read-only: name another folder": (errno.EROFS,),
+    "there is a file where a folder is wanted: move it away, or name another folder": (errno.ENOTDIR, errno.EEXIST),
+    "there is a folder where a file is wanted: move it away": (errno.EISDIR, errno.ENOTEMPTY),
+    "name a folder with a shorter path": (errno.ENAMETOOLONG,),
+    "a symbolic link leads to itself: remove it": (errno.ELOOP,),
+    "the disk or its network fails: see that it is mounted and sound, and start again": (errno.EIO, errno.ESTALE),
+    "it is not there: see that the disk is mounted and nothing else deletes it": (errno.ENOENT, errno.ENXIO),
+    "another program holds it: stop that, and start again": (errno.EBUSY, errno.ETXTBSY, errno.EAGAIN),
+    "out of memory: start fewer processes": (errno.ENOMEM,),
+}
+
+
+def disk_error(error: OSError, doing: str, path: "str | os.PathLike[str]", note: str = "") -> UserError:
+    """Return what the disk refused as one line: "cannot `doing` `path`: why (remedy)"; `note` ends the remedy.
+
+    The path that the error itself names, where it names one, is told rather than `path`.
+    """
+    remedy = next((text for text, numbers in REMEDIES.items() if error.errno in numbers), "see to it and start again")
+    named = error.filename if isinstance(error.filename, str | bytes) and error.filename else path
+    note = f"; {note}" if note else ""
+    why = error.strerror or str(error) or type(error).__name__
+    return UserError(" ".join(f"cannot {doing} {os.fsdecode(named)}: {why} ({remedy}{note})".split("\n")))
+
+
+@contextlib.contextmanager
+def on_disk(doing: str, path: "str | os.PathLike[str]", note: str = "") -> Iterator[None]:
+    """Turn any OSError of a block that is at `path` into a UserError of one line (`disk_error`)."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, doing, path, note) from error
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

@@ -84,7 +84,7 @@ def test_a_damaged_set_is_told_and_made_again(tiny, tmp_path, damage):
         np.save(path / "images.npy", whole[1:])
     else:
         (path / "set.json").write_text("{")
-    with pytest.raises(UserError, match=r"delete .* and prepare it again"):
+    with pytest.raises(UserError, match=r"prepare it again with .* fetch tiny"):
         arrays.open_set("tiny", tmp_path / "data")
     assert prepare.prepare("tiny", tmp_path / "data", tiny, workers=1) == path
     assert np.array_equal(arrays.open_set("tiny", tmp_path / "data").arrays["images"], whole)

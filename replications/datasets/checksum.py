@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from replications.datasets.registry import Variant
-from replications.errors import UserError
+from replications.errors import on_disk
 from replications.progress import progress
 
 BLOCK = 1 << 20
@@ -13,13 +13,14 @@ BLOCK = 1 << 20
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """Return a file's checksum in hex, with a progress bar; raises UserError where it cannot be read."""
     value = hashlib.new(algorithm)
-    try:
-        with path.open("rb") as stream, progress(f"check {path.name}", path.stat().st_size, "B") as counter:
-            while block := stream.read(BLOCK):
-                value.update(block)
-                counter.advance(len(block))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    with (
+        on_disk("read", path),
+        path.open("rb") as stream,
+        progress(f"check {path.name}", path.stat().st_size, "B") as counter,
+    ):
+        while block := stream.read(BLOCK):
+            value.update(block)
+            counter.advance(len(block))
     return value.hexdigest()
 
 

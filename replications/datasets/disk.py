@@ -9,13 +9,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from replications.errors import UserError
+from replications.errors import UserError, disk_error, on_disk
 
 
 @contextlib.contextmanager
 def alone(path: Path, doing: str) -> Iterator[None]:
     """Be the only process at `path` (a lock file beside it); where another one is at it, say so and wait."""
-    try:
+    with on_disk("write in", path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(f".{path.name}.lock"))
         try:
@@ -23,8 +23,6 @@ def alone(path: Path, doing: str) -> Iterator[None]:
         except Timeout:
             print(f"waiting for another process that {doing}", file=sys.stderr)
             lock.acquire()
-    except OSError as error:
-        raise UserError(f"cannot write in {path.parent}: {error.strerror} (make the folder writable)") from error
     try:
         yield
     finally:
@@ -39,7 +37,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(no_space(path)) from error
-        raise UserError(f"{error.filename or path}: {error.strerror or error}") from error
+        raise disk_error(error, "read or write", path) from error
 
 
 def require_space(path: Path, needed: int) -> None:

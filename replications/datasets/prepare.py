@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from replications.datasets.arrays import MANIFEST, open_set, set_path
+from replications.datasets.arrays import MANIFEST, Damaged, manifest_digest, open_set, set_path
 from replications.datasets.checksum import digest
 from replications.datasets.disk import alone, require_space, writing
 from replications.datasets.download import fetch
 from replications.datasets.registry import data_fingerprint, find_set
-from replications.errors import UserError
+from replications.datasets.unchanged import note, state_of
 from replications.records import write_atomic
 
 
@@ -27,16 +27,21 @@ def prepare(set_key: str, data_root: Path, mirror: Path | None = None, workers: 
     """Prepare a set unless it is, and return its folder ``<data_root>/prepared/<key>-<fingerprint>``.
 
     It is built in a hidden folder beside it, which a killed process leaves and the next one continues, and renamed
-    when complete. Where another process prepares the same set, its end is waited for. `workers`: processes; None
-    for one a core. Raises UserError: a source that is not to be had, a damaged file, a full disk.
+    when complete. Where another process prepares the same set, its end is waited for. A set that is there is read
+    whole and held against its checksums; what has changed or is damaged is prepared again. `workers`: processes; None
+    for one a core. Raises UserError: a source that is not to be had, a damaged file, a full disk, a set that is there
+    but cannot be read (it is left as it is).
     """
     entry = find_set(set_key)
     final = set_path(set_key, data_root)
-    if _is_complete(set_key, data_root):
+    if final.is_dir() and _fault(set_key, data_root) is None:
         return final
     with alone(final, f"prepares '{set_key}'"):
-        if _is_complete(set_key, data_root):
-            return final
+        if final.exists():
+            fault = _fault(set_key, data_root)
+            if fault is None:
+                return final
+            print(f"preparing '{set_key}' again: {fault}", file=sys.stderr, flush=True)
         files = fetch_sources(set_key, data_root, mirror)
         building = final.with_name(f".{final.name}.building")
         with writing(building):
@@ -60,10 +65,14 @@ def prepare(set_key: str, data_root: Path, mirror: Path | None = None, workers: 
                     shutil.rmtree(leftover)
                 elif leftover.suffix != ".npy":
                     leftover.unlink()
+            manifest = json.loads(json.dumps(manifest))  # as it will be read
+            manifest["sha256"] = manifest_digest(manifest)
             write_atomic(building / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n")
             if final.exists():  # damaged, or it would have been complete
                 shutil.rmtree(final)
             os.replace(building, final)
+            forms = manifest["arrays"].items()
+            note(final, {name: state_of(final / f"{name}.npy", form["sha256"]) for name, form in forms})
     pattern = f"{set_key}-{'?' * 12}"
     for other in [*final.parent.glob(pattern), *final.parent.glob(f".{pattern}.building")]:
         if other != final:
@@ -87,12 +96,13 @@ def _continue_or_begin(building: Path, files: dict[str, Path]) -> None:
     note.write_text(text)
 
 
-def _is_complete(set_key: str, data_root: Path) -> bool:
+def _fault(set_key: str, data_root: Path) -> Damaged | None:
+    """Read all of a set and say what is wrong with it. Raises UserError where it cannot be read: it may be good."""
     try:
-        open_set(set_key, data_root)
-    except UserError:
-        return False
-    return True
+        open_set(set_key, data_root, anew=True)
+    except Damaged as fault:
+        return fault
+    return None
 
 
 def _form(path: Path) -> dict:
