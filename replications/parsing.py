@@ -12,6 +12,8 @@ def parse(model: type[BaseModel], value: Any, where: str) -> Any:
     """Validate `value` as `model`; the first thing wrong becomes one line that starts with `where`."""
     try:
         return model.model_validate(value)
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: there is a character in it that is not text") from None
     except ValidationError as error:
         errors = error.errors()  # of a misspelt key there are two: it is unknown, and the right one is missing
         first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])

@@ -54,8 +54,10 @@ def fingerprints(spec: RunSpec) -> Fingerprints:
     """Compute a run's fingerprints without its data and without importing torch.
 
     Code is every module of the package that the paper's model, the task and the training loop import, but for those
-    that only talk to a person or draw for one. Data is the fingerprints of the prepared sets by role.
+    that only talk to a person or draw for one. Data is the fingerprints of the prepared sets by role. Raises UserError
+    for a wrong task option: everything that runs, plans or restores comes by here.
     """
+    find_task(spec.task).check_options(spec.task_options)
     module = spec.build.partition(":")[0]
     model = PACKAGE / "papers" / spec.paper / f"{module}.py"
     if not model.exists():
@@ -200,7 +202,6 @@ def execute(
 
     from replications.training.distribution import Distribution
 
-    find_task(spec.task).check_options(spec.task_options)
     prints = fingerprints(spec)
     work = work_folder(work_root, prints)
     work.mkdir(parents=True, exist_ok=True)
@@ -229,7 +230,6 @@ def score_weights(
     from replications.training.determinism import deterministic
 
     task = find_task(spec.task)
-    task.check_options(spec.task_options)
     if not hasattr(task, "score_weights"):
         raise UserError(f"{spec.address}: the task {spec.task} scores no weights files")
     if not Path(weights).is_file():

@@ -5,9 +5,26 @@ Nothing here knows torch, a data set or a particular paper. YAML is parsed into 
 """
 
 import json
-from typing import Any, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from replications.errors import nearest
+
+LARGEST = 2**53  # beyond it JSON readers and floats lose digits
+LARGEST_COUNT = 2**31 - 1  # of an option: no array here has more rows, and beyond it C code overflows
+DEEPEST = 20
 
 TIERS = ("smoke", "mini", "standard", "paper")
 TierName = Literal["smoke", "mini", "standard", "paper"]
@@ -15,9 +32,57 @@ Number = int | float
 
 
 class Strict(BaseModel):
-    """Immutable, and an unknown key is an error."""
+    """Immutable; an unknown key is an error, and so are NaN and infinity, integers beyond 2^53, and true as a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        return _check_numbers(value, cls.model_fields[info.field_name].annotation)
+
+
+def _check_numbers(value: Any, annotation: Any) -> Any:
+    """Raise ValueError for an integer beyond `LARGEST`, and for true or false where `annotation` has neither."""
+    if isinstance(value, bool) and not any(word in str(annotation) for word in ("bool", "Any")):
+        raise ValueError(f"{str(value).lower()} is not a value for it")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError("the number is too large")
+    if isinstance(value, list | tuple):
+        for part in value:
+            _check_numbers(part, annotation)
+    return value
+
+
+def check_plain(value: Any, depth: int = 0) -> Any:
+    """Return an option's value if it is plain: what JSON has, and finite. Raises ValueError that says what is not."""
+    if depth > DEEPEST:
+        raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number")
+    if isinstance(value, int) and abs(value) > LARGEST_COUNT:
+        raise ValueError(f"a number is beyond {LARGEST_COUNT}")
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{ascii(value)} is not text")
+    if isinstance(value, dict):
+        for name, part in value.items():
+            if not isinstance(name, str):
+                raise ValueError(f"the name {name!r} is not a word")
+            check_plain(name)
+            try:
+                check_plain(part, depth + 1)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+    elif isinstance(value, list | tuple):
+        for part in value:
+            check_plain(part, depth + 1)
+    elif not isinstance(value, bool | int | float | str | None):
+        raise ValueError(f"{value!r} is a {type(value).__name__}, not a number, a word, or a list of them")
+    return value
+
+
+PlainOptions = Annotated[dict[str, Any], AfterValidator(check_plain)]
+Count = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
 
 
 class Reported(Strict):
@@ -75,25 +140,29 @@ class Recipe(Strict):
     for the whole batch, `warmup` is a fraction of all steps, `ema` the decay of the averaged weights (0: none).
     """
 
-    batch_size: int = Field(gt=0)
-    epochs: float | None = Field(None, gt=0)
-    steps: int | None = Field(None, gt=0)
-    optimizer: str = "sgd"
-    optimizer_options: dict[str, Any] = {}
-    lr: float = Field(gt=0)
-    momentum: float = 0.9
-    weight_decay: float = 0.0
+    batch_size: Count
+    epochs: float | None = Field(None, gt=0, le=1e6)
+    steps: Count | None = None
+    optimizer: str = Field("sgd", pattern="^[A-Za-z][A-Za-z0-9_]*$")
+    optimizer_options: PlainOptions = {}
+    lr: float = Field(gt=0, le=1e6)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0, le=1e6)
     schedule: Literal["cosine", "linear", "step", "constant"] = "cosine"
-    schedule_milestones: tuple[float, ...] = Field((), description="fractions of all steps at which lr drops tenfold")
+    schedule_milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (), description="fractions of all steps at which lr drops tenfold, rising"
+    )
     warmup: float = Field(0.0, ge=0, lt=1)
-    clip_norm: float | None = None
-    accumulate: int = Field(1, gt=0, description="micro-batches a step; batch_size stays samples per step")
+    clip_norm: float | None = Field(None, gt=0)
+    accumulate: Count = Field(1, description="micro-batches a step; batch_size stays samples per step")
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     ema: float = Field(0.0, ge=0, lt=1)
     compile: bool = False
     channels_last: bool = True
     checkpoint_seconds: float = Field(60.0, ge=0, description="wall seconds between checkpoints; 0: every step")
-    validate_every: float | None = Field(None, description="epochs between validations; None: at the end only")
+    validate_every: float | None = Field(
+        None, gt=0, le=1e6, description="epochs between validations; None: at the end only"
+    )
     select: Literal["last", "best"] = "last"
 
     @model_validator(mode="after")
@@ -103,6 +172,38 @@ class Recipe(Strict):
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
         return self
+
+    @model_validator(mode="after")
+    def _milestones(self) -> "Recipe":
+        milestones = list(self.schedule_milestones)
+        if (self.schedule == "step") != bool(milestones):
+            raise ValueError(
+                f"schedule '{self.schedule}' with milestones {milestones}: "
+                "'step' needs schedule_milestones, and no other schedule takes them"
+            )
+        if milestones != sorted(set(milestones)):
+            raise ValueError(f"schedule_milestones must rise, not {milestones}")
+        return self
+
+
+def _check_recipe_changes(changes: dict[str, Any]) -> dict[str, Any]:
+    for name, value in changes.items():
+        if name not in Recipe.model_fields:
+            raise ValueError(f"unknown recipe key '{name}'{nearest(name, Recipe.model_fields)}")
+        field = Recipe.model_fields[name]
+        try:
+            _check_numbers(value, field.annotation)
+            form = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+            TypeAdapter(form, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+        except ValidationError as error:
+            raise ValueError(f"recipe {name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+        except ValueError as error:
+            raise ValueError(f"recipe {name}: {error}") from None
+    return changes
+
+
+# What a stage changes in a recipe; each value is checked by itself, before the recipe it changes is known.
+RecipeChanges = Annotated[dict[str, Any], AfterValidator(_check_recipe_changes)]
 
 
 class Override(Strict):
@@ -183,13 +284,13 @@ class RunSpec(Strict):
     paper: str
     method: str
     tier: TierName
-    seed: int
+    seed: int = Field(ge=0)
     task: str
     data: dict[str, str]
     build: str
-    options: dict[str, Any]
+    options: PlainOptions
     recipe: Recipe
-    task_options: dict[str, Any]
+    task_options: PlainOptions
     threads: int
     changes: tuple[str, ...] = Field(
         (), description="what was set by hand against the tier's set-up, as part.name=value"

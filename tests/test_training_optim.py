@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import ValidationError
 import torch
 from torch import nn
 from training_toys import make_stage, mlp, run_stage, weights
@@ -11,7 +12,6 @@ from replications.errors import UserError
 from replications.spec import Recipe
 from replications.training.ema import AveragedModule
 from replications.training.optim import (
-    check_schedule,
     create_optimizer,
     learning_rate_factor,
     set_learning_rate,
@@ -68,12 +68,13 @@ def test_schedules_are_timms(schedule, warmup):
 
 
 def test_milestones_belong_to_the_step_schedule():
-    with pytest.raises(UserError, match="needs schedule_milestones"):
-        check_schedule(recipe(schedule="step"))
-    with pytest.raises(UserError, match="no other schedule"):
-        check_schedule(recipe(schedule="cosine", schedule_milestones=(0.5,)))
-    with pytest.raises(UserError, match="fractions"):
-        check_schedule(recipe(schedule="step", schedule_milestones=(20.0,)))
+    with pytest.raises(ValidationError, match="needs schedule_milestones"):
+        recipe(schedule="step")
+    with pytest.raises(ValidationError, match="no other schedule"):
+        recipe(schedule="cosine", schedule_milestones=(0.5,))
+    for wrong in ((20.0,), (0.0,), (1.0,), (0.5, 0.25), (0.5, 0.5)):
+        with pytest.raises(ValidationError, match="schedule_milestones"):
+            recipe(schedule="step", schedule_milestones=wrong)
 
 
 @pytest.mark.parametrize("exclude", [True, False])

@@ -30,7 +30,6 @@ from replications.training.determinism import (
 from replications.training.distribution import Distribution
 from replications.training.interruption import Interruption
 from replications.training.meter import Meter
-from replications.training.optim import check_schedule
 from replications.training.stage import Stage, StageResult
 from replications.training.update import Updater
 
@@ -354,7 +353,6 @@ def _check_stage(stage: Stage, parts: int) -> None:
     if batches.samples < recipe.batch_size:
         raise UserError(f"stage '{stage.name}': batch_size {recipe.batch_size}, but only {batches.samples} samples")
     part_of(recipe.batch_size, 0, parts)
-    check_schedule(recipe)
     if recipe.select == "best" and (stage.validate is None or stage.select_metric is None):
         raise UserError(f"stage '{stage.name}': 'select: best' needs a validation and the metric to select by")
 

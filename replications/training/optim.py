@@ -65,8 +65,11 @@ def create_optimizer(
                 options.setdefault("nesterov", name == "sgd" and options["momentum"] > 0)
             return TORCH_OPTIMIZERS[name](groups, lr=recipe.lr, weight_decay=recipe.weight_decay, **options)
         return _create_with_timm(module, recipe, name, options, parameter_groups)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"optimizer '{recipe.optimizer}' with options {recipe.optimizer_options}: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # of any kind: the options are a person's, the optimiser a library's
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"optimizer '{recipe.optimizer}' with options {recipe.optimizer_options}: {why}") from error
 
 
 def _create_with_timm(module, recipe: Recipe, name: str, options: dict[str, Any], parameter_groups) -> Optimizer:
@@ -152,17 +155,6 @@ def learning_rate_factor(recipe: Recipe, step: int, total_steps: int) -> float:
     if recipe.schedule == "step":
         return 0.1 ** sum(round(milestone * total_steps) <= step for milestone in recipe.schedule_milestones)
     return 1.0
-
-
-def check_schedule(recipe: Recipe) -> None:
-    """Raise UserError where milestones and schedule do not fit together."""
-    if (recipe.schedule == "step") != bool(recipe.schedule_milestones):
-        raise UserError(
-            f"schedule '{recipe.schedule}' with milestones {list(recipe.schedule_milestones)}: "
-            "'step' needs schedule_milestones, and no other schedule takes them"
-        )
-    if not all(0 < milestone < 1 for milestone in recipe.schedule_milestones):
-        raise UserError(f"schedule_milestones are fractions between 0 and 1, not {list(recipe.schedule_milestones)}")
 
 
 def set_learning_rate(optimizer: Optimizer, factor: float) -> None:

@@ -1,12 +1,14 @@
 """Options of the detection task, typed. No torch: the planner checks them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from replications.parsing import parse
 from replications.spec import Strict
+
+Side = Annotated[int, Field(ge=32, le=100_000)]
 
 
 class DetectionOptions(Strict):
@@ -18,11 +20,11 @@ class DetectionOptions(Strict):
 
     backbone_lr: float = Field(1.0, gt=0, le=1, description="learning rate of the backbone, as part of the recipe's")
     flip: float = Field(0.5, ge=0, le=1, description="probability that a training image is mirrored")
-    short_side: int = Field(800, ge=32, description="shorter side at test time; images keep their form")
-    long_side: int = Field(1333, ge=32, description="most pixels of the longer side, at all times")
-    train_sides: tuple[int, ...] = Field((), description="shorter sides to choose from in training; (): short_side")
-    crop: tuple[int, int] | None = Field(None, description="least and most side of DETR's random crop; None: none")
-    crop_sides: tuple[int, ...] = Field((400, 500, 600), description="shorter sides before that crop")
+    short_side: Side = Field(800, description="shorter side at test time; images keep their form")
+    long_side: Side = Field(1333, description="most pixels of the longer side, at all times")
+    train_sides: tuple[Side, ...] = Field((), description="shorter sides to choose from in training; (): short_side")
+    crop: tuple[Side, Side] | None = Field(None, description="least and most side of DETR's random crop; None: none")
+    crop_sides: tuple[Side, ...] = Field((400, 500, 600), min_length=1, description="shorter sides before that crop")
     workers: int = Field(4, ge=1, description="threads that read image files ahead")
     masks: bool = Field(False, description="train on masks, too; the set must have them")
     eval_batch_size: int = Field(32, ge=1)
@@ -34,7 +36,7 @@ class DetectionOptions(Strict):
     def _sides(self) -> "DetectionOptions":
         if self.long_side < max(self.short_side, *self.train_sides, 0):
             raise ValueError(f"long_side {self.long_side} is less than a shorter side")
-        if self.crop and not 0 < self.crop[0] <= self.crop[1]:
+        if self.crop and self.crop[0] > self.crop[1]:
             raise ValueError(f"crop must be least and most side, not {self.crop}")
         return self
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from replications.errors import UserError, nearest
-from replications.spec import Recipe, Strict
+from replications.spec import Recipe, RecipeChanges, Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -35,14 +35,14 @@ class Augmentation(Strict):
 class StageOptions(Strict):
     """How a stage departs from the run's recipe and augmentation."""
 
-    recipe: dict[str, Any] = Field({})
+    recipe: RecipeChanges = {}
     augmentation: Augmentation | None = Field(None, description="null: the run's")
 
 
 class Probe(Strict):
     """The linear probe: batch normalisation without weights of its own, then a linear layer, on frozen features."""
 
-    recipe: dict[str, Any] = Field({})
+    recipe: RecipeChanges = {}
     views: int = Field(1, ge=1, description="views of a training image whose features are kept; the first is unchanged")
     augmentation: Augmentation = Augmentation()
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from replications.parsing import parse
-from replications.spec import Strict
+from replications.spec import LARGEST_COUNT, Strict
 
 StageName = Literal["text", "timed", "masked", "recall", "brackets", "listops", "reviews"]
 Positive = Annotated[int, Field(gt=0)]
@@ -67,7 +67,8 @@ class LanguageOptions(Strict):
             if (stage.seconds is not None) != (name == "timed"):
                 raise ValueError(f"stage '{name}': 'seconds' is for the stage 'timed', which needs it")
         for factor in self.transfer:
-            if factor == 1 or factor <= 0 or not (self.length * factor).is_integer():
+            longer = self.length * factor
+            if factor == 1 or factor <= 0 or not longer.is_integer() or longer > LARGEST_COUNT:
                 raise ValueError(f"transfer {factor}: {factor} x {self.length} is not another whole length")
         return self
 
