@@ -4,7 +4,7 @@ A record is JSON, versioned by `schema_version`, written to a temporary name in 
 renamed: a reader sees a whole record or none.
 """
 
-import errno
+import contextlib
 import json
 import os
 import tempfile
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from replications.errors import UserError
+from replications.errors import UserError, disk_error
 from replications.spec import RunSpec
 
 SCHEMA_VERSION = 1
@@ -141,24 +141,28 @@ class ThroughputRecord(RecordModel):
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader sees the old file or the whole new one.
 
-    Raises UserError, naming the path, where the disk is full or the folder cannot be written; the temporary file
-    is removed and an older file at `path` stays.
+    Raises UserError, naming the path, where the disk is full or the folder cannot be written; the temporary file,
+    whose name no other process has, is removed and an older file at `path` stays.
     """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as stream:
             temporary = stream.name
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+        temporary = None
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-        remedy = "free some space and start again" if error.errno == errno.ENOSPC else "make the folder writable"
-        raise UserError(f"cannot write {path}: {error.strerror} ({remedy}; nothing finished is lost)") from error
+        # Of a rename the error names the temporary file: a person knows the other.
+        told = OSError(error.errno, error.strerror) if error.filename in (None, temporary) else error
+        raise disk_error(told, "write", path, "nothing finished is lost") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
 
 
 def write_record(record: RecordModel, path: Path) -> None:
@@ -172,6 +176,8 @@ def _read(path: Path, model: type[RecordModel]):
         return model.model_validate_json(Path(path).read_bytes())
     except FileNotFoundError:
         raise UserError(f"no record at {path}: make it with 'snakemake --cores all' or 'replications run'") from None
+    except OSError as error:
+        raise disk_error(error, "read", path) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "file"

@@ -32,7 +32,7 @@ Number = int | float
 
 
 class Strict(BaseModel):
-    """Immutable; an unknown key is an error, and so are NaN and infinity, integers beyond 2^53, and true as a number."""
+    """Immutable; an unknown key is an error, and so are NaN and infinity, integers beyond 2^53, true as a number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -63,7 +63,7 @@ def check_plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, int) and abs(value) > LARGEST_COUNT:
         raise ValueError(f"a number is beyond {LARGEST_COUNT}")
     if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"{ascii(value)} is not text")
+        raise ValueError(f"{value!a} is not text")
     if isinstance(value, dict):
         for name, part in value.items():
             if not isinstance(name, str):

@@ -1,4 +1,5 @@
 import math
+import os
 import random
 import signal
 
@@ -24,8 +25,10 @@ from training_toys import (
 
 from replications.errors import RunFailure, UserError
 from replications.training.batches import DeviceBatches
+from replications.training.checkpoint import Checkpoints
 from replications.training.determinism import deterministic, float32_precision, seed_everything
 from replications.training.distribution import Distribution
+from replications.training.interruption import Interruption
 from replications.training.loop import HISTORY_POINTS, count_steps
 from replications.training.meter import Meter
 
@@ -277,8 +280,6 @@ def test_a_signal_leaves_a_checkpoint_from_which_it_goes_on(tmp_path, number):
 
 
 def test_a_signal_ends_a_long_validation_which_is_done_again(tmp_path):
-    import os
-
     def signalled(module):
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("went on")
@@ -290,6 +291,67 @@ def test_a_signal_ends_a_long_validation_which_is_done_again(tmp_path):
         run_stage(cut, tmp_path / "cut")
     assert history_of(run_stage(resumed, tmp_path / "cut")) == history_of(expected)
     assert_same_bits(weights(whole.module), weights(resumed.module))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("write", [-2, -1])  # the last step's checkpoint, and that of the finished stage
+def test_a_signal_during_the_last_checkpoints_is_honoured(tmp_path, monkeypatch, number, write):
+    whole, cut, resumed = (make_stage(steps=4, checkpoint_seconds=0) for _ in range(3))
+    written, save = [], Checkpoints.write
+    monkeypatch.setattr(Checkpoints, "write", lambda self, *a, **k: written.append(0) or save(self, *a, **k))
+    expected = run_stage(whole, tmp_path / "whole")
+    last = len(written) + write
+
+    def signalled(self, *arguments, **options):
+        if len(written) == last:
+            os.kill(os.getpid(), number)
+        written.append(0)
+        save(self, *arguments, **options)
+
+    written.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "write", signalled)
+        before = signal.getsignal(number)
+        with pytest.raises(RunFailure, match=f"interrupted by {number.name}") as caught:
+            run_stage(cut, tmp_path / "cut")
+        assert signal.getsignal(number) is before
+    assert caught.value.reason == "interrupted"
+    assert history_of(run_stage(resumed, tmp_path / "cut")) == history_of(expected)
+    assert_same_bits(weights(whole.module), weights(resumed.module))
+
+
+def test_a_signal_before_a_validation_does_not_wait_for_its_end(tmp_path, monkeypatch):
+    def long(module):
+        raise AssertionError("went on")
+
+    cut = make_stage(steps=4, checkpoint_seconds=0, validate=long)
+    save = Checkpoints.write
+
+    def signalled(self, state, **options):
+        if state["step"] == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        save(self, state, **options)
+
+    monkeypatch.setattr(Checkpoints, "write", signalled)
+    with pytest.raises(RunFailure, match="validation at step 4"):
+        run_stage(cut, tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_that_nobody_answered_goes_to_the_handler_from_before(number):
+    got = []
+    before = signal.signal(number, lambda *arguments: got.append(arguments[0]))
+    try:
+        with Interruption():
+            os.kill(os.getpid(), number)
+            assert got == []
+        assert got == [number]
+        with pytest.raises(RunFailure), Interruption() as interruption:
+            os.kill(os.getpid(), number)
+            raise interruption.failure("here")
+        assert got == [number], "answered"
+    finally:
+        signal.signal(number, before)
 
 
 def test_the_best_weights_from_before_an_interruption_are_kept(tmp_path):

@@ -3,8 +3,8 @@ import subprocess
 import sys
 
 import pytest
-from pydantic import ValidationError
 import torch
+from pydantic import ValidationError
 from torch import nn
 from training_toys import make_stage, mlp, run_stage, weights
 

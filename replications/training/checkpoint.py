@@ -4,7 +4,7 @@ A file is torch's own format (loadable with ``weights_only``: no code runs) foll
 because torch checks neither length nor content of what it reads.
 """
 
-import errno
+import contextlib
 import hashlib
 import os
 import sys
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from replications.errors import UserError
+from replications.errors import disk_error
 
 State = dict[str, Any]
 DIGEST_BYTES = 32
@@ -51,12 +51,10 @@ class Checkpoints:
                 self.previous.unlink(missing_ok=True)
             _sync_folder(self.latest.parent)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            remedy = "free some space" if error.errno == errno.ENOSPC else "make the folder writable"
-            raise UserError(
-                f"cannot write checkpoint {self.latest}: {error.strerror} ({remedy} and start again: it continues "
-                "from the last checkpoint)"
-            ) from error
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            told = OSError(error.errno, error.strerror)  # of the checkpoint, whatever its name was then
+            raise disk_error(told, "write checkpoint", self.latest, "it continues from the last checkpoint") from error
 
     def read(self) -> State | None:
         """Return the newest whole checkpoint, or None where the stage has none.
@@ -65,10 +63,12 @@ class Checkpoints:
         """
         damaged = []
         for path in (self.latest, self.previous):
-            if not path.exists():
-                continue
             try:
                 state = _load(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise disk_error(error, "read checkpoint", path) from error
             except Damaged as error:
                 damaged.append(f"{path} is damaged ({error})")
                 continue
@@ -114,13 +114,10 @@ class _DigestingWriter:
 
 
 def _load(path: Path) -> State:
-    try:
-        with open(path, "rb") as stream:
-            _check_digest(stream)
-            stream.seek(0)
-            return torch.load(stream, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"cannot read checkpoint {path}: {error.strerror} (make it readable, or delete it)") from error
+    with open(path, "rb") as stream:
+        _check_digest(stream)
+        stream.seek(0)
+        return torch.load(stream, map_location="cpu", weights_only=True)
 
 
 def _check_digest(stream: BinaryIO) -> None:

@@ -123,9 +123,13 @@ class _Training:
             self._load_progress(saved)
         if saved is None or not saved["finished"]:
             try:
-                self._prepare(saved)
-                self._train()
-                self._finish()
+                with Interruption() as interruption:
+                    self._prepare(saved)
+                    self._train(interruption)
+                    self._finish()
+                    # Since the last look: at the last step, in its checkpoint, or in the one of the finished stage.
+                    if self.distribution.any(interruption.requested is not None)[0]:
+                        raise interruption.failure(f"{self.where}, finished")
             except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -154,11 +158,10 @@ class _Training:
             self.updater.load_state_dict(saved["training"])
             set_rng_state(saved["rng"][self.distribution.rank], self.device)
 
-    def _train(self) -> None:
+    def _train(self, interruption: Interruption) -> None:
         self.module.train()
         batches = self.stage.batches
         with ExitStack() as around:
-            interruption = around.enter_context(Interruption())
             self.bar: Progress | None = None
             if self.distribution.is_first:
                 self.bar = around.enter_context(progress(self.stage.name, self.total_steps, "steps", self.step))
@@ -234,8 +237,10 @@ class _Training:
 
     def _validate(self, interruption: Interruption) -> None:
         module = self.updater.evaluated.eval()
-        interruption.immediate = self.distribution.world_size == 1
         try:
+            interruption.immediate = self.distribution.world_size == 1
+            if interruption.immediate and interruption.requested is not None:
+                raise KeyboardInterrupt  # since the last look, in a checkpoint perhaps
             # Its own seed, and the training's generators untouched: how often one validates changes nothing else.
             with preserved_rng(self.device), torch.no_grad():
                 seed_everything(self.seed, "validate", self.stage.name, self.step)

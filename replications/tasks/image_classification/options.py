@@ -35,14 +35,14 @@ class Augmentation(Strict):
 class StageOptions(Strict):
     """How a stage departs from the run's recipe and augmentation."""
 
-    recipe: RecipeChanges = {}
+    recipe: RecipeChanges = Field({})
     augmentation: Augmentation | None = Field(None, description="null: the run's")
 
 
 class Probe(Strict):
     """The linear probe: batch normalisation without weights of its own, then a linear layer, on frozen features."""
 
-    recipe: RecipeChanges = {}
+    recipe: RecipeChanges = Field({})
     views: int = Field(1, ge=1, description="views of a training image whose features are kept; the first is unchanged")
     augmentation: Augmentation = Augmentation()
 
