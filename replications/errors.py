@@ -4,7 +4,8 @@ import contextlib
 import difflib
 import errno
 import os
-from collections.abc import Iterable, Iterator
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 
 
 class UserError(Exception):
@@ -57,6 +58,26 @@ def on_disk(doing: str, path: "str | os.PathLike[str]", note: str = "") -> Itera
         yield
     except OSError as error:
         raise disk_error(error, doing, path, note) from error
+
+
+@contextlib.contextmanager
+def naming_changes(address: str, changes: Sequence[str]) -> Iterator[None]:
+    """Make an error of a set-up that was changed by hand one line that names the changes: they are its likely cause.
+
+    Which widths, depths or numbers of heads a model takes is known to nobody but the code that builds it. Without
+    changes any error passes as it is.
+    """
+    try:
+        yield
+    except (UserError, RunFailure, OSError):
+        raise
+    except Exception as error:
+        if not changes:
+            raise
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        where = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
+        raise UserError(f"{address} does not run with {', '.join(changes)}: {what} ({where})") from error
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

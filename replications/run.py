@@ -7,9 +7,10 @@ copied to where the tables look for it. A finished record with the same fingerpr
 import hashlib
 import importlib
 import inspect
-import shutil
+import sys
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from replications import catalogue
-from replications.datasets import registry
-from replications.errors import RunFailure, UserError, nearest
+from replications.datasets import checksum, registry
+from replications.errors import RunFailure, UserError, naming_changes, nearest, on_disk
 from replications.fingerprint import code_fingerprint
 from replications.records import Cost, HistoryPoint, RunRecord, read_run, run_path, write_atomic, write_record
 from replications.spec import RunSpec
@@ -161,6 +162,9 @@ def finished_record(spec: RunSpec, prints: Fingerprints, work_root: Path) -> Run
     path = work_folder(work_root, prints) / "run.json"
     if not path.exists():
         return None
+    if not checksum.is_whole(path.with_name("arrays.npz")):
+        print(f"{path.with_name('arrays.npz')} is damaged: the run is scored again", file=sys.stderr, flush=True)
+        return None
     record = read_run(path)
     record.spec = spec  # equal but for the words in which it was asked for
     return record if record.fingerprint == prints.run and record.reason not in PASSING_FAILURES else None
@@ -198,19 +202,18 @@ def execute(
     failed record too and is raised. Two processes on the same run take turns. The processes of one run under
     torchrun all call this with their `distribution`; the first one writes.
     """
-    from filelock import FileLock
-
+    from replications.datasets.disk import alone
     from replications.training.distribution import Distribution
 
     prints = fingerprints(spec)
     work = work_folder(work_root, prints)
-    work.mkdir(parents=True, exist_ok=True)
     distribution = distribution or Distribution()
-    with FileLock(work / ".lock") if distribution.is_first else nullcontext():
+    with alone(work / "run", f"runs {spec.address} seed {spec.seed}") if distribution.is_first else nullcontext():
         finished = None if again or not distribution.is_first else finished_record(spec, prints, work_root)
         record = distribution.from_first(finished)
         if record is None:
-            record = _run(spec, prints, Path(data_root), work, device, distribution)
+            with naming_changes(spec.address, spec.changes):
+                record = _run(spec, prints, Path(data_root), work, device, distribution)
         if distribution.is_first:
             _publish(record, work, run_path(results, spec.paper, spec.method, spec.seed))
     return record
@@ -236,9 +239,12 @@ def score_weights(
         raise UserError(f"no weights file at {weights}")
     torch.set_num_threads(spec.threads)
     prints = fingerprints(spec)
-    digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    digest = checksum.digest(Path(weights))
+    if zipfile.is_zipfile(weights) and not checksum.is_whole(Path(weights)):
+        raise UserError(f"{weights} is damaged (a part of it has another checksum): fetch it again")
     work = Path(work_root) / "weights" / _digest(prints.run, digest)[:16]
-    work.mkdir(parents=True, exist_ok=True)
+    with on_disk("write in", work):
+        work.mkdir(parents=True, exist_ok=True)
     context = RunContext(spec, device, Path(data_root), work, weights=Path(weights))
     started = time.monotonic()
     memory.reset_peak_memory(device)
@@ -366,8 +372,9 @@ def _write_arrays(arrays: Mapping[str, Any], path: Path) -> None:
 
 def _publish(record: RunRecord, work: Path, target: Path) -> None:
     """Put the record where the tables look; the arrays first, so that a record never lacks its own."""
-    if (work / "arrays.npz").exists() and record.status == "finished":
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(work / "arrays.npz", target.parent / ".arrays.partial")
-        (target.parent / ".arrays.partial").replace(target.parent / "arrays.npz")
+    arrays = work / "arrays.npz"
+    if record.status == "finished" and arrays.exists():
+        with on_disk("read", arrays):
+            content = arrays.read_bytes()
+        write_atomic(target.parent / "arrays.npz", content)
     write_record(record, target)

@@ -81,7 +81,21 @@ def check_plain(value: Any, depth: int = 0) -> Any:
     return value
 
 
+def _check_sizes(value: Any, name: str = "") -> Any:
+    """Return a model's options; raises ValueError for a number below 0: they are sizes, counts, rates and shares."""
+    if isinstance(value, int | float) and value < 0:
+        raise ValueError(f"{name} {value} is below 0")
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _check_sizes(part, f"{name}.{key}" if name else key)
+    if isinstance(value, list | tuple):
+        for part in value:
+            _check_sizes(part, name)
+    return value
+
+
 PlainOptions = Annotated[dict[str, Any], AfterValidator(check_plain)]
+ModelOptions = Annotated[PlainOptions, AfterValidator(_check_sizes)]
 Count = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
 
 
@@ -288,7 +302,7 @@ class RunSpec(Strict):
     task: str
     data: dict[str, str]
     build: str
-    options: PlainOptions
+    options: ModelOptions
     recipe: Recipe
     task_options: PlainOptions
     threads: int

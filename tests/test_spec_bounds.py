@@ -158,6 +158,7 @@ def test_an_option_of_a_model_can_be_written(value):
     spec = resolved("point_classification", "options", "anything", value)
     if not isinstance(spec, str):
         check_written(spec)
+        assert all(number >= 0 for number in numbers(spec.options))
 
 
 REFUSED = [
@@ -194,6 +195,8 @@ REFUSED = [
     f"task.points={10**30}",
     "task.points=true",
     "task.kept=[.nan]",
+    "options.width=-1",
+    "options.width={inner: [1, -0.5]}",
     "options.width=.inf",
     f"options.width={10**30}",
     "options.width=2026-11-27",

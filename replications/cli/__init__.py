@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from replications.cli import data, reports, runs, show
-from replications.errors import UserError
+from replications.errors import UserError, disk_error
 from replications.planning.front import PARENT
 
 EPILOG = "the whole of it: snakemake --cores all (what it would cost: snakemake -n)"
@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # of the disk, where no closer place knew what to say
+        print(f"error: {disk_error(error, 'read or write', error.filename or 'a file')}", file=sys.stderr)
+        return 2
 
 
 def _follow_snakemake() -> None:

@@ -1,6 +1,8 @@
 """Checking a file, or a folder that a person has unpacked, against the registry."""
 
 import hashlib
+import zipfile
+import zlib
 from pathlib import Path
 
 from replications.datasets.registry import Variant
@@ -22,6 +24,18 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
             value.update(block)
             counter.advance(len(block))
     return value.hexdigest()
+
+
+def is_whole(archive: Path) -> bool:
+    """Whether a zip file's parts have their checksums; true where there is no file. Raises UserError: not readable."""
+    with on_disk("read", archive):
+        try:
+            with zipfile.ZipFile(archive) as parts:
+                return parts.testzip() is None
+        except FileNotFoundError:
+            return True
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+            return False
 
 
 def fault(path: Path, variant: Variant) -> str | None:
