@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import errno
 import os
+import pwd
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -47,8 +48,20 @@ def disk_error(error: OSError, doing: str, path: "str | os.PathLike[str]", note:
     remedy = next((text for text, numbers in REMEDIES.items() if error.errno in numbers), "see to it and start again")
     named = error.filename if isinstance(error.filename, str | bytes) and error.filename else path
     note = f"; {note}" if note else ""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        with contextlib.suppress(OSError):
+            owner = os.lstat(named).st_uid
+            note = f"{note}; it belongs to {user_name(owner)}" if owner != os.getuid() else note
     why = error.strerror or str(error) or type(error).__name__
     return UserError(" ".join(f"cannot {doing} {os.fsdecode(named)}: {why} ({remedy}{note})".split("\n")))
+
+
+def user_name(number: int) -> str:
+    """Return "user NAME" for a user id, with the number where it has no name."""
+    try:
+        return f"user {pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"user {number}"
 
 
 @contextlib.contextmanager

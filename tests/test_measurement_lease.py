@@ -1,6 +1,7 @@
 """Leases, locks and processes that end with their parent. Waiting is bounded; nothing asserts a speed."""
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from replications.errors import UserError
-from replications.measurement import lease
+from replications.measurement import hardware, lease
 from replications.measurement.process import die_with_parent, sigterm_as_interrupt
 
 ROOT = Path(__file__).parent.parent
@@ -132,6 +133,138 @@ def test_a_lease_ends_although_a_forked_worker_lives(tmp_path, two_gpus):
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_a_lease_ends_with_its_owner_although_a_child_lives(tmp_path, two_gpus):
+    """The owner is killed outright while a process that it forked lives on, as a reader of data may."""
+    owner = start(
+        """
+        import os, sys, time
+        from pathlib import Path
+        from replications.measurement import lease
+        lease.visible_gpus = lambda: ["0", "1"]
+        with lease.lease_gpus(count=2, folder=Path(sys.argv[1])):
+            child = os.fork()
+            if child:
+                print(child, flush=True)
+            time.sleep(600)
+        """,
+        tmp_path,
+    )
+    child = int(owner.stdout.readline())
+    try:
+        owner.kill()
+        owner.wait()
+        assert psutil.pid_exists(child)
+        with lease.contextlib.ExitStack() as stack:
+            assert eventually(lambda: lease._try_lease(["0", "1"], 2, tmp_path, stack))
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_child_that_leaves_the_block_frees_nothing_of_its_owner(tmp_path, two_gpus):
+    with lease.lease_gpus(count=2, folder=tmp_path):
+        child = os.fork()
+        if child == 0:
+            with lease.contextlib.suppress(BaseException):
+                lease._let_go(min(lease._held, default=0))
+            os._exit(0)
+        os.waitpid(child, 0)
+        with lease.contextlib.ExitStack() as stack:
+            assert not lease._try_lease(["0"], 1, tmp_path, stack)
+    assert not lease._held
+
+
+class Driver:
+    """NVML of a machine with two GPUs."""
+
+    class NVMLError(Exception):
+        pass
+
+    uuids = ("GPU-aaaa1111", "GPU-bbbb2222")
+
+    def nvmlDeviceGetCount(self):
+        return len(self.uuids)
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        if not index < len(self.uuids):
+            raise self.NVMLError
+        return index
+
+    def nvmlDeviceGetUUID(self, handle):
+        return self.uuids[handle].encode()
+
+
+def test_a_gpu_is_leased_by_its_uuid_however_a_job_calls_it(tmp_path, two_gpus, monkeypatch):
+    """Two jobs of a cluster may each see a GPU of their own as number 0, and one GPU has several names."""
+    driver = Driver()
+    monkeypatch.setattr(hardware, "nvml", lambda: lease.contextlib.nullcontext(driver))
+    assert [hardware.gpu_uuid(name) for name in ("0", "GPU-bbbb", "GPU-bbbb2222")] == [*driver.uuids, driver.uuids[1]]
+    assert [hardware.gpu_uuid(name) for name in ("7", "GPU-", "GPU-cccc", "MIG-x")] == [
+        "7",
+        "GPU-",
+        "GPU-cccc",
+        "MIG-x",
+    ]
+    with lease.lease_gpus(among=["0"], folder=tmp_path), lease.contextlib.ExitStack() as stack:
+        assert (tmp_path / "gpu-GPU-aaaa1111.lock").exists()
+        assert not lease._try_lease(["GPU-aaaa1111"], 1, tmp_path, stack), "the same GPU by another name"
+        assert not lease._try_lease(["GPU-aaaa"], 1, tmp_path, stack)
+        driver.uuids = ("GPU-cccc3333",)
+        assert lease._try_lease(["0"], 1, tmp_path, stack) == ["0"], "another GPU that is number 0 there"
+
+
+def plant_link(folder, other):
+    other.mkdir()
+    folder.symlink_to(other)
+
+
+def plant_lock_link(folder, other):
+    folder.mkdir(mode=0o700)
+    other.write_text("precious")
+    (folder / "cpu-use.lock").symlink_to(other)
+
+
+def plant_open_folder(folder, other):
+    folder.mkdir()
+    folder.chmod(0o777)
+
+
+def plant_pipe(folder, other):
+    folder.mkdir(mode=0o700)
+    os.mkfifo(folder / "cpu-use.lock")
+
+
+@pytest.mark.parametrize(
+    ("plant", "told"),
+    [
+        (plant_link, "locks is a link"),
+        (plant_lock_link, "cpu-use.lock is a link"),
+        (plant_open_folder, "locks can be written by other users"),
+        (plant_pipe, "cpu-use.lock is something else"),
+        (lambda folder, other: folder.write_text("x"), "a file where a folder is wanted"),
+    ],
+)
+def test_no_lock_is_taken_in_what_others_can_change(tmp_path, plant, told):
+    plant(tmp_path / "locks", tmp_path / "other")
+    with pytest.raises(UserError, match=f"{told}.*TMPDIR"), lease.device_shared("cpu", tmp_path / "locks"):
+        pass
+    assert not (tmp_path / "other").is_file() or (tmp_path / "other").read_text() == "precious"
+    assert not lease._held
+
+
+def test_the_owner_of_a_folder_or_lock_of_another_user_is_named(tmp_path, monkeypatch):
+    with lease.device_shared("cpu", tmp_path / "locks"):
+        pass
+    me = pwd.getpwuid(os.getuid()).pw_name
+    monkeypatch.setattr(lease.os, "getuid", lambda: 12345)
+    with pytest.raises(UserError, match=f"locks belongs to user {me}"), lease.device_shared("cpu", tmp_path / "locks"):
+        pass
+    lstat = os.lstat
+    mine = os.stat_result((0o040700, 0, 0, 0, 12345, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(lease.os, "lstat", lambda path, **k: mine if str(path).endswith("locks") else lstat(path, **k))
+    with pytest.raises(UserError, match=f"lock belongs to user {me}"), lease.device_shared("cpu", tmp_path / "locks"):
+        pass
 
 
 def test_too_few_gpus_and_too_late_a_lease(tmp_path, two_gpus, monkeypatch):

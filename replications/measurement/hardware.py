@@ -157,6 +157,29 @@ def gpu_name(gpu: str) -> str | None:
     return name if isinstance(name, str) else name.decode()
 
 
+def gpu_uuid(gpu: str) -> str:
+    """Return the UUID of an accelerator given as in `visible_gpus`: it means the same to every process of a machine.
+
+    Two jobs may each see a GPU of their own as index 0, and CUDA takes the beginning of a UUID for it. What NVML does
+    not know is returned as it is.
+    """
+
+    def text(name: str | bytes) -> str:
+        return name if isinstance(name, str) else name.decode()
+
+    with nvml() as library:
+        if library is None or gpu.startswith("MIG-"):
+            return gpu
+        try:
+            if gpu.isdigit():
+                return text(library.nvmlDeviceGetUUID(nvml_handle(library, gpu)))
+            handles = map(library.nvmlDeviceGetHandleByIndex, range(library.nvmlDeviceGetCount()))
+            found = [uuid for uuid in map(text, map(library.nvmlDeviceGetUUID, handles)) if uuid.startswith(gpu)]
+        except library.NVMLError:
+            return gpu
+    return found[0] if len(found) == 1 else gpu
+
+
 def nvml_handle(library: ModuleType, gpu: str):
     """Return NVML's handle of an accelerator given by index or UUID; raises NVMLError for an unknown one."""
     if gpu.isdigit():

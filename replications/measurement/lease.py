@@ -1,24 +1,39 @@
 """Sharing the machine: one GPU for one run, and the device alone for a speed measurement.
 
-Locks are advisory file locks of the kernel (flock), so they fall when their process ends, however it ends. They lie in
-a folder of this machine, not of the checkout: two checkouts share the GPUs, and a work folder on a network file system
-is seen by machines that do not.
+Locks are advisory file locks of the kernel (flock), so they fall when their process ends, however it ends, even if a
+process that it forked lives on. They lie in a folder of this machine, not of the checkout: two checkouts share the
+GPUs, and a work folder on a network file system is seen by machines that do not. The folder lies where others may write,
+so it is used only if it is a folder of this user's own that nobody else can write into.
 """
 
 import contextlib
 import fcntl
 import os
+import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from replications.errors import UserError
-from replications.measurement.hardware import visible_gpus
+from replications.errors import UserError, disk_error, user_name
+from replications.measurement.hardware import gpu_uuid, visible_gpus
 
 POLL_SECONDS = 0.5
 CUDA_CHOICE = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+
+_held: set[int] = set()  # descriptors of this process's locks
+
+
+def _let_go_in_child() -> None:
+    """A forked process shares the open file and with it the lock, which would outlive the owner: close its copy."""
+    for descriptor in _held:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 def lock_folder() -> Path:
@@ -92,7 +107,8 @@ def _try_lease(gpus: list[str], count: int, folder: Path, stack: contextlib.Exit
     leased = []
     with contextlib.ExitStack() as attempt:
         for gpu in gpus:
-            if len(leased) < count and _locked(attempt, folder / f"gpu-{gpu}.lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
+            path = folder / f"gpu-{gpu_uuid(gpu)}.lock"
+            if len(leased) < count and _locked(attempt, path, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 leased.append(gpu)
         if len(leased) < count:
             return []
@@ -146,18 +162,43 @@ def _locked(stack: contextlib.ExitStack, path: Path, mode: int) -> bool:
     """Take a lock until `stack` closes; False where it is taken and `mode` says not to wait."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _check_own(path.parent, os.lstat(path.parent), stat.S_ISDIR)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
-        raise UserError(f"cannot lock {path}: {error.strerror} (make the folder writable, or set TMPDIR)") from error
+        if path.is_symlink() or (path.exists() and path.stat().st_uid != os.getuid()):
+            _check_own(path, path.lstat(), stat.S_ISREG)
+        raise disk_error(error, "lock", path, "or set TMPDIR to a folder of your own") from error
+    _held.add(descriptor)
     try:
+        _check_own(path, os.fstat(descriptor), stat.S_ISREG)
         fcntl.flock(descriptor, mode)
-    except BlockingIOError:
-        os.close(descriptor)
-        return False
-    except BaseException:
-        os.close(descriptor)
+    except BaseException as error:
+        _let_go(descriptor)
+        if isinstance(error, BlockingIOError):
+            return False
+        if isinstance(error, OSError):
+            raise disk_error(error, "lock", path, "or set TMPDIR to a folder of your own") from error
         raise
-    # Unlocked by name, not only closed: a forked worker that is still alive shares the open file and with it the lock.
-    stack.callback(os.close, descriptor)
-    stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
+    stack.callback(_let_go, descriptor)
     return True
+
+
+def _let_go(descriptor: int) -> None:
+    if descriptor in _held:  # not in a forked process, which has closed its own
+        _held.remove(descriptor)
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # by name, too: a process that is just being forked has it open
+        os.close(descriptor)
+
+
+def _check_own(path: Path, status: os.stat_result, is_kind: Callable[[int], bool]) -> None:
+    """Raise UserError where a folder or lock file is not what this process, or another of its user, made."""
+    if status.st_uid != os.getuid():
+        fault = f"belongs to {user_name(status.st_uid)}"
+    elif not is_kind(status.st_mode):
+        fault = "is a link" if stat.S_ISLNK(status.st_mode) else "is something else than was made there"
+    elif status.st_mode & 0o022:
+        fault = f"can be written by other users (mode {stat.S_IMODE(status.st_mode):o})"
+    else:
+        return
+    raise UserError(f"{path} {fault}, so no lock is taken there: remove it, or set TMPDIR to a folder of your own")
