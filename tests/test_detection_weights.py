@@ -218,3 +218,13 @@ def test_official_names_of_the_masked_model():
 def test_names_without_the_official_prefix_are_refused():
     with pytest.raises(UserError, match="official DETR code"):
         renamed({"model.backbone.conv1.weight": torch.zeros(1)}, (1,), 2)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "", ".", "..", ".x", "a\0b", "x" * 300, "a\nb", 3])
+def test_a_parameters_name_stays_in_the_sets_folder(tmp_path, name):
+    torch.save({"good": torch.zeros(1), name: torch.zeros(1)}, tmp_path / "w.pth")
+    target = tmp_path / "deep" / "set"
+    target.mkdir(parents=True)
+    with pytest.raises(UserError, match="is not the name of a parameter") as told:
+        weights_set.prepare(target, {}, {"weights": tmp_path / "w.pth"}, 1)
+    assert "\n" not in str(told.value) and list(target.iterdir()) == []

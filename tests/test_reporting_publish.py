@@ -1,8 +1,12 @@
 """Publishing a report, the README's section made from it, comparing two folders, and the terminal's view."""
 
+import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from reporting_factory import DEVIATIONS, TASKS, describe_set, papers, throughput, write_results
@@ -11,6 +15,7 @@ from replications.errors import UserError
 from replications.records import read_run, read_throughput, write_record
 from replications.reporting import compare, drawing, formats, publications, publish, report, summary, terminal
 from replications.reporting.site import Plot
+from replications.reporting.temporary import temporary_folder
 from replications.reporting.verify import verify
 
 PAPERS = papers()
@@ -69,6 +74,91 @@ def test_nothing_doubtful_is_published(results, tmp_path):
     with pytest.raises(UserError, match="no report"):
         publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
     assert not (tmp_path / "published").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "/tmp/x", "a/b", "", ".", "..", ".x", "a\0b", "x" * 200, "a b", "a\n", "-x", "..\\x", "ü", "\udcff"],
+)
+def test_the_name_of_a_publication_stays_in_its_folder(results, tmp_path, name):
+    published = tmp_path / "deep" / "published"
+    with pytest.raises(UserError, match="is not the name of a publication") as told:
+        publish.publish(results, published, PAPERS, tasks=TASKS, name=name)
+    assert "\n" not in str(told.value) and not published.exists()
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/tmp/outside.txt", "plots/../../outside.txt", "", "a\0.txt", 3])
+def test_a_manifest_that_names_files_elsewhere_is_none(results, tmp_path, name):
+    manifest = json.loads((results / "report.json").read_text())
+    for key in ("files", "publish"):
+        (results / "report.json").write_text(json.dumps({**manifest, key: [*manifest[key], name]}))
+        assert report.read_manifest(results) is None
+    with pytest.raises(UserError, match="no report in"):
+        publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
+
+
+MAKER = """
+import sys, time
+from pathlib import Path
+from replications.reporting.temporary import temporary_folder
+with temporary_folder(Path(sys.argv[1]), ".report-") as folder:
+    (folder / "x").write_text("x")
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_folders_of_killed_reports_are_removed_and_of_living_ones_are_not(tmp_path):
+    (tmp_path / ".report-other").write_text("a file")
+    (tmp_path / ".publish-1").mkdir()
+    makers = [subprocess.Popen([sys.executable, "-c", MAKER, tmp_path], stdout=subprocess.PIPE) for _ in range(2)]
+    folders = [Path(maker.stdout.readline().decode().strip()) for maker in makers]
+    try:
+        makers[0].kill()
+        makers[0].wait()
+        with temporary_folder(tmp_path, ".report-") as folder:
+            assert not folders[0].exists() and (folders[1] / "x").exists() and folder.is_dir()
+        assert not folder.exists() and (tmp_path / ".report-other").exists() and (tmp_path / ".publish-1").exists()
+    finally:
+        makers[1].kill()
+        makers[1].wait()
+    with temporary_folder(tmp_path, ".report-") as folder:
+        folder.rename(tmp_path / "shown")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".publish-1", ".report-other", "shown"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("-2+3", "'-2+3"),
+        ("-x", "'-x"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\n=1"),
+        ("\n=1", "'\n=1"),
+        ("＝1", "'＝1"),
+        (-2.5, "-2.5"),
+        (-1e-9, "-1e-09"),
+        ("-2.5", "-2.5"),
+        ("-2.5;3e-4;-1", "-2.5;3e-4;-1"),
+        ("-2.5;=1", "'-2.5;=1"),
+        ("a=b", "a=b"),
+        ("", ""),
+        (None, ""),
+        (True, "True"),
+    ],
+)
+def test_no_cell_of_a_table_is_a_formula_and_numbers_stay_numbers(cell, written):
+    assert list(csv.reader(io.StringIO(formats._csv(["x"], [[cell, "y"]]), newline="")))[1] == [written, "y"]
+
+
+def test_a_title_that_is_a_formula_is_made_harmless_where_tables_are_written(results):
+    boards = report.derive(results, "mini", PAPERS, tasks=TASKS)[1]
+    row = boards[0].rows[0].model_copy(update={"title": "=HYPERLINK()"})
+    board = boards[0].model_copy(update={"rows": (row,)})
+    assert "'=HYPERLINK()" in formats.leaderboard_csv(board).split(",")
 
 
 def test_the_readme_section_is_regenerated_between_its_markers(results, tmp_path):

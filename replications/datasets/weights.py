@@ -3,6 +3,7 @@
 What a run starts from is part of its data: it is fetched, checked and fingerprinted like any other set.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from pydantic import Field
 from replications.errors import UserError
 from replications.parsing import parse
 from replications.spec import Strict
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")  # becomes a file's: it stays in its folder
 
 
 class Options(Strict):
@@ -31,6 +34,10 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
     except Exception as error:
         first = str(error).partition("\n")[0]
         raise UserError(f"{path} holds no weights by name ({type(error).__name__}: {first})") from error
+    for name in arrays:
+        if not (isinstance(name, str) and NAME.fullmatch(name)):
+            told = f"{path}: {str(name)[:100]!r} is not the name of a parameter"
+            raise UserError(f"{told} (letters, digits, '_', '-' and '.'): take another file")
     for name, array in arrays.items():
         np.save(target / f"{name}.npy", array)
     return {"parameters": int(sum(array.size for array in arrays.values()))}

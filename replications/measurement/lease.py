@@ -2,8 +2,8 @@
 
 Locks are advisory file locks of the kernel (flock), so they fall when their process ends, however it ends, even if a
 process that it forked lives on. They lie in a folder of this machine, not of the checkout: two checkouts share the
-GPUs, and a work folder on a network file system is seen by machines that do not. The folder lies where others may write,
-so it is used only if it is a folder of this user's own that nobody else can write into.
+GPUs, and a work folder on a network file system is seen by machines that do not. The folder lies where others may
+write, so it is used only if it is a folder of this user's own that nobody else can write into.
 """
 
 import contextlib

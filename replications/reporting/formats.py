@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 
 from replications.reporting import labels
 from replications.reporting.leaderboard import Leaderboard
 from replications.reporting.tables import Table
 from replications.reporting.verdicts import Verdict
+
+FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")  # how a formula begins, in wide signs too
 
 
 def to_markdown(tables: Sequence[Table], level: int = 2) -> str:
@@ -130,8 +133,19 @@ def claims_csv(verdicts: Sequence[Verdict], result: bool) -> str:
 def _csv(header: Sequence[str], lines: Sequence[Sequence]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([header, *lines])
+    writer.writerows([[_plain(cell) for cell in line] for line in [header, *lines]])
     return stream.getvalue()
+
+
+def _plain(cell):
+    """Return a cell that a spreadsheet takes for text or a number, never for a formula (`'` marks text there)."""
+    if isinstance(cell, str):
+        cell = cell.replace("\r", "\n")  # which csv writes unquoted
+    if not isinstance(cell, str) or not cell.startswith(FORMULA):
+        return cell
+    if cell[0] in "+-" and re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?(;[+-]?[\d.]+(e[+-]?\d+)?)*", cell):
+        return cell  # a number, or several
+    return f"'{cell}"
 
 
 def leaderboard_json(board: Leaderboard) -> str:

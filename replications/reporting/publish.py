@@ -6,16 +6,19 @@ a data set, no scores.
 
 import json
 import os
+import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from replications.errors import UserError
+from replications.errors import UserError, disk_error
 from replications.reporting import labels, report
+from replications.reporting.temporary import temporary_folder
 from replications.reporting.verify import verify
 from replications.spec import Paper
 from replications.tasks.base import Task
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def publish(
@@ -29,8 +32,14 @@ def publish(
     """Copy the report in `results` (``results/<tier>``) and its records to ``<published>/<tier>-<name>``.
 
     `name` is the date of the latest record where not given. Raises UserError where there is no report, the
-    tier gives no results, the publication exists, or a number does not follow from the records.
+    tier gives no results, the publication exists, a number does not follow from the records, or `name` is no plain
+    name of a folder.
     """
+    if name is not None and not NAME.fullmatch(name):
+        raise UserError(
+            f"--name {name[:100]!r} is not the name of a publication: up to 100 letters, digits, '.', '_' and '-', "
+            "the first a letter or digit"
+        )
     results, published = Path(results), Path(published)
     manifest = report.read_manifest(results)
     if manifest is None:
@@ -44,23 +53,21 @@ def publish(
     records = report.derive(results, tier, papers, tasks=tasks, methods=manifest["methods"])[0]
     dates = [r.provenance.created[:10] for of in records.runs.values() for r in of.values() if r.provenance]
     target = published / f"{tier}-{name or max(dates, default='undated')}"
-    if target.exists():
+    if os.path.lexists(target):
         raise UserError(f"{target} is published already: give another name, or remove it first")
     shown = manifest.get("publish", ())
     kept = [f for f in manifest["files"] if f in shown or not f.startswith(("plots/", "index.html"))]
     sources = [*kept, *(p.relative_to(results).as_posix() for p in results.glob("runs/*/*/seed*/run.json"))]
     sources += [p.relative_to(results).as_posix() for p in results.glob("throughput/*/*.json")]
-    published.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=published, prefix=".publish-"))
     try:
-        for source in sources:
-            (temporary / source).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(results / source, temporary / source)
-        (temporary / report.MANIFEST).write_text(json.dumps({**manifest, "files": kept}, indent=1) + "\n")
-        temporary.chmod(0o755)
-        os.replace(temporary, target)
+        published.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(published, ".publish-") as temporary:
+            for source in sources:
+                (temporary / source).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(results / source, temporary / source)
+            (temporary / report.MANIFEST).write_text(json.dumps({**manifest, "files": kept}, indent=1) + "\n")
+            temporary.chmod(0o755)
+            os.replace(temporary, target)
     except OSError as error:
-        raise UserError(f"cannot publish to {target}: {error.strerror} (nothing is lost)") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        raise disk_error(error, "publish to", target, "nothing is lost") from error
     return target

@@ -2,18 +2,18 @@
 network.
 """
 
+import contextlib
 import importlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from replications.errors import UserError
+from replications.errors import UserError, disk_error
 from replications.reporting import citation, formats, site, tables
 from replications.reporting.leaderboard import Leaderboard, leaderboards
 from replications.reporting.load import Records, read_results
+from replications.reporting.temporary import temporary_folder
 from replications.reporting.verdicts import Verdict, judge
 from replications.spec import Paper
 from replications.tasks.base import Task, find_task
@@ -76,10 +76,10 @@ def build(
     )
     if describe_set is None:
         describe_set = importlib.import_module("replications.datasets.registry").describe_set
-    temporary = None
+    stack = contextlib.ExitStack()
     try:
         results.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=results, prefix=".report-"))
+        temporary = stack.enter_context(temporary_folder(results, ".report-"))
         texts = table_files(boards, verdicts, tier, result)
         texts["citations.bib"] = citation.bibtex(records, papers, describe_set, tables.stamp(tier, result))
         texts["CITATION.cff"] = citation.citation_cff()
@@ -102,10 +102,9 @@ def build(
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
         return _move_into_place(temporary, results, files)
     except OSError as error:
-        raise UserError(f"cannot write the report to {results}: {error.strerror} (no record is lost)") from error
+        raise disk_error(error, "write the report to", results, "no record is lost") from error
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        stack.close()
 
 
 def table_files(boards: Sequence[Leaderboard], verdicts: Sequence[Verdict], tier: str, result: bool) -> dict[str, str]:
@@ -132,9 +131,19 @@ def read_manifest(results: Path) -> dict | None:
     """
     try:
         manifest = json.loads((Path(results) / MANIFEST).read_text())
-        return manifest if {"tier", "methods", "selected", "seeds", "files"} <= manifest.keys() else None
-    except (FileNotFoundError, ValueError, AttributeError):
+        known = {"tier", "methods", "selected", "seeds", "files"} <= manifest.keys()
+        named = [*manifest["files"], *manifest.get("publish", ())] if known else []
+        return manifest if known and all(map(_is_inside, named)) else None
+    except (FileNotFoundError, ValueError, AttributeError, TypeError, RecursionError):
         return None
+    except OSError as error:
+        raise disk_error(error, "read", Path(results) / MANIFEST) from error
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name that a manifest gives a file is one below its folder."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def _move_into_place(temporary: Path, results: Path, files: Sequence[str]) -> dict[str, Path]:
@@ -143,6 +152,6 @@ def _move_into_place(temporary: Path, results: Path, files: Sequence[str]) -> di
         (results / name).parent.mkdir(exist_ok=True)
         os.replace(temporary / name, results / name)
     for name in earlier - set(files):
-        if Path(name).suffix and ".." not in Path(name).parts:
+        if Path(name).suffix:
             (results / name).unlink(missing_ok=True)
     return {name: results / name for name in files}
