@@ -1,6 +1,7 @@
 """Errors that a person can act on."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -30,3 +31,18 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     if close:
         return f" (did you mean '{close[0]}'?)"
     return f" (known: {', '.join(candidates)})"
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's message as one line that a terminal can show, without the middle of a huge word.
+
+    >>> one_line(UserError("no file 'a\\nb'"))
+    "no file 'a\\\\nb'"
+    """
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        named = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        text = f"{named or 'input or output'}: {error.strerror} (check the path, its rights and the disk)"
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    text = re.sub(r"\S{300,}", lambda word: f"{word[0][:100]}...{word[0][-20:]}", text)
+    return text if len(text) < 4000 else f"{text[:1500]} ... {text[-500:]}"
