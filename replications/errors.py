@@ -4,6 +4,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
+MOST_SHOWN = 30  # names that a message lists
+
 
 class UserError(Exception):
     """Something the person can put right. The message is one line: what, where, and the remedy.
@@ -30,7 +32,8 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
     if close:
         return f" (did you mean '{close[0]}'?)"
-    return f" (known: {', '.join(candidates)})"
+    more = f" and {len(candidates) - MOST_SHOWN} more" if len(candidates) > MOST_SHOWN else ""
+    return f" (known: {', '.join(candidates[:MOST_SHOWN])}{more})"
 
 
 def one_line(error: Exception) -> str:

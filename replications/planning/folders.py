@@ -51,10 +51,11 @@ def as_written(files: Iterable[Path], assignments: Iterable[str] = ()) -> dict[s
     return {key: value for key, value in found.items() if value is None or isinstance(value, str)}
 
 
-def folder_name(knob: str, text: str) -> str:
+def folder_name(knob: str, text: str, there: bool = False) -> str:
     """Return a folder's name with ``~`` expanded, as pathlib writes it.
 
-    Raises UserError, naming the knob, for a name that no line of text can hold, or where a file is in the way.
+    Raises UserError, naming the knob, for a name that no line of text can hold, where a file is in the way, and for a
+    folder that is not `there` though it should be.
     """
     if not text or UNPRINTABLE.search(text):
         raise UserError(f"{knob}={ascii(text)}: give a folder's name in printable characters")
@@ -68,6 +69,8 @@ def folder_name(knob: str, text: str) -> str:
             continue
         except OSError as error:
             raise UserError(f"{knob}={text[:80]}: {error.strerror} (give another folder)") from None
+    if there and not path.exists():
+        raise UserError(f"{knob}={text}: there is no such folder (correct it, or leave it out)")
     return str(path)
 
 

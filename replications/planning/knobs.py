@@ -66,7 +66,9 @@ def read_knobs(config: Mapping[str, Any]) -> Knobs:
             raise UserError(f"unknown key '{key}' in the configuration{nearest(str(key), known)}")
     values = {key: _typed(key, value, known[key]) for key, value in config.items()}
     _check(values, schema)
-    values |= {key: folder_name(key, values[key]) for key in FOLDERS if values.get(key) is not None}
+    for key in FOLDERS:
+        if values.get(key) is not None:
+            values[key] = folder_name(key, values[key], there=key == "data_mirror")
     tier = catalogue.tier_config(values["tier"])
     return Knobs(
         **{
