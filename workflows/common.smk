@@ -19,7 +19,7 @@ wildcard_constraints:
 
 
 onstart:
-    front.hold_this_folder()
+    front.begin(plan)
 
 
 onsuccess:

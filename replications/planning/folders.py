@@ -83,9 +83,3 @@ def name_for_snakemake(folder: str) -> str:
     with suppress(FileExistsError):
         link.symlink_to(os.path.abspath(folder))
     return str(link)
-
-
-def make_linked_folders() -> None:
-    """Make the folders that links of `name_for_snakemake` lead to: Snakemake makes none behind a link."""
-    for link in LINKS.glob("*"):
-        Path(os.readlink(link)).mkdir(parents=True, exist_ok=True)

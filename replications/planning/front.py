@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from replications.errors import UserError, one_line
-from replications.planning.folders import as_written, make_linked_folders
+from replications.planning.folders import as_written
 from replications.planning.knobs import read_knobs
 from replications.planning.lock import hold_folder
 from replications.planning.plan import Plan
@@ -33,6 +33,8 @@ def make_plan(config: Mapping[str, Any], workflow: Any) -> Plan:
     """Check the knobs and make the plan; jobs find this Python and this package, and know whose jobs they are."""
     take_any_letter()
     with _one_line():
+        if workflow.cores is not None and workflow.cores < 1:
+            raise UserError(f"--cores {workflow.cores}: give 1 or more, or 'all'")
         given = workflow.config_settings
         files = [*workflow.configfiles, *given.configfiles]
         written = as_written(files, given.config_args or ())
@@ -57,10 +59,11 @@ def attach_terminal(plan: Plan, logger: Logger, workflow: Any) -> Terminal:
     return terminal
 
 
-def hold_this_folder() -> None:
-    """Keep a second snakemake out of the working folder for the life of this one."""
+def begin(plan: Plan) -> None:
+    """Keep a second snakemake out of the working folder for the life of this one, and make the folders of the knobs."""
     with _one_line():
-        make_linked_folders()
+        for folder in (plan.knobs.results, plan.knobs.data_root, plan.knobs.work):
+            Path(folder).mkdir(parents=True, exist_ok=True)  # Snakemake makes none behind a link
         _HELD.append(hold_folder(Path.cwd() / ".snakemake"))
 
 
