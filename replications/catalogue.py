@@ -29,6 +29,8 @@ def read_yaml(path: Path) -> Any:
             return yaml.load(stream, Loader=loader)
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}: save it as UTF-8") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -172,7 +174,7 @@ def _assign(merged: dict[str, dict[str, Any]], assignment: str) -> None:
         raise UserError(f"'{assignment}': unknown part '{part}'{nearest(part, merged)}")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # 2026-99-99 is no date, 5,000 digits no integer
         raise UserError(f"'{assignment}': '{text}' is not a value") from None
     if part == "recipe":
         if name not in Recipe.model_fields:

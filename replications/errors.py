@@ -5,8 +5,11 @@ import difflib
 import errno
 import os
 import pwd
+import re
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+
+MOST_SHOWN = 30  # names that a message lists
 
 
 class UserError(Exception):
@@ -103,4 +106,17 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
     if close:
         return f" (did you mean '{close[0]}'?)"
-    return f" (known: {', '.join(candidates)})"
+    more = f" and {len(candidates) - MOST_SHOWN} more" if len(candidates) > MOST_SHOWN else ""
+    return f" (known: {', '.join(candidates[:MOST_SHOWN])}{more})"
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's message as one line that a terminal can show, without the middle of a huge word.
+
+    >>> one_line(UserError("no file 'a\\nb'"))
+    "no file 'a\\\\nb'"
+    """
+    text = str(disk_error(error, "read or write", "a file") if isinstance(error, OSError) else error)
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    text = re.sub(r"\S{300,}", lambda word: f"{word[0][:100]}...{word[0][-20:]}", text)
+    return text if len(text) < 4000 else f"{text[:1500]} ... {text[-500:]}"

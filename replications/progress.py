@@ -10,6 +10,13 @@ T = TypeVar("T")
 PLAIN_LINE_SECONDS = 15.0
 
 
+def take_any_letter() -> None:
+    """Let a terminal or file that is not UTF-8 show '?' for a letter that it lacks, instead of ending the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
 class Progress:
     """A counter of `total` units. `advance` and `describe` are cheap: call them at every step."""
 

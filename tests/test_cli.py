@@ -1,6 +1,8 @@
 """The command line: help with examples, what there is, and one line for what is wrong."""
 
+import io
 import re
+import sys
 
 import pytest
 
@@ -100,6 +102,18 @@ def test_describe_knows_papers_claims_data_and_tasks(capsys):
         (["verify", "--tier", "smoke", "--results", "nowhere"], "no report in nowhere"),
         (["cite", "--tier", "smoke", "--results", "nowhere"], "no record below nowhere"),
         (["publish", "--tier", "smoke", "--results", "nowhere"], "no report in nowhere"),
+        (["report", "--tier", "smoke", "--results", "nowhere"], "no record below nowhere"),
+        (["list", "methods", "--tier", "smok"], "did you mean 'smoke'?"),
+        (["list", "nothing"], "invalid choice: 'nothing'"),
+        (["nothing"], "invalid choice: 'nothing'"),
+        ([], "COMMAND"),
+        (["report", "--no-such-option"], "unrecognized arguments: --no-such-option"),
+        (["fetch", "faces_smoke", "--papers", "nobody"], "unknown paper 'nobody'"),
+        (["fetch", "faces_smoke", "--data-mirror", "nowhere"], "--data-mirror=nowhere: there is no such folder"),
+        *[(["fetch", "faces_smoke", f"--workers={n}"], f"--workers={n}:") for n in ("0", "-1", "x", "٣", "9" * 9)],
+        *[(["run", METHODS[0], f"--seeds={n}"], "seeds") for n in ("0", "-1", "1,1", "٣", "1e3", "9" * 5000, "5000")],
+        *[(["run", METHODS[0], f"--device={d}"], "unknown device") for d in ("", "CPU", "cuda:", "cuda:²", "mps")],
+        *[(["run", METHODS[0], f"--set=recipe.lr={v}"], "is not a value") for v in ("[" * 1000, "2026-99-99", "9" * 5000)],
     ],
 )
 def test_what_is_wrong_is_one_line(words, line, capsys, tmp_path, monkeypatch):
@@ -107,8 +121,101 @@ def test_what_is_wrong_is_one_line(words, line, capsys, tmp_path, monkeypatch):
     assert main(words) == 2
     said = capsys.readouterr().err.strip()
     assert said.startswith("error: ") and line in said
-    assert len(said.splitlines()) == 1
-    assert not list(tmp_path.rglob("run.json"))
+    assert len(said.splitlines()) == 1 and len(said) < 4000
+    assert not list(tmp_path.rglob("*"))
+
+
+# A call of each command that is right up to the options below.
+RIGHT = {
+    "list": ["list"],
+    "describe": ["describe", METHODS[0]],
+    "fetch": ["fetch", "faces_smoke"],
+    "run": ["run", METHODS[0]],
+    "evaluate": ["evaluate", METHODS[0]],
+    "throughput": ["throughput", METHODS[0]],
+    "report": ["report"],
+    "verify": ["verify"],
+    "cite": ["cite"],
+    "publish": ["publish"],
+}
+FOLDERS_OF = {
+    "fetch": ["--data-root", "--data-mirror"],
+    **dict.fromkeys(("run", "evaluate", "throughput"), ["--data-root", "--work", "--results"]),
+    "report": ["--data-root", "--results"],
+    **dict.fromkeys(("verify", "cite", "publish"), ["--results"]),
+}
+
+
+@pytest.mark.parametrize("command", RIGHT)
+def test_every_command_checks_its_tier_and_its_folders(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    wrong = [(f"--tier={tier}", f"unknown tier '{tier}'") for tier in ("smok", "", "Mini")]
+    for option in FOLDERS_OF.get(command, ()):
+        bad = {"file": "file is a file", "file/x": "file is a file", "": "printable", "a\nb": "printable"}
+        bad |= {"\0": "printable", "\udcff": "printable", "x" * 300: "too long"}
+        wrong += [(f"{option}={name}", said) for name, said in bad.items()]
+    for option, line in wrong:
+        assert main([*RIGHT[command], option]) == 2, option
+        said = capsys.readouterr().err.strip()
+        assert said.startswith("error: ") and line in said and len(said.splitlines()) == 1, (option, said)
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
+
+
+@pytest.mark.parametrize("option", ["--data-root", "--work", "--results"])
+def test_a_folder_of_the_command_line_may_begin_at_home(option, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    args = build_parser().parse_args([*RIGHT["run"], f"{option}=~/a b"])
+    assert getattr(args, option[2:].replace("-", "_")) == tmp_path / "a b"
+
+
+def test_the_defaults_are_what_the_configuration_says_as_it_is_written(monkeypatch, tmp_path):
+    text = (catalogue.CONFIG / "config.yaml").read_text()
+    for name, value in (("results", "2026_11_27"), ("work", "0123"), ("data_root", "2026-11-27")):
+        text = re.sub(rf"^{name}: \w+", f"{name}: {value}", text, flags=re.M)
+    (tmp_path / "config.yaml").write_text(text)
+    monkeypatch.setattr(catalogue, "CONFIG", tmp_path)
+    args = build_parser().parse_args([*RIGHT["run"], "--tier=smoke"])
+    assert [str(getattr(args, name)) for name in ("results", "work", "data_root")] == ["2026_11_27", "0123", "2026-11-27"]
+
+
+def test_list_shows_what_a_tier_has(capsys):
+    def names(*words):
+        assert main(["list", *words]) == 0
+        return {line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]}
+
+    for tier in ("smoke", "paper"):
+        assert names("methods", "--tier", tier) == {
+            f"{key}/{name}"
+            for key, paper in catalogue.papers().items()
+            for name in paper.methods
+            if catalogue.is_in_tier(f"{key}/{name}", tier)
+        }
+        assert names("tiers", "--tier", tier) == {tier}
+        claims = {f"{p.key}/{c.id}" for p in catalogue.papers().values() for c in p.claims if tier in c.tiers}
+        assert names("claims", "--tier", tier) == claims
+        assert names("data", "--tier", tier) < names("data")
+    assert "faces_smoke" in names("data", "--tier", "smoke") - names("data", "--tier", "paper")
+
+
+def test_an_error_of_the_system_is_one_line_with_path_and_remedy(capsys, monkeypatch):
+    def full(args):
+        raise OSError(28, "No space left on device", "/there/run.json")
+
+    monkeypatch.setattr("replications.cli.show.show_list", full)
+    assert main(["list"]) == 2
+    said = capsys.readouterr().err
+    assert said == "error: /there/run.json: No space left on device (check the path, its rights and the disk)\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize(("words", "code"), [(["describe", "transformer"], 0), (["describe", "mäe√"], 2), (["fetch", "mäe√"], 2)])
+def test_a_terminal_without_the_letters_gets_a_question_mark(encoding, words, code, monkeypatch):
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding, "strict", write_through=True) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    assert main(words) == code
+    assert b"?" in (err if code else out).buffer.getvalue()
 
 
 def test_the_suite_cites_itself(capsys):

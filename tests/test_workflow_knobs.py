@@ -33,7 +33,7 @@ def test_defaults_are_a_whole_request():
 def test_a_changed_set_up_has_a_folder_of_its_own_and_goes_into_every_job(given):
     plan = Plan(knobs(set=given))
     assert plan.folder == Path("results/tried/mini") and Plan(knobs()).folder == Path("results/mini")
-    assert "--set recipe.steps=3" in plan.shell("run", "set", "tier") and "--tried" in plan.shell("report", "tried")
+    assert "--set=recipe.steps=3" in plan.shell("run", "set", "tier") and "--tried" in plan.shell("report", "tried")
     assert "--set" not in Plan(knobs()).shell("run", "set", "tier")
     assert "--tried" not in Plan(knobs()).shell("report", "tried")
     address = plan.methods_of("all")[0]
@@ -170,8 +170,11 @@ def test_a_folder_has_one_snakemake(tmp_path):
 
 def test_reading_the_plan_imports_nothing_heavy():
     code = (
-        "import sys; from replications import catalogue; from replications.planning import front, estimate; "
-        "plan = front.make_plan(catalogue.read_yaml(catalogue.CONFIG / 'config.yaml'), '.'); plan.records('all'); "
+        "import sys; from types import SimpleNamespace as Some; "
+        "from replications import catalogue; from replications.planning import front, estimate; "
+        "workflow = Some(cores=1, basedir='.', configfiles=[], config_settings=Some(configfiles=[], config_args=None)); "
+        "config = catalogue.read_yaml(catalogue.CONFIG / 'config.yaml'); "
+        "plan = front.make_plan(config, workflow); plan.records('all'); "
         "print(sorted({'torch', 'pandas', 'matplotlib', 'sklearn', 'scipy', 'timm', 'PIL'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

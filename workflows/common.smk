@@ -1,7 +1,7 @@
 # Reads the knobs and makes the plan: what there is to do, and what would make it be done again. The rules only ask it.
 from replications.planning import estimate, front
 
-plan = front.make_plan(config, workflow.basedir)
+plan = front.make_plan(config, workflow)
 terminal = front.attach_terminal(plan, logger, workflow)
 
 
@@ -19,7 +19,7 @@ wildcard_constraints:
 
 
 onstart:
-    front.hold_this_folder()
+    front.begin(plan)
 
 
 onsuccess:

@@ -1,8 +1,8 @@
 rule prepare:
     output:
-        f"{plan.knobs.data_root}/prepared/{{dataset}}-{{fingerprint}}/set.json",
+        plan.any_set,
     log:
-        f"{plan.folder}/logs/prepare-{{dataset}}-{{fingerprint}}.log",
+        f"{plan.outputs}/logs/prepare-{{dataset}}-{{fingerprint}}.log",
     priority: 1  # all data first: a job that wants every core leaves some idle while it waits for them
     threads: workflow.cores
     resources:
@@ -11,4 +11,4 @@ rule prepare:
     message:
         "data {wildcards.dataset}"
     shell:
-        plan.shell("fetch {wildcards.dataset} --workers {threads}", "data_root", "data_mirror")
+        plan.shell("fetch {wildcards.dataset:q} --workers {threads}", "data_root", "data_mirror")

@@ -5,7 +5,7 @@ rule report:
     output:
         plan.page,
     log:
-        f"{plan.folder}/logs/report.log",
+        f"{plan.outputs}/logs/report.log",
     localrule: True
     params:
         papers=lambda wildcards: ",".join(plan.papers_of(selection())),
@@ -13,4 +13,4 @@ rule report:
     message:
         "report"
     shell:
-        plan.shell("report --papers {params.papers}", "tier", "tried", "ablations", "data_root", "results")
+        plan.shell("report --papers {params.papers:q}", "tier", "tried", "ablations", "data_root", "results")

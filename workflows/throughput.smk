@@ -3,9 +3,9 @@ rule throughput:
     input:
         lambda wildcards: plan.sets(plan.methods_of(wildcards.selection)),
     output:
-        f"{plan.folder}/throughput/{{selection}}.json",
+        f"{plan.outputs}/throughput/{{selection}}.json",
     log:
-        f"{plan.folder}/logs/throughput-{{selection}}.log",
+        f"{plan.outputs}/logs/throughput-{{selection}}.log",
     threads: workflow.cores
     resources:
         gpu=plan.gpu,
@@ -17,7 +17,7 @@ rule throughput:
         "throughput"
     shell:
         plan.shell(
-            "throughput {params.methods} --done {output}",
+            "throughput {params.methods:q} --done {output:q}",
             "tier",
             "set",
             "device",

@@ -9,7 +9,7 @@ for seeds in plan.seed_groups:
         output:
             plan.records_of_group(seeds),
         log:
-            f"{plan.folder}/logs/{{paper}}-{{method}}-{seeds}.log",
+            f"{plan.outputs}/logs/{{paper}}-{{method}}-{seeds}.log",
         threads: plan.tier.threads
         resources:
             gpu=plan.gpu,
@@ -22,7 +22,7 @@ for seeds in plan.seed_groups:
             f"{{wildcards.paper}}/{{wildcards.method}} (seeds {seeds})"
         shell:
             plan.shell(
-                "run {wildcards.paper}/{wildcards.method} --seeds {params.seeds},",  # the comma: a list, also of one
+                "run {wildcards.paper:q}/{wildcards.method:q} --seeds {params.seeds:q},",  # the comma: a list, also of one
                 "tier",
                 "set",
                 "device",

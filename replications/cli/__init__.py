@@ -4,16 +4,25 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from replications.cli import data, reports, runs, show
-from replications.errors import UserError, disk_error
+from replications.errors import UserError, one_line
 from replications.planning.front import PARENT
+from replications.progress import take_any_letter
 
 EPILOG = "the whole of it: snakemake --cores all (what it would cost: snakemake -n)"
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with an option as every other error is said: one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m replications",
         description="Paper claims in; verdicts with their evidence and their cost out.",
         epilog=EPILOG,
@@ -26,21 +35,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 for what a person can put right, 130 where it was stopped."""
-    args = build_parser().parse_args(argv)
-    _follow_snakemake()
+    take_any_letter()
     try:
+        args = build_parser().parse_args(argv)
+        _follow_snakemake()
         return args.act(args) or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on where this one was", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # of the disk, where no closer place knew what to say
-        print(f"error: {disk_error(error, 'read or write', error.filename or 'a file')}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
 
 

@@ -1,10 +1,11 @@
 """``fetch``: download and prepare data."""
 
 import argparse
-from pathlib import Path
+import re
 
 from replications import catalogue
 from replications.cli.options import add_folders, add_tier, command
+from replications.errors import UserError
 from replications.planning.knobs import parse_papers
 
 
@@ -13,9 +14,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("sets", nargs="*", metavar="SET", help="data sets; none: those that tier and papers need")
     add_tier(parser)
     parser.add_argument("--papers", default="all", help="papers, joined by commas (default: %(default)s)")
-    add_folders(parser, "data_root")
-    parser.add_argument("--data-mirror", type=Path, metavar="DIR", help="a folder that is looked into first")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that prepare (default: all cores)")
+    add_folders(parser, "data_root", "data_mirror")
+    parser.add_argument("--workers", type=_workers, metavar="N", help="processes that prepare (default: all cores)")
+
+
+def _workers(text: str) -> int:
+    if not re.fullmatch("0*[1-9][0-9]{0,3}", text):
+        raise UserError(f"--workers={text}: give a number of processes, 1 or more")
+    return int(text)
 
 
 def fetch(args: argparse.Namespace) -> None:
@@ -23,7 +29,8 @@ def fetch(args: argparse.Namespace) -> None:
     from replications.datasets import registry
     from replications.datasets.prepare import prepare
 
-    keys = args.sets or needed_sets(parse_papers(args.papers, args.tier), args.tier)
+    papers = parse_papers(args.papers, args.tier)
+    keys = args.sets or needed_sets(papers, args.tier)
     for key in keys:
         registry.find_set(key)
     for key in keys:

@@ -1,11 +1,14 @@
 """Options that several commands share."""
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from replications import catalogue
+from replications.planning.folders import as_written, folder_name
+from replications.planning.knobs import check_device
 from replications.spec import TIERS
 
 Act = Callable[[argparse.Namespace], int | None]
@@ -25,7 +28,23 @@ def command(commands: argparse._SubParsersAction, name: str, act: Act, summary: 
 
 
 def add_tier(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tier", default=default("tier"), help=f"{', '.join(TIERS)} (default: %(default)s)")
+    about = f"{', '.join(TIERS)} (default: %(default)s)"
+    parser.add_argument("--tier", type=tier_name, default=default("tier"), help=about)
+
+
+def tier_name(text: str) -> str:
+    """Return a tier's name; raises UserError, naming the nearest, for what is none."""
+    return catalogue.tier_config(text).name
+
+
+def folder_type(name: str) -> Callable[[str], Path]:
+    """What reads the folder of an argument; raises UserError, naming the argument, where it can be none."""
+    return lambda text: Path(folder_name(name, text, there="mirror" in name))
+
+
+def file_type(text: str) -> Path:
+    """Read a file's name; ``~`` is expanded."""
+    return Path(os.path.expanduser(text))
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
@@ -44,17 +63,21 @@ def add_tried(parser: argparse.ArgumentParser) -> None:
 
 
 def add_folders(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add the folders named: 'data_root', 'work', 'results'."""
+    """Add the folders named: 'data_root', 'data_mirror', 'work', 'results'."""
     about = {
+        "data_mirror": "a folder that is looked into before any download",
         "data_root": "downloads and prepared arrays",
         "work": "checkpoints and finished runs",
         "results": "records and tables, one folder a tier below it",
     }
+    defaults = {"data_root": "data", "work": "work", "results": "results"}
+    defaults |= as_written([catalogue.CONFIG / "config.yaml"])
     for name in names:
+        option = f"--{name.replace('_', '-')}"
         parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=Path,
-            default=Path(default(name)),
+            option,
+            type=folder_type(option),
+            default=defaults.get(name),
             metavar="DIR",
             help=f"{about[name]} (default: %(default)s)",
         )
@@ -63,6 +86,7 @@ def add_folders(parser: argparse.ArgumentParser, *names: str) -> None:
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
+        type=check_device,
         default=default("device"),
         help="auto, cpu, cuda or cuda:N; auto takes a GPU in the tiers that want one (default: %(default)s)",
     )

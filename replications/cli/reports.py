@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from replications import catalogue
-from replications.cli.options import add_folders, add_tier, add_tried, command
+from replications.cli.options import add_folders, add_tier, add_tried, command, folder_type
 from replications.errors import UserError
 from replications.planning.knobs import parse_papers, tier_folder
 
@@ -24,7 +24,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--show", action="store_true", help="only print what the records say; make no file")
 
     parser = command(commands, "verify", verify, "derive every number of a report again", "verify --tier mini")
-    parser.add_argument("folder", nargs="?", type=Path, help="a published report (default: that of the tier)")
+    parser.add_argument("folder", nargs="?", type=folder_type("FOLDER"), help="a published report (default: that of the tier)")
     add_tier(parser)
     add_tried(parser)
     add_folders(parser, "results")
@@ -42,8 +42,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         "compare the records of two folders: two machines, versions or devices",
         "compare results/mini ../other/results/mini",
     )
-    parser.add_argument("first", type=Path, metavar="FOLDER")
-    parser.add_argument("second", type=Path, metavar="FOLDER")
+    parser.add_argument("first", type=folder_type("FOLDER"), metavar="FOLDER")
+    parser.add_argument("second", type=folder_type("FOLDER"), metavar="FOLDER")
 
     parser = command(
         commands,
@@ -70,6 +70,8 @@ def report(args: argparse.Namespace) -> None:
     folder = tier_folder(args.results, catalogue.tier_config(args.tier).name, args.tried)
     papers = catalogue.papers()
     selected = parse_papers(args.papers, args.tier)
+    if next(folder.glob("runs/*/*/*/run.json"), None) is None:
+        raise UserError(f"no record below {folder}: 'snakemake --cores all' makes them")
     manifest = read_manifest(folder) if args.show else None
     if manifest:
         asked = {key: manifest[key] for key in ("methods", "selected", "seeds")}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from replications import catalogue
-from replications.cli.options import add_device, add_folders, add_set, add_tier, command
+from replications.cli.options import add_device, add_folders, add_set, add_tier, command, file_type
 from replications.errors import UserError, nearest
 from replications.planning.knobs import parse_papers, parse_seeds, tier_folder
 from replications.records import RunRecord, run_path, throughput_path, write_atomic
@@ -42,7 +42,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     _add_method(parser)
     parser.add_argument(
         "--weights",
-        type=Path,
+        type=file_type,
         metavar="FILE",
         help="score this file instead, untrained here (official layouts; see the paper's README); "
         "PAPER alone will do; the record goes to DIR/tried",
@@ -59,7 +59,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_set(parser)
     add_device(parser)
     add_folders(parser, "data_root", "work", "results")
-    parser.add_argument("--done", type=Path, metavar="FILE", help="list here what was measured, when all is")
+    parser.add_argument("--done", type=file_type, metavar="FILE", help="list here what was measured, when all is")
 
 
 def _add_method(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from replications import catalogue
-from replications.cli.data import megabytes
-from replications.cli.options import add_tier, command
+from replications.cli.data import megabytes, needed_sets
+from replications.cli.options import add_tier, command, tier_name
 from replications.errors import UserError, nearest
 from replications.spec import TIERS, Claim, Paper
 
@@ -18,7 +18,7 @@ KINDS = ("papers", "methods", "claims", "tasks", "tiers", "data")
 def add(commands: argparse._SubParsersAction) -> None:
     parser = command(commands, "list", show_list, f"list {', '.join(KINDS)}", "list methods --tier mini")
     parser.add_argument("kind", nargs="?", choices=KINDS, help="none: all of them")
-    add_tier(parser)
+    parser.add_argument("--tier", type=tier_name, help=f"only what is run or tested in it: {', '.join(TIERS)}")
     parser = command(
         commands,
         "describe",
@@ -32,11 +32,18 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def show_list(args: argparse.Namespace) -> None:
     """Print a table of each kind that is asked for."""
-    tables = {"papers": _papers, "methods": _methods, "claims": _claims, "tasks": _tasks, "tiers": _tiers}
+    tables = {
+        "papers": _papers,
+        "methods": _methods,
+        "claims": _claims,
+        "tasks": _tasks,
+        "tiers": _tiers,
+        "data": _data,
+    }
     for kind in [args.kind] if args.kind else KINDS:
         if not args.kind:
             print(f"\n{kind}\n")
-        print(_data() if kind == "data" else tables[kind](args.tier))
+        print(tables[kind]([args.tier] if args.tier else TIERS))
 
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -45,32 +52,36 @@ def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return tabulate(list(rows), headers=headers, tablefmt="simple", disable_numparse=True)
 
 
-def _papers(tier: str) -> str:
+def _papers(tiers: Sequence[str]) -> str:
     rows = [
         (key, paper.year, paper.title, paper.role, paper.task, len(paper.methods), len(paper.claims))
         for key, paper in catalogue.papers().items()
+        if any(_runs(f"{key}/{name}", tiers) for name in paper.methods)
     ]
     return _table(["paper", "year", "title", "role", "task", "methods", "claims"], rows)
 
 
-def _methods(tier: str) -> str:
+def _methods(tiers: Sequence[str]) -> str:
     rows = [
-        (f"{key}/{name}", method.title, method.role, ", ".join(t for t in TIERS if _runs(f"{key}/{name}", t)))
+        (f"{key}/{name}", method.title, method.role, ", ".join(_runs(f"{key}/{name}", TIERS)))
         for key, paper in catalogue.papers().items()
         for name, method in paper.methods.items()
+        if _runs(f"{key}/{name}", tiers)
     ]
     return _table(["method", "title", "role", "tiers"], rows)
 
 
-def _runs(address: str, tier: str) -> bool:
-    return catalogue.is_in_tier(address, tier)
+def _runs(address: str, tiers: Sequence[str]) -> list[str]:
+    """Those of the tiers in which a method is run."""
+    return [tier for tier in tiers if catalogue.is_in_tier(address, tier)]
 
 
-def _claims(tier: str) -> str:
+def _claims(tiers: Sequence[str]) -> str:
     rows = [
         (f"{key}/{claim.id}", claim.statement, _comparison(claim), ", ".join(claim.tiers))
         for key, paper in catalogue.papers().items()
         for claim in paper.claims
+        if set(tiers).intersection(claim.tiers)
     ]
     return _table(["claim", "statement", "compares", "tiers"], rows)
 
@@ -81,25 +92,29 @@ def _comparison(claim: Claim) -> str:
     return f"{claim.subject.method} {claim.subject.metric} {sign} {other}"
 
 
-def _tasks(tier: str) -> str:
+def _tasks(tiers: Sequence[str]) -> str:
     rows = []
     for key in sorted({paper.task for paper in catalogue.papers().values()}):
         setups = catalogue.task_tiers(key)
         papers = [paper.key for paper in catalogue.papers().values() if paper.task == key]
-        rows.append((key, ", ".join(papers), ", ".join(t for t in TIERS if t in setups)))
+        if not set(tiers).isdisjoint(setups):
+            rows.append((key, ", ".join(papers), ", ".join(t for t in TIERS if t in setups)))
     return _table(["task", "papers", "tiers"], rows)
 
 
-def _tiers(tier: str) -> str:
-    found = [catalogue.tier_config(name) for name in TIERS]
+def _tiers(tiers: Sequence[str]) -> str:
+    found = [catalogue.tier_config(name) for name in tiers]
     return _table(["tier", "seeds", "description"], [(t.name, t.seeds, t.description) for t in found])
 
 
-def _data() -> str:
+def _data(tiers: Sequence[str]) -> str:
     from replications.datasets import registry
 
+    keys = list(registry.load().sets)
+    if len(tiers) == 1:
+        keys = needed_sets(tuple(catalogue.papers()), tiers[0])
     rows = []
-    for key in registry.load().sets:
+    for key in keys:
         about = registry.describe_set(key)
         download = megabytes(about["bytes"]) if about["bytes"] else "-"
         rows.append((key, about["kind"], download, megabytes(about["prepared_bytes"]), about["licence"]))

@@ -8,11 +8,13 @@ from logging import Logger
 from pathlib import Path
 from typing import Any
 
-from replications.errors import UserError
+from replications.errors import UserError, one_line
+from replications.planning.folders import as_written
 from replications.planning.knobs import read_knobs
 from replications.planning.lock import hold_folder
 from replications.planning.plan import Plan
 from replications.planning.terminal import Terminal, attach
+from replications.progress import take_any_letter
 
 PARENT = "REPLICATIONS_PARENT"  # environment variable: process id of the snakemake whose job this is
 
@@ -21,19 +23,25 @@ PARENT = "REPLICATIONS_PARENT"  # environment variable: process id of the snakem
 def _one_line() -> Iterator[None]:
     try:
         yield
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {one_line(error)}")
     except SyntaxError as error:  # of a module that some run reaches by imports
         sys.exit(f"error: {error.filename}:{error.lineno}: {error.msg}")
 
 
-def make_plan(config: Mapping[str, Any], repository: str) -> Plan:
+def make_plan(config: Mapping[str, Any], workflow: Any) -> Plan:
     """Check the knobs and make the plan; jobs find this Python and this package, and know whose jobs they are."""
+    take_any_letter()
     with _one_line():
-        plan = Plan(read_knobs(config))
+        if workflow.cores is not None and workflow.cores < 1:
+            raise UserError(f"--cores {workflow.cores}: give 1 or more, or 'all'")
+        given = workflow.config_settings
+        files = [*workflow.configfiles, *given.configfiles]
+        written = as_written(files, given.config_args or ())
+        plan = Plan(read_knobs({**config, **written}))
         plan.selection_meaning("all")  # reads every paper, recipe and set that the request needs: errors come now
     _prepend("PATH", str(Path(sys.executable).parent))
-    _prepend("PYTHONPATH", repository)
+    _prepend("PYTHONPATH", str(workflow.basedir))
     os.environ[PARENT] = str(os.getpid())
     return plan
 
@@ -51,9 +59,11 @@ def attach_terminal(plan: Plan, logger: Logger, workflow: Any) -> Terminal:
     return terminal
 
 
-def hold_this_folder() -> None:
-    """Keep a second snakemake out of the working folder for the life of this one."""
+def begin(plan: Plan) -> None:
+    """Keep a second snakemake out of the working folder for the life of this one, and make the folders of the knobs."""
     with _one_line():
+        for folder in (plan.knobs.results, plan.knobs.data_root, plan.knobs.work):
+            Path(folder).mkdir(parents=True, exist_ok=True)  # Snakemake makes none behind a link
         _HELD.append(hold_folder(Path.cwd() / ".snakemake"))
 
 

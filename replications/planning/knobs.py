@@ -11,17 +11,20 @@ from typing import Any
 
 from replications import catalogue
 from replications.errors import UserError, nearest
+from replications.planning.folders import FOLDERS, folder_name
 from replications.spec import TIERS
 
 SCHEMA = catalogue.PACKAGE.parent / "workflows" / "config.schema.yaml"
 WORDS = {"true": True, "false": False, "null": None, "none": None}
 TRIED = "tried"  # folder below the results
+MOST_SEEDS = 100  # a plan of more takes minutes to read; claims are judged at no more than 12
+HIGHEST_SEED = 2**32 - 1  # what numpy takes
 SEEDS_REMEDY = "give a count, as in seeds=5, or a list, as in seeds=0,1,2"
 
 
 @dataclass(frozen=True)
 class Knobs:
-    """A checked request. `papers` have a method in the tier; `seeds` are sorted; folders are as they were given."""
+    """A checked request. `papers` have a method in the tier; `seeds` are sorted; of folders ``~`` is expanded."""
 
     tier: str
     papers: tuple[str, ...]
@@ -63,6 +66,9 @@ def read_knobs(config: Mapping[str, Any]) -> Knobs:
             raise UserError(f"unknown key '{key}' in the configuration{nearest(str(key), known)}")
     values = {key: _typed(key, value, known[key]) for key, value in config.items()}
     _check(values, schema)
+    for key in FOLDERS:
+        if values.get(key) is not None:
+            values[key] = folder_name(key, values[key], there=key == "data_mirror")
     tier = catalogue.tier_config(values["tier"])
     return Knobs(
         **{
@@ -78,7 +84,7 @@ def _typed(key: str, value: Any, schema: Mapping[str, Any]) -> Any:
     """Undo what a shell does to values: 'true' is a boolean, 5 a folder's name where a name is asked for."""
     if key == "seeds":
         return _seed_list(value)
-    if isinstance(value, str) and value.lower() in WORDS and key != "papers":
+    if isinstance(value, str) and value.lower() in WORDS and key not in ("papers", *FOLDERS):
         return WORDS[value.lower()]
     if schema.get("type") == "string" and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
@@ -93,17 +99,31 @@ def _check(values: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
             raise UserError(f"the configuration is not complete: {error.message}")
         key = str(error.path[0])
         if key == "tier":
-            raise UserError(f"unknown tier '{values[key]}'{nearest(str(values[key]), TIERS)}")
+            raise UserError(f"unknown tier '{_shown(values[key])}'{nearest(_shown(values[key]), TIERS)}")
         if key == "device":
-            hint = nearest(str(values[key]), ["auto", "cpu", "cuda", "cuda:0"])
-            raise UserError(f"unknown device '{values[key]}'{hint}")
+            raise UserError(_unknown_device(_shown(values[key])))
         if key == "seeds":
-            raise UserError(f"seeds={_shown(values[key])}: {error.message} ({SEEDS_REMEDY})")
+            raise UserError(f"seeds={_shown(values[key])}: a seed is 0 or more and stands once ({SEEDS_REMEDY})")
         raise UserError(f"{key}={_shown(values[key])} is wrong; it is {schema['properties'][key]['description']}")
 
 
+def check_device(choice: str) -> str:
+    """Return a device's name; raises UserError for what is none."""
+    if not re.fullmatch(catalogue.read_yaml(SCHEMA)["properties"]["device"]["pattern"], choice):
+        raise UserError(_unknown_device(choice))
+    return choice
+
+
+def _unknown_device(choice: str) -> str:
+    return f"unknown device '{choice}'{nearest(choice, ['auto', 'cpu', 'cuda', 'cuda:0'])}"
+
+
 def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    try:
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a list thousands deep
+        return "..."
+    return f"{text[:60]}..." if len(text) > 60 else text
 
 
 def _assignments(value: str | list[str] | None) -> tuple[str, ...]:
@@ -117,14 +137,23 @@ def _seed_list(value: Any) -> Any:
             return None
         value = [part.strip() for part in value.split(",")] if "," in value else value
     if isinstance(value, list | tuple):
+        _check_number(len(value))
         return [_seed(part) for part in value if part != ""]
-    return None if value is None else _seed(value)
+    if value is not None:
+        _check_number(value := _seed(value))
+    return value
 
 
 def _seed(value: Any) -> int:
-    if isinstance(value, bool) or not re.fullmatch(r"\s*-?\d+\s*", str(value)):
-        raise UserError(f"seeds: '{value}' is not an integer ({SEEDS_REMEDY})")
-    return int(value)
+    text = _shown(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"-?[0-9]{1,10}", text) or int(text) > HIGHEST_SEED:
+        raise UserError(f"seeds: '{text}' is not an integer up to {HIGHEST_SEED} ({SEEDS_REMEDY})")
+    return int(text)
+
+
+def _check_number(seeds: int) -> None:
+    if seeds > MOST_SEEDS:
+        raise UserError(f"seeds: {seeds} are too many; at most {MOST_SEEDS} ({SEEDS_REMEDY})")
 
 
 def parse_seeds(value: Any, default: int) -> tuple[int, ...]:

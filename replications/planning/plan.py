@@ -11,7 +11,8 @@ from typing import Any
 from replications import catalogue, run
 from replications.datasets.arrays import MANIFEST, set_path
 from replications.fingerprint import code_fingerprint
-from replications.planning.knobs import Knobs
+from replications.planning.folders import name_for_snakemake
+from replications.planning.knobs import Knobs, tier_folder
 from replications.records import run_path
 from replications.spec import RunSpec, TierConfig
 
@@ -33,9 +34,19 @@ class Plan:
         """The tier's folder of records and tables."""
         return self.knobs.results_of_tier()
 
+    @functools.cached_property
+    def outputs(self) -> Path:
+        """The tier's folder as Snakemake's rules name it."""
+        return tier_folder(Path(name_for_snakemake(self.knobs.results)), self.knobs.tier, self.knobs.tried)
+
+    @functools.cached_property
+    def data(self) -> str:
+        """The folder of data as Snakemake's rules name it."""
+        return name_for_snakemake(self.knobs.data_root)
+
     @property
     def page(self) -> str:
-        return str(self.folder / "index.html")
+        return str(self.outputs / "index.html")
 
     @property
     def tier(self) -> TierConfig:
@@ -89,7 +100,7 @@ class Plan:
         return [self._record("{paper}", "{method}", int(seed)) for seed in seeds.split(",")]
 
     def _record(self, paper: str, method: str, seed: int) -> str:
-        return str(run_path(self.folder, paper, method, seed))
+        return str(run_path(self.outputs, paper, method, seed))
 
     @functools.cache  # noqa: B019 (a process has one plan)
     def spec(self, address: str, seed: int) -> RunSpec:
@@ -114,28 +125,41 @@ class Plan:
 
     def report_inputs(self, selection: str) -> list[str]:
         """Paths of what a report is made of: run records, and word of the speeds where they are measured."""
-        speeds = [str(self.folder / "throughput" / f"{selection}.json")] if self.knobs.throughput else []
+        speeds = [str(self.outputs / "throughput" / f"{selection}.json")] if self.knobs.throughput else []
         return [*self.records(selection), *speeds]
 
     def sets(self, addresses: Iterable[str]) -> list[str]:
         """Paths that say that the prepared sets of some methods are there."""
         keys = {key for address in addresses for key in self.spec(address, self.knobs.seeds[0]).data.values()}
-        return [str(set_path(key, Path(self.knobs.data_root)) / MANIFEST) for key in sorted(keys)]
+        return [str(set_path(key, Path(self.data)) / MANIFEST) for key in sorted(keys)]
+
+    @property
+    def any_set(self) -> str:
+        """Path that says that a prepared set is there, with the wildcards 'dataset' and 'fingerprint'."""
+        return str(Path(self.data) / "prepared" / "{dataset}-{fingerprint}" / MANIFEST)
 
     def shell(self, command: str, *knobs: str) -> str:
         """The shell line of a job: a subcommand with the named knobs, so that a person can copy it from a log.
 
-        ``exec`` makes the job itself the child of snakemake, so that it ends when snakemake is killed.
+        ``exec`` makes the job itself the child of snakemake, so that it ends when snakemake is killed. `command` is
+        formatted by Snakemake and quotes with ``:q`` what it names; the knobs are quoted here.
         """
-        words = [f"exec python -m replications {command}"]
+        words = []
         for name in knobs:
             value = getattr(self.knobs, name)
-            if name == "set":
-                words += [f"--set {shlex.quote(change).replace('{', '{{').replace('}', '}}')}" for change in value]
-            elif name == "tried":
-                words += ["--tried"] if value else []
+            option = f"--{name.replace('_', '-')}"
+            if name == "tried":
+                words += [option] if value else []
             elif name == "ablations":
                 words += [] if value else ["--no-ablations"]
+            elif name == "set":
+                words += [f"{option}={change}" for change in value]
             elif value is not None:
-                words.append(f"--{name.replace('_', '-')} {shlex.quote(str(value))}")
-        return f"{' '.join(words)} > {{log}} 2>&1"
+                words.append(f"{option}={_not_home(value)}")
+        quoted = shlex.join(words).replace("{", "{{").replace("}", "}}")
+        return f"exec python -m replications {command} {quoted} > {{log:q}} 2>&1"
+
+
+def _not_home(value: str) -> str:
+    """A value whose ``~`` the command line does not expand once more."""
+    return f"./{value}" if value.startswith("~") else value

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from replications.errors import nearest
+from replications.errors import UserError, nearest, one_line
 from replications.planning.plan import Plan
+from replications.planning.targets import KINDS, unknown_target
 
 NOISE = (
     "Assuming unrestricted shared filesystem usage.",
@@ -47,6 +48,7 @@ REASONS = {
 }
 REPLACED = ("workflow_started", "run_info", "resources_info", "job_info", "job_finished", "job_error", "progress")
 TICK_SECONDS = 0.5
+WAITING = "waiting for "  # how each wait for a lock begins that a job tells of
 
 
 @dataclass
@@ -62,6 +64,7 @@ class Job:
     threads: int
     resources: dict[str, Any]
     started: float = field(default_factory=time.monotonic)
+    waits_for: str = ""  # what it said last on waiting for another process
 
     @property
     def name(self) -> str:
@@ -151,8 +154,7 @@ class Terminal(logging.Handler):
             print(f"{job_list(jobs)}\n\n{cost_table(jobs, self.cores)}", flush=True)
         elif not self.dryrun:
             self._say(f"{self.total} jobs, tier {self.plan.knobs.tier}; records and tables go to {self.plan.folder}/")
-            if self.live:
-                threading.Thread(target=self._watch, name="status", daemon=True).start()
+            threading.Thread(target=self._watch, name="status", daemon=True).start()
 
     def _nothing_to_do(self) -> None:
         self._say(f"all is up to date: {self.plan.folder / 'index.html'}")
@@ -168,10 +170,16 @@ class Terminal(logging.Handler):
             self._drawn = False
 
     def _watch(self) -> None:
+        """Say which job waits for another process and, on a terminal, how far those that run have come."""
         while not self._over:
             time.sleep(TICK_SECONDS)
+            for job in list(self.running.values()):
+                said = job.last_line
+                if said.startswith(WAITING) and said != job.waits_for:
+                    job.waits_for = said
+                    self._say(f"{job.title}: {said}")
             with self.lock:
-                if self.running and not self._over:
+                if self.live and self.running and not self._over:
                     print(f"\r\x1b[K{self._status()}", end="", file=sys.stderr, flush=True)
                     self._drawn = True
 
@@ -209,12 +217,15 @@ class Tidy(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         message = str(record.msg)
         replaced = str(getattr(record, "event", None)) in REPLACED
-        if replaced or message.startswith(NOISE):
+        if replaced or message.startswith(NOISE) or " jobs have missing provenance/metadata" in message:
             return False
         if getattr(record, "exception", None) == "MissingRuleException":
-            word = message.partition("No rule to produce ")[2].partition(" (")[0]
-            if "/" not in word:
-                record.msg = f"error: unknown target '{word}'{nearest(word, ['all', *self.plan.targets])}"
+            word = message.partition("No rule to produce ")[2].partition(" (if you use input functions")[0]
+            record.msg = f"error: {one_line(UserError(unknown_target(self.plan, word)))}"
+        elif "Target rules may not contain wildcards" in message:
+            record.msg = f"error: a rule that makes many files is no target; {KINDS}{nearest('', self.plan.targets)}"
+        elif getattr(record, "exception", None) == "InputFunctionException" and "UserError: " in message:
+            record.msg = f"error: {message.partition('UserError: ')[2].partition(chr(10))[0]}"
         elif message.endswith("At least one job did not complete successfully."):
             tables = f"python -m replications report --tier {self.plan.knobs.tier}"
             record.msg = (
