@@ -8,11 +8,12 @@ are refused.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from replications.errors import UserError
 
@@ -31,20 +32,39 @@ def decode(data: bytes | Path, name: str, image_size: tuple[int, int] | None = N
     `image_size` is (width, height). The whole image is decoded at full size: a JPEG decoder's reduced-size mode
     would give other pixels.
     """
+    with _opened(data, name) as image:
+        if image_size is not None and image.size != tuple(image_size):
+            raise DamagedPicture(
+                f"{name} is {image.width}x{image.height} pixels instead of {image_size[0]}x{image_size[1]}"
+            )
+        image.load()
+        return _rgb(image, name)
+
+
+def decode_depth(path: Path) -> np.ndarray:
+    """Return the samples of a greyscale picture of 16 bits as they are, uint16 [H, W]; raises as `decode`."""
+    with _opened(path, str(path)) as image:
+        if image.mode not in (*SIXTEEN_BITS, "I"):
+            raise DamagedPicture(f"{path} is no depth image: it is of mode {image.mode}, not of 16 bits")
+        samples = np.asarray(image)
+        if samples.min() < 0 or samples.max() >= 1 << 16:
+            raise DamagedPicture(f"{path} is no depth image: it has samples beyond 16 bits")
+        return samples.astype(np.uint16)
+
+
+@contextmanager
+def _opened(data: bytes | Path, name: str) -> Iterator[Image.Image]:
+    """Open a picture and turn what decoding it raises into one line."""
     try:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
-            if image_size is not None and image.size != tuple(image_size):
-                raise DamagedPicture(
-                    f"{name} is {image.width}x{image.height} pixels instead of {image_size[0]}x{image_size[1]}"
-                )
-            image.load()
-            return _rgb(image, name)
+            yield image
     except UserError:
         raise
     except Exception as error:  # a decoder of someone else's bytes may fail in any way
         if isinstance(error, OSError) and error.errno is not None:
             raise UserError(f"cannot read {name}: {error.strerror}") from error
-        what = str(error).partition("\n")[0] or type(error).__name__
+        unknown = isinstance(error, UnidentifiedImageError)
+        what = "it is of no known format" if unknown else str(error).partition("\n")[0] or type(error).__name__
         raise DamagedPicture(f"{name} cannot be read as an image ({what})") from error
 
 

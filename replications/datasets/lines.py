@@ -24,11 +24,10 @@ def read_text(path: Path) -> str:
     """Return the text of a file; raises UserError where it is not there or no text."""
     try:
         return text_of(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: see what 'python -m replications list data' says of its set") from None
     except OSError as error:
-        raise UserError(
-            f"cannot read {path}: {error.strerror}; the layout is that of the owner's files "
-            "(see 'python -m replications list data')"
-        ) from error
+        raise UserError(f"cannot read {path}: {error.strerror} (make it readable)") from error
 
 
 def read_lines(path: Path) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from replications.datasets.rows import require_finite
 from replications.errors import UserError
 
 
@@ -58,6 +59,7 @@ def write_clouds(target: Path, classes: Sequence[str], **arrays: np.ndarray) -> 
     if len(label) and not 0 <= label.min() <= label.max() < len(classes):
         raise UserError(f"labels run from {label.min()} to {label.max()}, for {len(classes)} classes")
     for name, array in arrays.items():
+        require_finite(array, name)
         np.save(target / f"{name}.npy", array)
     counts = np.bincount(arrays["split"], minlength=3).tolist()
     return {"classes": list(classes), "clouds": dict(zip(("train", "validation", "test"), counts, strict=True))}
