@@ -1,4 +1,4 @@
-"""Pictures of any mode in every reader: samples of 16 bits are scaled, what has no range or does not decode is refused."""
+"""Pictures of any mode in every reader: 16 bits are scaled; what has no range or does not decode is refused."""
 
 import io
 import struct
