@@ -238,6 +238,25 @@ def test_short_reads_keep_what_came(hosts, register, tmp_path):
     assert [offset_of(request) for request in host.requests] == list(range(0, 11_000, 1100))
 
 
+@pytest.mark.parametrize("size", [len(BODY), None])
+def test_an_answer_without_a_length_that_ends_early_is_gone_on_with(hosts, register, tmp_path, size):
+    host = hosts(answer(body=BODY[:60_000]), ranged(BODY))
+    register(host.url, bytes=size)
+    if size is None:  # nothing tells that it ended early but the checksum
+        with pytest.raises(UserError, match="sha256"):
+            fetch("thing", tmp_path, patience=HASTY)
+    else:
+        assert fetch("thing", tmp_path, patience=HASTY).read_bytes() == BODY
+        assert [offset_of(request) for request in host.requests] == [0, 60_000]
+
+
+@pytest.mark.parametrize("size", [len(BODY), None])
+def test_a_page_without_a_length_is_told_as_one(hosts, register, tmp_path, size):
+    register(hosts(answer(body=b"\n<!DOCTYPE html>")).url, bytes=size)
+    with pytest.raises(UserError, match="sends a web page, not the file"):
+        fetch("thing", tmp_path, patience=HASTY)
+
+
 def test_what_a_slow_place_sent_is_kept_for_the_next(hosts, register, tmp_path):
     second = hosts(ranged(BODY))
     register(hosts(dripping).url, second.url)

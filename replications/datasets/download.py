@@ -146,8 +146,7 @@ def _download(url: str, target: Path, variant: Variant, patience: Patience) -> N
                 os.fsync(stream.fileno())
             os.replace(part, target)
             return
-        with part.open("rb") as stream:
-            page = stream.read(64).lstrip()[:1] == b"<"
+        page = _is_page(part)
         part.unlink()
         if last or not resumed:
             raise PlaceFailed("sends a web page, not the file" if page else f"the file {wrong}")
@@ -267,6 +266,8 @@ def _receive(response, part: Path, offset: int, variant: Variant, patience: Pati
     if most is not None and received > most:
         part.unlink()
         raise PlaceFailed(f"sends more than {most} bytes")
+    if received < (variant.bytes or 0) and not _is_page(part):
+        raise _Interrupted("the connection broke")  # of an answer without a length, so that nothing else tells
     return offset > 0
 
 
@@ -284,6 +285,12 @@ def _pieces(response, patience: Patience) -> Iterator[bytes]:
             if since < patience.least_speed * (now - begin):
                 raise PlaceFailed(f"sends fewer than {patience.least_speed:.0f} bytes a second")
             begin, since = now, 0
+
+
+def _is_page(part: Path) -> bool:
+    """Whether a file begins as a web page does."""
+    with part.open("rb") as stream:
+        return stream.read(64).lstrip()[:1] == b"<"
 
 
 def _length(path: Path) -> int:
