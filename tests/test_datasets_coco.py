@@ -105,6 +105,7 @@ FAULTS = [
     *(((*ANNOTATION, "area"), value, "annotation 7 has the area") for value in (NAN, INF, -1.0, None, "9", 1e39)),
     *(((*ANNOTATION, "iscrowd"), value, "annotation 7: its iscrowd") for value in (2, "0", None, 0.5, [])),
     # the whole
+    (("images",), [], "a.json lists no image"),
     *(((key,), value, f"no list of objects '{key}'") for key in content() for value in (..., None, {"1": 2}, [1])),
 ]
 
@@ -223,5 +224,7 @@ def test_a_fault_of_a_voc_annotation_is_one_line(tmp_path, old, new, match):
 def test_voc_lists_may_have_any_line_ends_and_a_mark_and_name_an_image_once(tmp_path):
     boxes = voc_prepared(tmp_path, XML, mark=b"\xef\xbb\xbf")
     np.testing.assert_array_equal(boxes[:, 0], [[5, 6, 15, 18]] * 3)
+    with pytest.raises(UserError, match=r"train\.txt lists no image"):
+        voc_prepared(tmp_path / "none", XML, names="\n")
     with pytest.raises(UserError, match="in two splits"):
         voc_prepared(tmp_path / "again", XML, names="a\nb\n")

@@ -200,6 +200,18 @@ def test_imagenet_from_its_archives(tmp_path):
         assert np.abs(colours(arrays)[row] - colour_of(label)).max() < 4
     with pytest.raises(UserError, match="hold 12 and 3 images instead of 13 and 3"):
         make(imagenet_tars, tmp_path / "wrong", files, **options | {"num_train": 13})
+    litter = [(name, b"\0\5\x16\7") for name in (".DS_Store", "._n01443537.tar", "@eaDir/n01443537.tar")]
+    own = [(f"{WNIDS[0]}_{n}.JPEG", picture(colour_of(0))) for n in range(3)]
+    inner = tar(tmp_path / "inner.tar", [("._n01443537_0.JPEG", b"\0\5\x16\7"), *own])
+    first = (classes[0][0], inner.read_bytes())
+    tar(tmp_path / "train.tar", [*litter, first, *classes[1:]])
+    tar(tmp_path / "val.tar", [*litter, *val])
+    _, again = make(imagenet_tars, tmp_path / "again", files, **options)
+    np.testing.assert_array_equal(again["images"], arrays["images"])
+    cut = (classes[0][0], classes[0][1][:-10_000])
+    tar(tmp_path / "train.tar", [cut, *classes[1:]])
+    with pytest.raises(UserError, match=r"train\.tar: n01443537\.tar.* is truncated or damaged"):
+        make(imagenet_tars, tmp_path / "cut", files, **options)
 
 
 def cifar_archive(path, payload):

@@ -155,6 +155,8 @@ def read_images(content: Any, part: Part, where: str) -> dict[int, tuple[str, tu
             raise UserError(f"{name} and image {other} have the same file {file}: remove one, or merge them")
         size = tuple(whole(row, side, name, 1, "int32") for side in ("height", "width"))
         listed[image_id] = (f"{part.folder}/{file}" if part.folder else file), size
+    if not listed:
+        raise UserError(f"{where} lists no image")
     return listed
 
 

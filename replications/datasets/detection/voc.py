@@ -53,6 +53,8 @@ def read_list(trees: list[Tree], name: str, split: int, first_id: int) -> list[E
     if tree is None:
         raise UserError(f"VOC: no {path} in {', '.join(str(tree.path) for tree in trees)}")
     names = [line.split()[0] for line in lines_of(tree.read(path), f"{tree.path}: {path}")]
+    if not names:
+        raise UserError(f"{tree.path}: {path} lists no image")
     return [_entry(tree, year, image, split, first_id + index) for index, image in enumerate(names)]
 
 
