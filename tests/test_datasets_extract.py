@@ -275,6 +275,13 @@ def test_trailing_garbage_does_no_harm_and_a_wrong_crc_is_told_with_its_member(r
     assert contents(extract(tar, room / "out")) == {"a": b"1"}
 
 
+def test_a_tar_that_ends_with_a_zip_is_a_tar(room):
+    zipped = make_zip(room / "y.zip", {"b": b"2"}).read_bytes()
+    tar_of(room / "x.tar", ("top/a", b"1"), ("top/y.zip", zipped))
+    assert zipfile.is_zipfile(room / "x.tar")
+    assert contents(extract(room / "x.tar", room / "out")) == {"a": b"1", "y.zip": zipped}
+
+
 def test_a_bomb_is_refused_long_before_the_disk_is_full(room, monkeypatch):
     monkeypatch.setattr(module, "SMALL", 1_000_000)
     archive = make(room / "x.zip", {"a": b"\0" * 3_000_000})  # 3 kB

@@ -399,3 +399,15 @@ def test_labels_of_scannet_that_are_no_ids_are_named(tmp_path):
         path.write_bytes(head + b"end_header\n" + rows)
         with pytest.raises(UserError, match="labels must be whole numbers, 0 or more"):
             scannet_blocks.read_scene(root, "scene0000_00")
+
+
+@pytest.mark.parametrize("label", [[0.5] * 12, [np.nan] * 12, [-1] * 12, [70_000] * 12, [0] * 11])
+def test_labels_of_an_hdf5_file_that_fit_nothing_are_named(tmp_path, target, label):
+    root = hdf5_tree(tmp_path / "m")
+    with h5py.File(root / "ply_data_train0.h5", "a") as file:
+        del file["label"]
+        file["label"] = np.array(label)
+    with pytest.raises(
+        UserError, match=r"ply_data_train0\.h5: (its labels must be whole|data and label have 12 and 11)"
+    ):
+        modelnet40.prepare(target, {"layout": "hdf5", "points": 16, "validation": 0.3}, {"shapes": root}, 1)

@@ -161,8 +161,9 @@ def extract(archive: Path, target: Path, *, most_bytes: int = MOST_BYTES, most_f
 
 def _unpack(archive: Path, room: Path, most_bytes: int, most_files: int) -> None:
     most_bytes = min(most_bytes, max(SMALL, MOST_RATIO * archive.stat().st_size))
-    with reading(archive):
-        members = _zip_files(archive) if zipfile.is_zipfile(archive) else tar_files(archive)
+    with reading(archive):  # a tar first: one that ends with a zip looks like a zip
+        is_zip = not tarfile.is_tarfile(archive) and zipfile.is_zipfile(archive)
+    members = _zip_files(archive) if is_zip else tar_files(archive)
     files = written = 0
     with progress(f"unpack {archive.name}", unit="B") as counter:
         for name, stream in members:

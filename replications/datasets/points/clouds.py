@@ -50,6 +50,14 @@ def splits_of(train: Sequence[str], fraction: float) -> np.ndarray:
     return (np.array(share) < fraction).astype(np.int8)
 
 
+def whole_labels(values: np.ndarray, where: str) -> list[int]:
+    """Return labels [n], [n, 1] of a file as whole numbers; raises UserError that starts with `where` for others."""
+    values = np.asarray(values).reshape(-1)
+    if values.dtype.kind not in "iuf" or not ((values >= 0) & (values < 1 << 15) & (values == np.floor(values))).all():
+        raise UserError(f"{where}: its labels must be whole numbers from 0 on")
+    return values.astype(np.int64).tolist()
+
+
 def write_clouds(target: Path, classes: Sequence[str], **arrays: np.ndarray) -> dict:
     """Write ``points``, ``label``, ``split`` and what else is given; return the facts of a set without parts.
 

@@ -13,7 +13,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from replications.datasets.lines import read_lines
-from replications.datasets.points.clouds import check_cloud, first_points, normalise, splits_of, write_clouds
+from replications.datasets.points.clouds import (
+    check_cloud,
+    first_points,
+    normalise,
+    splits_of,
+    whole_labels,
+    write_clouds,
+)
 from replications.datasets.rows import cut, fill_rows, require_finite
 from replications.errors import UserError
 from replications.parsing import parse
@@ -55,7 +62,7 @@ def _prepare_hdf5(target: Path, wanted: Options, root: Path) -> dict:
             data, own = read_hdf5(path, ("data", "label"))
             for row, cloud in enumerate(data):
                 clouds.append(first_points(check_cloud(cloud, f"{path}, shape {row}"), wanted.points))
-            label += own.reshape(-1).tolist()
+            label += whole_labels(own, str(path))
             split += [TEST if part == "test" else 0] * len(data)
     split = np.array(split, np.int8)
     training = split != TEST

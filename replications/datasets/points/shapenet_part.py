@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from replications.datasets.lines import read_lines
-from replications.datasets.points.clouds import first_points, normalise, write_clouds
+from replications.datasets.points.clouds import first_points, normalise, whole_labels, write_clouds
 from replications.datasets.points.modelnet40 import read_text
 from replications.datasets.rows import cut, fill_rows
 from replications.errors import UserError
@@ -90,6 +90,7 @@ def _read_shapes(root: Path, points: int, shapes: list[str]) -> dict[str, np.nda
     rows = []
     for shape in shapes:
         cloud = read_text(root / f"{shape}.txt", 7)
+        whole_labels(cloud[:, 6], f"{root / shape}.txt: column 7")
         rows.append(first_points(cloud[np.random.default_rng(len(cloud)).permutation(len(cloud))], points))
     clouds = np.stack(rows)
     return {
