@@ -200,6 +200,18 @@ def test_imagenet_from_its_archives(tmp_path):
         assert np.abs(colours(arrays)[row] - colour_of(label)).max() < 4
     with pytest.raises(UserError, match="hold 12 and 3 images instead of 13 and 3"):
         make(imagenet_tars, tmp_path / "wrong", files, **options | {"num_train": 13})
+    litter = [(name, b"\0\5\x16\7") for name in (".DS_Store", "._n01443537.tar", "@eaDir/n01443537.tar")]
+    own = [(f"{WNIDS[0]}_{n}.JPEG", picture(colour_of(0))) for n in range(3)]
+    inner = tar(tmp_path / "inner.tar", [("._n01443537_0.JPEG", b"\0\5\x16\7"), *own])
+    first = (classes[0][0], inner.read_bytes())
+    tar(tmp_path / "train.tar", [*litter, first, *classes[1:]])
+    tar(tmp_path / "val.tar", [*litter, *val])
+    _, again = make(imagenet_tars, tmp_path / "again", files, **options)
+    np.testing.assert_array_equal(again["images"], arrays["images"])
+    cut = (classes[0][0], classes[0][1][:-10_000])
+    tar(tmp_path / "train.tar", [cut, *classes[1:]])
+    with pytest.raises(UserError, match=r"train\.tar: n01443537\.tar.* is truncated or damaged"):
+        make(imagenet_tars, tmp_path / "cut", files, **options)
 
 
 def cifar_archive(path, payload):
@@ -272,3 +284,39 @@ def test_digits_are_split_without_loss(tmp_path):
 def test_the_registered_sets_have_their_classes():
     listed = registry.find_set("imagenet100_160").options["classes"]
     assert len(set(listed)) == 100 and all(name.startswith("n") for name in listed)
+
+
+def test_what_file_managers_leave_is_no_class_and_no_picture(tmp_path):
+    root = tree_root(tmp_path / "imagenet")
+    (root / "val/n01641577/n01641577_1.JPEG").write_bytes(picture(colour_of(2)))  # the damaged one
+    make(tree, tmp_path / "before", {"images": root}, size=8, num_classes=4)
+    for folder in (root / "train", root / "val", root / "train" / WNIDS[0]):
+        for place in (".cache", "@eaDir"):
+            write(folder / place / "a.JPEG", b"\0\5\x16\7")
+        write(folder / ".DS_Store", b"Bud1")
+        write(folder / "._n01443537_0.JPEG", b"\0\5\x16\7")
+        write(folder / "Thumbs.db", b"\xd0\xcf")
+    make(tree, tmp_path / "after", {"images": root}, size=8, num_classes=4)
+    for name, array in load(tmp_path / "before").items():
+        np.testing.assert_array_equal(load(tmp_path / "after")[name], array)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf", "utf-16"])
+def test_lists_of_tiny_imagenet_from_windows(tmp_path, mark):
+    root = tiny_root(tmp_path / "tiny")
+    for path in (root / "wnids.txt", root / "val/val_annotations.txt"):
+        text = path.read_text().replace("\n", "\r\n")
+        path.write_bytes(text.encode(mark) if isinstance(mark, str) else mark + text.encode())
+    facts, arrays = make(tiny_imagenet, tmp_path / "set", {"images": root}, size=8, num_classes=4, all_classes=4)
+    assert facts["classes"] == sorted(WNIDS) and (arrays["split"] == 2).sum() == 4
+
+
+def test_a_picture_of_tiny_imagenet_that_is_listed_twice_or_of_no_class_is_named(tmp_path):
+    root = tiny_root(tmp_path / "tiny")
+    path = root / "val/val_annotations.txt"
+    for line in (f"val_0.JPEG\t{WNIDS[1]}\t0\n", "val_9.JPEG\tn00000000\t0\n"):
+        whole = path.read_text()
+        path.write_text(whole + line)
+        with pytest.raises(UserError, match=rf"val_annotations\.txt:5: {line[:10]} is there twice, or of a class"):
+            make(tiny_imagenet, tmp_path / "set", {"images": root}, size=8, num_classes=4, all_classes=4)
+        path.write_text(whole)

@@ -163,3 +163,11 @@ def test_the_official_lists_are_the_protocol():
     lines = {(p.fold, p.first, p.second): p.line for p in pairs}
     errors = [lines[fold, (name, i), (name, j)] for fold, name, i, j in options.label_errors]
     assert sorted(errors) == [114, 187, 203, 2500, 2552, 2553, 3653]
+
+
+def test_what_file_managers_leave_is_nobody_and_lists_may_be_from_windows(tmp_path):
+    extra = {"lfw-deepfunneled/Bea_Two/._Bea_Two_0002.jpg": b"\0\5\x16\7", "__MACOSX/x/Eve_Extra_0001.jpg": b""}
+    files = tiny_lfw.write(tmp_path, extra | tiny_lfw.pictures())
+    for name in ("people", "pairs"):
+        files[name].write_bytes(b"\xef\xbb\xbf" + files[name].read_bytes().replace(b"\n", b"\r\n"))
+    assert len(prepare(tmp_path, files)["images"]) == len(tiny_lfw.pictures())

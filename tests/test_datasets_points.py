@@ -363,3 +363,51 @@ def test_wrong_ply_files_are_named(tmp_path, target):
         path.write_bytes(content)
         with pytest.raises(UserError, match=line):
             scannet_blocks.read_scene(root, "scene0000_00")
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf", "1e39"])
+def test_a_normal_that_is_no_number_is_named(tmp_path, target, bad):
+    root = normals_tree(tmp_path / "m")
+    (root / "airplane" / "airplane_0000.txt").write_text(f"1,2,3,0,0,1\n1,2,3,0,{bad},1\n")
+    wanted = {"layout": "normals", "points": 5, "validation": 0.3}
+    with pytest.raises(UserError, match=r"airplane_0000\.txt.* row 1: not finite"):
+        modelnet40.prepare(target, wanted, {"shapes": root}, 1)
+
+
+def test_lists_and_clouds_with_a_mark_and_windows_line_ends(tmp_path, target):
+    root = normals_tree(tmp_path / "m")
+    wanted = {"layout": "normals", "points": 5, "validation": 0.3}
+    modelnet40.prepare(target, wanted, {"shapes": root}, 1)
+    before = arrays(target)
+    for path in root.rglob("*.txt"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    (tmp_path / "again").mkdir()
+    modelnet40.prepare(tmp_path / "again", wanted, {"shapes": root}, 1)
+    for name, array in arrays(tmp_path / "again").items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_labels_of_scannet_that_are_no_ids_are_named(tmp_path):
+    root = scannet_tree(tmp_path)
+    path = root / "scans" / "scene0000_00" / "scene0000_00_vh_clean_2.labels.ply"
+    whole = path.read_bytes()
+    for kind in (b"short", b"float"):
+        changed = whole.replace(b"property ushort label", b"property " + kind + b" label")
+        size = 2 if kind == b"short" else 4
+        head, body = changed.split(b"end_header\n")
+        rows = b"".join(body[i : i + 12] + b"\xff" * size for i in range(0, len(body), 14))
+        path.write_bytes(head + b"end_header\n" + rows)
+        with pytest.raises(UserError, match="labels must be whole numbers, 0 or more"):
+            scannet_blocks.read_scene(root, "scene0000_00")
+
+
+@pytest.mark.parametrize("label", [[0.5] * 12, [np.nan] * 12, [-1] * 12, [70_000] * 12, [0] * 11])
+def test_labels_of_an_hdf5_file_that_fit_nothing_are_named(tmp_path, target, label):
+    root = hdf5_tree(tmp_path / "m")
+    with h5py.File(root / "ply_data_train0.h5", "a") as file:
+        del file["label"]
+        file["label"] = np.array(label)
+    with pytest.raises(
+        UserError, match=r"ply_data_train0\.h5: (its labels must be whole|data and label have 12 and 11)"
+    ):
+        modelnet40.prepare(target, {"layout": "hdf5", "points": 16, "validation": 0.3}, {"shapes": root}, 1)

@@ -13,6 +13,7 @@ import tiny_lfw
 from tiny_rows import FORM, die, square
 
 from replications.datasets import arrays, prepare, registry, rows
+from replications.datasets.faces import lfw
 from replications.datasets.registry import PreparedSetEntry, Registry, Source, Variant
 from replications.datasets.rows import JOURNAL, Job, cut, fill_rows
 from replications.errors import UserError
@@ -267,3 +268,41 @@ def _runs(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+# --- numbers that are none
+
+
+def heights(names: list[str]) -> dict[str, np.ndarray]:
+    values = [np.inf if name == "tower" else len(name) for name in names]
+    return {"height": np.array(values, np.float32), "number": np.zeros(len(names), np.int32)}
+
+
+def test_a_row_with_nan_or_infinity_is_refused_where_it_is_written(tmp_path):
+    names = ["hut", "house", "barn", "mill", "tower", "shed"]
+    form = {"height": ((6,), "float32"), "number": ((6,), "int32")}
+    with pytest.raises(UserError, match=r"^tower: .*height, row 4: not finite"):
+        fill_rows(tmp_path, form, cut(names, 3), heights, 1, "test")
+    names[4] = "inn"
+    fill_rows(tmp_path, form, cut(names, 3), heights, 1, "test")
+    assert np.load(tmp_path / "height.npy").tolist() == [3, 5, 4, 4, 3, 4]
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3,), (3, 2), (3, 2, 2)])
+def test_finite_arrays_of_any_shape_pass(shape):
+    for kind in (np.float32, np.float64, np.float16, np.int8, bool, np.uint8):
+        rows.require_finite(np.ones(shape, kind), "x")
+
+
+def test_a_preparer_that_forgets_to_look_is_caught(tiny, tmp_path, monkeypatch):
+    wrote = lfw.prepare
+
+    def forgetful(target, *rest):
+        facts = wrote(target, *rest)
+        np.save(target / "boxes.npy", np.concatenate([np.zeros((5000, 7)), np.full((1, 7), np.nan)]))
+        return facts
+
+    monkeypatch.setattr(lfw, "prepare", forgetful)
+    with pytest.raises(UserError, match=r"boxes, row 5000: not finite"):
+        prepare.prepare("tiny", tmp_path / "data", tiny, workers=1)
+    assert not list((tmp_path / "data/prepared").glob("tiny-*"))

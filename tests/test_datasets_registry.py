@@ -123,7 +123,7 @@ def test_a_data_fingerprint_does_not_hang_on_messages_and_downloads(monkeypatch)
     PARSE = fingerprint._parse
     monkeypatch.setattr(registry, "code_fingerprint", spy)
     data_fingerprint("lfw_112")
-    assert set(reached) == {"__init__", "decoding", "extract", "lfw", "rows"}
+    assert set(reached) == {"__init__", "decoding", "extract", "lfw", "lines", "litter", "rows"}
 
 
 @pytest.mark.parametrize("key", SETS)

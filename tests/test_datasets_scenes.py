@@ -310,3 +310,71 @@ def test_ascii_ply_is_read_too(tmp_path):
     text = "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
     (tmp_path / "a.ply").write_text(text + "1 2 3\n4 5 6\n")
     assert ply.positions(ply.read_vertices(tmp_path / "a.ply")).tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_ply_with_any_line_ends_is_read(tmp_path, newline, mark):
+    lines = ["ply", "format {}", "comment end_header", "element vertex 2", *(f"property float {a}" for a in "xyz")]
+    head = newline.join([*lines, "element face 0", "end_header", ""])
+    text = mark + head.format("ascii 1.0").encode() + newline.join(["1 2 3", "", "4 5 6", ""]).encode()
+    # of the binary numbers the first byte is that of a line end, which is not the header's
+    first = struct.unpack("<f", b"\n\r\0\0")[0]
+    binary = head.format("binary_little_endian 1.0").encode() + struct.pack("<6f", first, 2, 3, 4, 5, 6)
+    for content, x in ((text, 1), (binary, first)):
+        (tmp_path / "a.ply").write_bytes(content)
+        if newline == "\r" and content is binary:
+            continue  # cannot be told from a header with "\r\n"
+        found = ply.positions(ply.read_vertices(tmp_path / "a.ply"), tmp_path)
+        assert found.tolist() == [[x, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize("newline", ["\r\n", "\n"])
+def test_scannet_lists_with_a_mark_and_windows_line_ends(scans, tmp_path_factory, newline):
+    target = tmp_path_factory.mktemp("scannet")
+    paths = [*scans.glob("*.t*"), *scans.glob("scans/*/*.json"), *scans.glob("scans/*/scene0000_00.txt")]
+    assert len(paths) == 8
+    for path in paths:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", newline.encode()))
+    scannet.prepare(target, OPTIONS, {"scans": scans}, 1)
+    assert read(target)["boxes"][:, 0].tolist() == [[9, 0.5, 1.5, 2, 1, 3, 0], [0.5, 1, 1.5, 1, 2, 3, 0]]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("_vh_clean_2.ply", struct.pack("<f", 9), struct.pack("<f", np.nan), r"_00_vh_clean_2\.ply: vertices, row 8"),
+        ("_vh_clean_2.ply", struct.pack("<f", 9), struct.pack("<f", np.inf), r"_00_vh_clean_2\.ply: vertices, row 8"),
+        ("_vh_clean_2.ply", b"property float z", b"property float w", "has no vertices with x, y and z"),
+        (".txt", b"axisAlignment = 0", b"axisAlignment = nan", r"_00\.txt: axisAlignment must be 16 finite numbers"),
+        (".txt", b"axisAlignment = 0.0", b"axisAlignment =", r"_00\.txt: axisAlignment must be 16 finite numbers"),
+        (".txt", b"axisAlignment = 0.0", b"axisAlignment = 1e60", "beyond what float32 holds"),
+        (".aggregation.json", b'"segGroups"', b'"groups"', "has no list segGroups"),
+        (".aggregation.json", b'"label": "big bed", ', b"", "group 0 has no label"),
+        (".aggregation.json", b'"big bed"', b"null", "group 0 has no label"),
+        (".aggregation.json", b"[4, 7]", b'["4", 7]', "group 0: segments must be a list of whole numbers"),
+        (".aggregation.json", b"[4, 7]", b"[4.0, 7]", "group 0: segments must be a list of whole numbers"),
+        ("_vh_clean_2.0.010000.segs.json", b'"segIndices"', b'"seg"', "segIndices must be a list of whole numbers"),
+        ("_vh_clean_2.0.010000.segs.json", b"[4,", b"[99999999999999999999,", "beyond 64 bits"),
+        ("_vh_clean_2.0.010000.segs.json", b"{", b"[", "is damaged"),
+    ],
+)
+def test_faults_of_a_scan_are_one_line_that_names_its_file(scans, tmp_path_factory, file, old, new, message):
+    path = scans / "scans" / "scene0000_00" / f"scene0000_00{file}"
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(UserError, match=message) as error:
+        scannet.prepare(tmp_path_factory.mktemp("scannet"), OPTIONS, {"scans": scans}, 1)
+    assert "\n" not in str(error.value) and "scene0000_00" in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["coeffs", "centroid", "orientation", "K", "Rtilt"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, None])
+def test_a_number_of_sun_rgbd_that_is_none_is_named(sun, tmp_path, field, value):
+    entry = sunrgbd._table(sun)["SUNRGBD/kv1/NYUdata/NYU0000"]
+    of = entry if field in ("K", "Rtilt") else entry.groundtruth3DBB[0]
+    numbers = np.array(getattr(of, field), float)
+    numbers.flat[0] = 0 if value is None else value
+    setattr(of, field, numbers[:1] if value is None else numbers)
+    with pytest.raises(UserError, match=rf"NYU0000.*its {field} must be \d finite numbers"):
+        sunrgbd.prepare(tmp_path, {"classes": ["bed"], "points": 10}, {"scans": sun}, 1)

@@ -212,3 +212,31 @@ def test_the_arenas_listops_are_read(tmp_path):
     (tmp_path / lra.FILES[2]).write_text("a\tb\n")
     with pytest.raises(UserError, match="expected Source and Target"):
         lra.prepare(tmp_path, {"length": 3}, {"listops": tmp_path}, 1)
+
+
+def test_the_arenas_listops_with_a_mark_and_windows_line_ends(tmp_path):
+    for name in lra.FILES:
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbfSource\tTarget\r\n( ( ( [MAX 2 ) 9 ) ] )\t9\r\n")
+    lra.prepare(tmp_path, {"length": 3}, {"listops": tmp_path}, 1)
+    assert arrays(tmp_path)["label"].tolist() == [9, 9, 9]
+
+
+@pytest.mark.parametrize(
+    "row", ["( [MAX 2 ) 9\t10", "9\t-1", "9\tnine", "9", "\t9", "9\t", "[AND 2\t9", "x" * 200_000 + "\t1"]
+)
+def test_a_wrong_line_of_listops_is_named(tmp_path, row):
+    for name in lra.FILES:
+        (tmp_path / name).write_text(f"Source\tTarget\n9\t9\n{row}\n")
+    with pytest.raises(UserError, match=r"basic_train\.tsv") as error:
+        lra.prepare(tmp_path, {"length": 3}, {"listops": tmp_path}, 1)
+    assert "\n" not in str(error.value)
+
+
+def test_what_file_managers_leave_is_no_book(tmp_path):
+    for split in ("train", "validation", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "1.txt").write_text("book")
+        (tmp_path / split / "._1.txt").write_bytes(b"\0\5\x16\7")
+    folders = {split: split for split in ("train", "validation", "test")}
+    text_files.prepare(tmp_path, {"folders": folders}, {"text": tmp_path}, 1)
+    assert arrays(tmp_path)["text"].tobytes() == b"bookbookbook"

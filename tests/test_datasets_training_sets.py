@@ -149,6 +149,9 @@ def test_celeba_is_aligned_to_the_template(tmp_path, zipped, workers):
         ("landmarks", "7\n", "8\n", "says that it has 8 images, and has 7"),
         ("landmarks", "nose_x", "chin_x", r"landmarks_align_celeba\.txt:2: expected the columns lefteye_x"),
         ("landmarks", "000003.jpg", "000009.jpg", r"has no line for 000003\.jpg"),
+        ("identity", "000003.jpg 1", "000002.jpg 1", r"identity_CelebA\.txt:3: 000002\.jpg is there twice"),
+        ("identity", "000003.jpg 1", "000003.jpg ¹", r"identity_CelebA\.txt:3: expected"),
+        ("landmarks", "000003.jpg  ", "000003.jpg nan ", r":5: expected an image name and ten numbers"),
     ],
 )
 def test_celeba_lists_that_are_not_official_are_told(tmp_path, file, old, new, message):
@@ -324,3 +327,69 @@ def test_faulty_folders_are_told(tmp_path):
         folders.prepare(tmp_path, FOLDER_OPTIONS, files, 1)
     with pytest.raises(UserError, match=r"options of the folder set: exlude: unknown key .did you mean 'exclude'"):
         folders.prepare(tmp_path, FOLDER_OPTIONS | {"exlude": []}, files, 1)
+
+
+@pytest.mark.parametrize("flag", [0, 2])
+def test_a_record_file_without_a_header_keeps_its_first_record(tmp_path, flag):
+    labels = [0, 0, 1]
+    jpegs = write_records(tmp_path / "faces", labels, identities=2, identity_records=False)
+    rec, idx = b"", ""
+    for key, (label, data) in enumerate(zip(labels, jpegs, strict=True)):
+        idx += f"{key}\t{len(rec)}\r\n"
+        rec += packed(labelled([float(label), 0.0] if flag else float(label), data))
+    (tmp_path / "faces/train.rec").write_bytes(rec)
+    (tmp_path / "faces/train.idx").write_bytes(b"\xef\xbb\xbf" + idx.encode())
+    (tmp_path / "faces/property").write_bytes(b"\xef\xbb\xbf2,112,112\r\n")
+    arrays = prepare_records(tmp_path)
+    assert arrays["identity"].tolist() == labels
+    assert all(np.array_equal(row, pixels(data)) for row, data in zip(arrays["images"], jpegs, strict=True))
+
+
+@pytest.mark.parametrize("label", [0.5, float("nan"), float("inf")])
+def test_a_label_that_is_no_number_of_an_identity_is_told(tmp_path, label):
+    jpegs = write_records(tmp_path / "faces", [0], identities=1, identity_records=False)
+    (tmp_path / "faces/train.rec").write_bytes(packed(labelled(label, jpegs[0])))
+    (tmp_path / "faces/train.idx").write_text("0\t0\n")
+    with pytest.raises(UserError, match=r"train\.rec: the record at byte 0 has the label .*, no whole number"):
+        prepare_records(tmp_path)
+
+
+def litter(folder: Path, name: str) -> None:
+    """What macOS, Windows and network storage leave in `folder`, beside a picture `name`."""
+    (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    (folder / "notes.txt").write_text("not a picture")
+    for own in (f"._{name}", f".{name}", f"@{name}"):
+        (folder / own).write_bytes(b"\0\5\x16\7")
+    for place in (".cache", "@eaDir", "__MACOSX"):
+        (folder / place).mkdir()
+        (folder / place / name).write_bytes(b"\0\5\x16\7")
+    (folder / "folder.jpg").mkdir()  # a folder, and no picture
+
+
+def test_what_file_managers_leave_is_no_identity_and_no_image(tmp_path):
+    files = write_folders(tmp_path / "faces", {"one": 2, "two": 1})
+    litter(tmp_path / "faces/one", "000.jpg")
+    litter(tmp_path / "faces", "one")
+    (tmp_path / "faces/folder.jpg").rmdir()
+    (tmp_path / "target").mkdir()
+    facts = folders.prepare(tmp_path / "target", FOLDER_OPTIONS, files, 1)
+    assert (facts["num_images"], facts["num_identities"]) == (3, 2)
+    assert made(tmp_path / "target")["identity"].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_file_managers_leave_is_no_celebrity(tmp_path, zipped):
+    files = write_celeba(tmp_path, zipped)
+    if zipped:
+        with zipfile.ZipFile(files["images"], "a") as bundle:
+            for name in ("__MACOSX/img_align_celeba/._000001.jpg", "img_align_celeba/@eaDir/000001.jpg", ".x.jpg"):
+                bundle.writestr(name, b"\0\5\x16\7")
+    else:
+        litter(files["images"], "000001.jpg")
+        (files["images"] / "folder.jpg").rmdir()
+    for name in ("identity", "landmarks"):
+        files[name].write_bytes(b"\xef\xbb\xbf" + files[name].read_bytes().replace(b"\n", b"\r\n"))
+    (tmp_path / "target").mkdir()
+    celeba.prepare(tmp_path / "target", CELEBA_OPTIONS, files, 1)
+    assert made(tmp_path / "target")["identity"].tolist() == [1, 2, 0, 1, 2, 2, 0]

@@ -1,5 +1,6 @@
 """Vertices of PLY files, as ScanNet's scans are stored."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ TYPES = {
     "double": "f8", "float64": "f8",
 }  # fmt: skip
 FORMATS = ("ascii", "binary_little_endian")
+BEGIN = re.compile(rb"(?:\xef\xbb\xbf)?ply[ \t]*(\r\n|\n|\r)")  # its line end is that of the whole header
 
 
 def read_vertices(path: Path) -> np.ndarray:
@@ -20,10 +22,12 @@ def read_vertices(path: Path) -> np.ndarray:
         content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} is missing: see what 'python -m replications list data' says of its set") from None
-    head, mark, body = content.partition(b"end_header\n")
-    lines = [line.split() for line in head.decode("ascii", "replace").splitlines()]
-    if not mark or not lines or lines[0] != ["ply"]:
+    begin = BEGIN.match(content)
+    end = begin and re.search(rb"(?<=[\r\n])end_header[ \t]*" + begin[1], content)
+    if not end:
         raise UserError(f"{path} is not a PLY file: it has no header that begins with 'ply' and has an end")
+    head, body = content[begin.end() : end.start()], content[end.end() :]
+    lines = [line.split() for line in head.decode("ascii", "replace").splitlines()]
     form = next((line[1] for line in lines if line[:1] == ["format"]), "")
     elements = [place for place, line in enumerate(lines) if line[:1] == ["element"]]
     if not elements or lines[elements[0]][1] != "vertex" or form not in FORMATS:
@@ -32,16 +36,20 @@ def read_vertices(path: Path) -> np.ndarray:
     try:
         count = int(lines[elements[0]][2])
         kind = np.dtype([(line[-1], "<" + TYPES[line[1]]) for line in properties])
+        if count < 0 or not kind.names:
+            raise ValueError("no vertices")
         if form == "ascii":
-            rows = [tuple(line.split()[: len(kind)]) for line in body.decode("ascii").splitlines()[:count]]
-            body = np.array(rows, kind).tobytes()
-    except (KeyError, ValueError, IndexError) as error:
+            texts = [line for line in body.decode("ascii").splitlines() if line.strip()]
+            body = np.array([tuple(line.split()[: len(kind)]) for line in texts[:count]], kind).tobytes()
+    except (KeyError, ValueError, IndexError, OverflowError) as error:
         raise UserError(f"{path} is a damaged PLY file ({error}): download it again") from None
     if len(body) < count * kind.itemsize:
         raise UserError(f"{path} ends early: {len(body)} bytes of {count} vertices; download it again")
     return np.frombuffer(body, kind, count)
 
 
-def positions(vertices: np.ndarray) -> np.ndarray:
-    """Return x y z ``[n, 3]`` of vertices."""
+def positions(vertices: np.ndarray, where: Path | str = "the mesh") -> np.ndarray:
+    """Return x y z ``[n, 3]`` of vertices; raises UserError where there are none."""
+    if not len(vertices) or not {"x", "y", "z"} <= set(vertices.dtype.names):
+        raise UserError(f"{where} has no vertices with x, y and z")
     return np.stack([vertices[axis] for axis in "xyz"], axis=1)

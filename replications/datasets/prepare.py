@@ -14,8 +14,11 @@ from replications.datasets.checksum import digest
 from replications.datasets.disk import alone, require_space, writing
 from replications.datasets.download import fetch
 from replications.datasets.registry import data_fingerprint, find_set
+from replications.datasets.rows import require_finite
 from replications.datasets.unchanged import note, state_of
 from replications.records import write_atomic
+
+ROWS_A_LOOK = 4096  # when a whole array is looked through
 
 
 def fetch_sources(set_key: str, data_root: Path, mirror: Path | None = None) -> dict[str, Path]:
@@ -106,10 +109,15 @@ def _fault(set_key: str, data_root: Path) -> Damaged | None:
 
 
 def _form(path: Path) -> dict:
-    """Shape, type and checksum of an array; its bytes reach the disk before the set gets its name."""
+    """Shape, type and checksum of an array; its bytes reach the disk before the set gets its name.
+
+    Raises UserError for NaN or infinity, whatever the preparer let through.
+    """
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
     array = np.load(path, mmap_mode="r")
+    for start in range(0, len(array) if array.ndim and array.dtype.kind == "f" else 0, ROWS_A_LOOK):
+        require_finite(array[start : start + ROWS_A_LOOK], path.stem, first=start)
     return {"shape": list(array.shape), "dtype": str(array.dtype), "sha256": digest(path)}
 
 

@@ -78,6 +78,25 @@ def fill_rows(
             _in_pool(todo, work, workers, note)
 
 
+def require_finite(array: np.ndarray, name: str, made_from: Sequence[Any] = (), first: int = 0) -> None:
+    """Raise UserError that names the first row with NaN or infinity, and what it was made from (one item a row).
+
+    `first` is the number of the first row. Arrays of integers pass.
+    """
+    if array.dtype.kind != "f":
+        return
+    good = np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+    if not good.all():
+        row = int(np.argmin(good))
+        item = made_from[row] if len(made_from) == len(array) else ""
+        item = item[0] if isinstance(item, tuple) else item
+        source = f"{item}: " if item and isinstance(item, str | Path) else ""
+        raise UserError(
+            f"{source}{name}, row {first + row}: not finite (NaN, or beyond what {array.dtype} holds; "
+            f"{int((~good).sum())} such rows): put it right, or leave it out"
+        )
+
+
 def _create(path: Path, shape: tuple[int, ...], dtype: str) -> int:
     """Make an array file of zeros unless it is there, and return where its data begins."""
     if not path.exists():
@@ -126,6 +145,7 @@ class _Work:
             part = np.ascontiguousarray(rows[name])
             if part.shape != (job.count, *shape[1:]) or part.dtype != dtype:
                 raise ValueError(f"{name}: rows of shape {part.shape} and type {part.dtype} for a job of {job.count}")
+            require_finite(part, f"{self.target.name.strip('.')}: {name}", job.payload, job.start)
             row_bytes = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
             # written, not mapped: a full disk is then an error that can be caught, not a signal that kills
             with (self.target / f"{name}.npy").open("r+b", buffering=0) as stream:

@@ -6,19 +6,20 @@ training, 1 validation, 2 test), and of its objects ``boxes`` float32 ``[N, T, 4
 one after the other, ``file_start`` int64 ``[N + 1]`` where each begins. (Procedural sets have ``images`` instead.)
 """
 
-import io
-import zipfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from replications.datasets.extract import reading
+from replications.datasets.decoding import decode
+from replications.datasets.extract import open_zip, read_member
+from replications.datasets.rows import cut, require_finite
 from replications.errors import UserError
 from replications.progress import progress
 
+IMAGES_AT_A_TIME = 64  # read ahead
 COCO_LIMITS = (32.0**2, 96.0**2)  # square pixels: small below the first, large above the second
 
 
@@ -34,7 +35,8 @@ class Object:
 
 @dataclass(frozen=True)
 class Entry:
-    """An annotated image. `size` is height and width, as annotated; `read` returns its file."""
+    """An annotated image. `name` is its file, where it lies, `size` height and width, as annotated; `read` returns
+    the file's bytes."""
 
     name: str
     image_id: int
@@ -50,25 +52,36 @@ class Tree:
     def __init__(self, path: Path):
         self.path, self._zip = Path(path), None
         if not self.path.is_dir():
-            with reading(self.path):
-                self._zip = zipfile.ZipFile(self.path)
+            self._zip = open_zip(self.path)
             self._names = set(self._zip.namelist())
 
     def __contains__(self, name: str) -> bool:
         return (self.path / name).is_file() if self._zip is None else name in self._names
 
     def read(self, name: str) -> bytes:
-        """Return a file's bytes; raises UserError where it is not there or the archive is damaged."""
+        """Return a file's bytes; raises UserError where it is not there, not readable or the archive is damaged."""
         if name not in self:
             raise UserError(f"{self.path} has no file {name}")
-        with reading(self.path):
-            return (self.path / name).read_bytes() if self._zip is None else self._zip.read(name)
+        if self._zip is not None:
+            return read_member(self._zip, name)
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {self.path / name}: {error.strerror}") from error
 
 
 def write_set(
-    target: Path, entries: Sequence[Entry], classes: Sequence[str], category_ids: Sequence[int], label: str
+    target: Path,
+    entries: Sequence[Entry],
+    classes: Sequence[str],
+    category_ids: Sequence[int],
+    label: str,
+    workers: int = 1,
 ) -> dict:
-    """Write the arrays of a set and return its facts. Raises UserError for an image that is not what was annotated."""
+    """Write the arrays of a set and return its facts; images are decoded once, to see that they can be, by threads.
+
+    Raises UserError for an image that is not what was annotated.
+    """
     most = max(1, *(len(entry.objects) for entry in entries))
     count = len(entries)
     arrays = {
@@ -85,15 +98,15 @@ def write_set(
             arrays["boxes"][row, place], arrays["labels"][row, place] = one.box, one.label
             arrays["crowd"][row, place], arrays["area"][row, place] = one.crowd, one.area
     for name, array in arrays.items():
+        require_finite(array, name, [entry.name for entry in entries])
         np.save(target / f"{name}.npy", array)
     start = np.zeros(count + 1, np.int64)
     raw = target / "files.raw"
-    with raw.open("wb") as stream, progress(label, count, "images") as counter:
-        for row, entry in enumerate(entries):
-            data = entry.read()
-            _check(entry, data)
-            start[row + 1] = start[row] + stream.write(data)
-            counter.advance(1)
+    with raw.open("wb") as stream, progress(label, count, "images") as counter, ThreadPoolExecutor(workers) as pool:
+        for start_row, _, some in cut(entries, IMAGES_AT_A_TIME):
+            for row, data in enumerate(pool.map(_checked, some), start_row):
+                start[row + 1] = start[row] + stream.write(data)
+                counter.advance(1)
     np.save(target / "file_start.npy", start)
     files = np.lib.format.open_memmap(target / "files.npy", "w+", np.uint8, (int(start[-1]),))
     files[:] = np.memmap(raw, np.uint8, "r") if start[-1] else 0
@@ -112,11 +125,13 @@ def write_set(
     }
 
 
-def _check(entry: Entry, data: bytes) -> None:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            size = image.height, image.width
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UserError(f"{entry.name} cannot be read as an image ({error})") from error
-    if size != tuple(entry.size):
-        raise UserError(f"{entry.name} is {size[1]}x{size[0]} pixels, but annotated as {entry.size[1]}x{entry.size[0]}")
+def _checked(entry: Entry) -> bytes:
+    """Return the file of an image that can be decoded, and is of the annotated size."""
+    data = entry.read()
+    width, height = decode(data, f"{entry.name} (image {entry.image_id})").size
+    if (height, width) != tuple(entry.size):
+        raise UserError(
+            f"{entry.name} (image {entry.image_id}) is {width}x{height} pixels, but annotated as "
+            f"{entry.size[1]}x{entry.size[0]}"
+        )
+    return data

@@ -13,8 +13,10 @@ import numpy as np
 from pydantic import Field
 
 from replications.datasets.decoding import decode
-from replications.datasets.extract import reading
+from replications.datasets.extract import open_zip, read_member
 from replications.datasets.faces.align import TEMPLATE_112, similarity, warp
+from replications.datasets.lines import numbered_lines
+from replications.datasets.litter import entries, is_litter
 from replications.datasets.rows import cut, fill_rows
 from replications.errors import UserError
 from replications.parsing import parse
@@ -78,51 +80,53 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
 def read_identities(path: Path) -> dict[str, int]:
     """Parse identity_CelebA.txt: image name -> identity (1, 2, ...)."""
     identities = {}
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         words = line.split()
-        if len(words) != 2 or not words[1].isdigit():
+        if len(words) != 2 or not words[1].isdecimal():
             raise UserError(f"{path}:{number}: expected an image name and the number of its identity")
+        if words[0] in identities:
+            raise UserError(f"{path}:{number}: {words[0]} is there twice")
         identities[words[0]] = int(words[1])
     return identities
 
 
 def read_landmarks(path: Path) -> dict[str, np.ndarray]:
     """Parse list_landmarks_align_celeba.txt: image name -> [5, 2] (x, y) in the aligned images' pixels."""
-    lines = _lines(path)
+    lines = numbered_lines(path)
     columns = [f"{point}_{axis}" for point in COLUMNS for axis in "xy"]
     if len(lines) < 2 or lines[1][1].split() != columns:
         raise UserError(f"{path}:2: expected the columns {' '.join(columns)}")
     landmarks = {}
     for number, line in lines[2:]:
         name, *values = line.split()
+        if name in landmarks:
+            raise UserError(f"{path}:{number}: {name} is there twice")
         try:
             landmarks[name] = np.array(values, float).reshape(5, 2)
         except ValueError:
             raise UserError(f"{path}:{number}: expected an image name and ten numbers") from None
+        if not np.isfinite(landmarks[name]).all():
+            raise UserError(f"{path}:{number}: a landmark of {name} is not finite")
     if lines[0][1].strip() != str(len(landmarks)):
         raise UserError(f"{path} says that it has {lines[0][1].strip()} images, and has {len(landmarks)}")
     return landmarks
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-
-
 def _image_names(images: Path) -> dict[str, str]:
     """Return image name -> member of the zip, or file name in the folder."""
     if images.is_dir():
-        return {path.name: path.name for path in images.glob("*.jpg")}
-    with reading(images), zipfile.ZipFile(images) as bundle:
-        return {PurePosixPath(name).name: name for name in bundle.namelist() if name.endswith(".jpg")}
+        return {path.name: path.name for path in entries(images) if path.suffix == ".jpg"}
+    with open_zip(images) as bundle:
+        names = [name for name in bundle.namelist() if name.endswith(".jpg") and not is_litter(name)]
+    found = {PurePosixPath(name).name: name for name in names}
+    if len(found) < len(names):
+        raise UserError(f"{images} holds {len(names) - len(found)} images whose names are there twice")
+    return found
 
 
 @functools.cache
 def _open_zip(path: Path) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)  # once a worker process: its directory has 200,000 entries
+    return open_zip(path)  # once a worker process: its directory has 200,000 entries
 
 
 def aligned_rows(items: list[Item], images: Path, size: int) -> dict[str, np.ndarray]:
@@ -132,7 +136,6 @@ def aligned_rows(items: list[Item], images: Path, size: int) -> dict[str, np.nda
         if images.is_dir():
             data: bytes | Path = images / name
         else:
-            with reading(images):
-                data = _open_zip(images).read(name)
+            data = read_member(_open_zip(images), name)
         row[...] = np.asarray(warp(decode(data, f"{images}: {name}"), matrix, size))
     return {"images": out}

@@ -8,13 +8,13 @@ import numpy as np
 from pydantic import Field
 
 from replications.datasets.decoding import face_rows
+from replications.datasets.litter import entries, pictures
 from replications.datasets.rows import cut, fill_rows
 from replications.errors import UserError
 from replications.parsing import parse
 from replications.spec import Strict
 
 ROWS_A_JOB = 256
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 class Options(Strict):
@@ -33,14 +33,14 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
     """
     wanted = parse(Options, options, "options of the folder set")
     root = files["images"]
-    people = {folder.name: folder for folder in sorted(root.iterdir()) if folder.is_dir()}
+    people = {folder.name: folder for folder in entries(root) if folder.is_dir()}
     for name in wanted.exclude:
         if people.pop(name, None) is None:
             raise UserError(f"{root} has no identity {name}, which is to be left out")
     paths: list[Path] = []
     counts = []
     for folder in people.values():
-        images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        images = pictures(entries(folder))
         if not images:
             raise UserError(f"{folder} has no image: an identity without images")
         counts.append(len(images))

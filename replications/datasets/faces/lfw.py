@@ -15,6 +15,8 @@ from pydantic import Field
 
 from replications.datasets.decoding import face_rows
 from replications.datasets.extract import tar_files
+from replications.datasets.lines import numbered_lines
+from replications.datasets.litter import is_litter
 from replications.datasets.rows import Job, fill_rows
 from replications.errors import UserError
 from replications.parsing import parse
@@ -96,7 +98,7 @@ def read_people(path: Path) -> list[Person]:
     for fold in range(1, _count(lines, path) + 1):
         for _ in range(_count(lines, path)):
             number, words = next(lines, (0, []))
-            if len(words) != 2 or not words[1].isdigit() or int(words[1]) < 1:
+            if len(words) != 2 or not words[1].isdecimal() or int(words[1]) < 1:
                 raise UserError(f"{path}:{number}: expected a name and the number of its images")
             people.append(Person(words[0], int(words[1]), fold))
     _end(lines, path)
@@ -111,7 +113,7 @@ def read_pairs(path: Path) -> list[Pair]:
     """Parse pairs.txt: ``folds<TAB>n``, then for each fold n matched lines (NAME I J) and n mismatched (A I B J)."""
     lines = _lines(path)
     number, words = next(lines, (0, []))
-    if len(words) != 2 or not all(word.isdigit() for word in words):
+    if len(words) != 2 or not all(word.isdecimal() for word in words):
         raise UserError(f"{path}:{number}: expected the number of folds and of pairs, such as '10<TAB>300'")
     folds, pairs_a_side = map(int, words)
     pairs = []
@@ -121,7 +123,7 @@ def read_pairs(path: Path) -> list[Pair]:
                 number, words = next(lines, (0, []))
                 expected = "a name and two image numbers" if matched else "two names, each with an image number"
                 full = [words[0], words[1], words[0], words[2]] if matched and len(words) == 3 else words
-                if len(words) != (3 if matched else 4) or not (full[1].isdigit() and full[3].isdigit()):
+                if len(words) != (3 if matched else 4) or not (full[1].isdecimal() and full[3].isdecimal()):
                     raise UserError(f"{path}:{number}: expected {expected}")
                 if (full[0] == full[2]) != matched:
                     raise UserError(f"{path}:{number}: a mismatched pair of one person")
@@ -131,16 +133,12 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    return ((number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+    return ((number, line.split()) for number, line in numbered_lines(path))
 
 
 def _count(lines: Iterator[tuple[int, list[str]]], path: Path) -> int:
     number, words = next(lines, (0, []))
-    if len(words) != 1 or not words[0].isdigit():
+    if len(words) != 1 or not words[0].isdecimal():
         raise UserError(f"{path}:{number}: expected a count")
     return int(words[0])
 
@@ -186,7 +184,7 @@ def _jobs(archive: Path, rows: dict[tuple[str, int], int]) -> Iterator[Job]:
     for member, stream in tar_files(archive):
         stem = PurePosixPath(member).stem
         name, _, number = stem.rpartition("_")
-        if not member.lower().endswith(".jpg") or not number.isdigit():
+        if is_litter(member) or not member.lower().endswith(".jpg") or not number.isdecimal():
             continue
         row = rows.get((name, int(number)))
         if row is None or seen[row]:

@@ -9,7 +9,8 @@ train.idx   lines ``key<TAB>offset``
 property    ``identities,height,width``
 
 Record 0 has labels (first, last): the images are the records 1 .. first - 1, and the records first .. last - 1 are the
-identities, with labels (begin, end): the identity's images are the records begin .. end - 1.
+identities, with labels (begin, end): the identity's images are the records begin .. end - 1. Where record 0 holds an
+image there is no such header, and all records are images.
 """
 
 import functools
@@ -21,6 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from replications.datasets.decoding import decode
+from replications.datasets.lines import read_text
 from replications.datasets.rows import cut, fill_rows
 from replications.errors import UserError
 from replications.parsing import parse
@@ -79,9 +81,7 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
 def read_property(path: Path, size: int) -> int:
     """Return the number of identities; raises UserError where the images are not `size` x `size`."""
     try:
-        identities, height, width = map(int, path.read_text().strip().split(","))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        identities, height, width = map(int, read_text(path).strip().split(","))
     except ValueError:
         raise UserError(f"{path}: expected 'identities,height,width'") from None
     if (height, width) != (size, size):
@@ -92,13 +92,13 @@ def read_property(path: Path, size: int) -> int:
 def read_index(path: Path) -> dict[int, int]:
     """Parse train.idx: record key -> offset in train.rec, bytes."""
     try:
-        numbers = np.array(path.read_bytes().split(), np.int64)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError:
+        numbers = np.array(read_text(path).split(), np.int64)
+    except (ValueError, OverflowError):
         numbers = np.zeros(1, np.int64)
-    if len(numbers) % 2 or not len(numbers):
+    if len(numbers) % 2 or not len(numbers) or numbers.min() < 0:
         raise UserError(f"{path}: expected lines with a record's key and its offset")
+    if (twice := len(numbers) // 2 - len(np.unique(numbers[::2]))) > 0:
+        raise UserError(f"{path} has {twice} records whose keys are there twice")
     return dict(zip(numbers[::2].tolist(), numbers[1::2].tolist(), strict=True))
 
 
@@ -109,6 +109,8 @@ def _image_keys(rec: Path, offsets: dict[int, int]) -> np.ndarray:
             if 0 not in offsets:
                 raise UserError(f"{rec}: its index has no record 0")
             head = read_record(stream, offsets[0], rec)
+            if head.data:  # no header: every record is an image, this one too
+                return np.array(sorted(offsets), np.int64)
             if len(head.labels) < 2:  # without identity records: every record but this one is an image
                 return np.array(sorted(key for key in offsets if key), np.int64)
             first, last = int(head.labels[0]), int(head.labels[1])
@@ -156,6 +158,8 @@ def record_rows(places: np.ndarray, rec: Path, size: int) -> dict[str, np.ndarra
     with rec.open("rb") as stream:
         for row, offset in enumerate(places.tolist()):
             record = read_record(stream, offset, rec)
+            if not float(record.labels[0]).is_integer():
+                raise UserError(f"{rec}: the record at byte {offset} has the label {record.labels[0]}, no whole number")
             identity[row] = record.labels[0]
             images[row] = np.asarray(decode(record.data, f"{rec}: the record at byte {offset}", (size, size)))
     return {"images": images, "identity": identity}

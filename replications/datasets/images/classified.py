@@ -14,14 +14,15 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from replications.datasets.decoding import crop_and_resize, decode
+from replications.datasets.decoding import DamagedPicture, crop_and_resize, decode
+from replications.datasets.litter import entries, pictures
 from replications.datasets.rows import Job, cut, fill_rows
 from replications.errors import UserError
 from replications.spec import Strict
 
 TRAIN, VALIDATION, TEST, LEFT_OUT = 0, 1, 2, -1
 CONDITIONS = ("colour", "greyscale", "CMYK", "damaged")
-SUFFIXES = (".jpeg", ".jpg", ".png")
+GREY_OR_CMYK = {"L": 1, "LA": 1, "1": 1, "I": 1, "CMYK": 2}  # Pillow's mode -> condition
 ROWS_A_JOB = 256
 NAMES_KEPT = 20
 
@@ -39,18 +40,17 @@ class ImageOptions(Strict):
 def photograph_rows(items: Sequence[Item], size: int) -> dict[str, np.ndarray]:
     """Decode named pictures: images uint8 [n, size, size, 3] and condition uint8 [n]; a damaged one is black.
 
-    Greyscale and CMYK pictures become RGB.
+    Greyscale and CMYK pictures become RGB. Raises UserError for a file that cannot be read at all.
     """
     images = np.zeros((len(items), size, size, 3), np.uint8)
     condition = np.zeros(len(items), np.uint8)
     for row, (name, data) in enumerate(items):
         try:
-            mode = _mode(data)
             images[row] = np.asarray(middle_square(decode(data, name), size))
-        except (UserError, OSError, SyntaxError, ValueError):
+        except DamagedPicture:
             condition[row] = CONDITIONS.index("damaged")
         else:
-            condition[row] = {"L": 1, "LA": 1, "1": 1, "CMYK": 2}.get(mode, 0)
+            condition[row] = GREY_OR_CMYK.get(_mode(data).partition(";")[0], 0)
     return {"images": images, "condition": condition}
 
 
@@ -130,7 +130,7 @@ def pictures_in(folder: Path) -> list[Path]:
     """Return the pictures of a folder in the order of their names; raises UserError where there is none."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: the set is not in its official layout")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    found = pictures(entries(folder))
     if not found:
         raise UserError(f"{folder} holds no image: a class without images")
     return found

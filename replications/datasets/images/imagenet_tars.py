@@ -5,7 +5,6 @@ development kit says which class each of those is of. They are the test set of t
 """
 
 import io
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +13,8 @@ from pydantic import Field
 
 from replications.datasets.extract import tar_files
 from replications.datasets.images.classified import ROWS_A_JOB, TEST, TRAIN, ImageOptions, Item, write_photographs
+from replications.datasets.lines import text_of
+from replications.datasets.litter import is_litter
 from replications.datasets.rows import Job
 from replications.errors import UserError
 from replications.parsing import parse
@@ -68,15 +69,18 @@ def _pictures(
 ) -> Iterator[tuple[str, bytes, int, int]]:
     """Yield name, bytes, class and split of the training images, class by class, then of the validation images."""
     for member, stream in tar_files(files["train"]):
+        if is_litter(member):
+            continue
         wnid = PurePosixPath(member).stem
         if wnid not in index:
             raise UserError(f"{files['train']}: {member} is no class of the development kit")
-        with tarfile.open(fileobj=io.BytesIO(stream.read())) as inner:
-            for entry in inner:
-                if entry.isfile():
-                    yield f"{member}/{entry.name}", inner.extractfile(entry).read(), index[wnid], TRAIN
+        for name, picture in tar_files(files["train"], io.BytesIO(stream.read()), member):
+            if not is_litter(name):
+                yield f"{member}/{name}", picture.read(), index[wnid], TRAIN
     for member, stream in tar_files(files["val"]):
         name = PurePosixPath(member).name
+        if is_litter(member):
+            continue
         if name not in truth:
             raise UserError(f"{files['val']}: the development kit has no class for {member}")
         yield name, stream.read(), index[truth[name]], TEST
@@ -93,9 +97,14 @@ def read_devkit(archive: Path, num_classes: int) -> tuple[list[str], dict[str, s
             found[name] = stream.read()
     if len(found) != 2:
         raise UserError(f"{archive} is not the development kit: it lacks meta.mat or the validation ground truth")
-    synsets = loadmat(io.BytesIO(found["meta.mat"]), squeeze_me=True)["synsets"]
-    wnid = {int(entry["ILSVRC2012_ID"]): str(entry["WNID"]) for entry in synsets}
-    classes = sorted(wnid[number] for number in range(1, num_classes + 1))
-    numbers = found["ILSVRC2012_validation_ground_truth.txt"].decode().split()
-    truth = {f"ILSVRC2012_val_{place:08d}.JPEG": wnid[int(number)] for place, number in enumerate(numbers, 1)}
+    numbers = text_of(found["ILSVRC2012_validation_ground_truth.txt"], f"{archive}: the ground truth").split()
+    try:
+        synsets = loadmat(io.BytesIO(found["meta.mat"]), squeeze_me=True)["synsets"]
+        wnid = {int(entry["ILSVRC2012_ID"]): str(entry["WNID"]) for entry in synsets}
+        classes = sorted(wnid[number] for number in range(1, num_classes + 1))
+        truth = {f"ILSVRC2012_val_{place:08d}.JPEG": wnid[int(number)] for place, number in enumerate(numbers, 1)}
+    except (KeyError, IndexError, TypeError, ValueError, NotImplementedError) as error:
+        raise UserError(
+            f"{archive} is not the development kit: its classes cannot be read ({type(error).__name__}: {error})"
+        ) from error
     return classes, truth

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from replications.datasets.images.classified import TEST, TRAIN, ImageOptions, pictures_in, write_files
+from replications.datasets.lines import numbered_lines, read_lines
 from replications.errors import UserError
 from replications.parsing import parse
 
@@ -29,7 +30,10 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
     """
     wanted = parse(Options, options, "options of Tiny-ImageNet")
     root = files["images"]
-    classes = sorted(_lines(root / "wnids.txt"))
+    listed = sorted(read_lines(root / "wnids.txt"))
+    classes = sorted(set(listed))
+    if len(classes) < len(listed):
+        raise UserError(f"{root / 'wnids.txt'} lists a class twice")
     if len(classes) == wanted.all_classes:
         classes = classes[:: wanted.all_classes // wanted.num_classes]
     if len(classes) != wanted.num_classes:
@@ -41,17 +45,14 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
         for path in pictures_in(root / "train" / name / "images")
     ]
     annotations = root / "val" / "val_annotations.txt"
-    for number, line in enumerate(_lines(annotations), 1):
+    taken: set[str] = set()
+    for number, line in numbered_lines(annotations):
         words = line.split("\t")
         if len(words) < 2:
             raise UserError(f"{annotations}:{number}: expected an image and its class, separated by a tab")
-        if words[1] in index:
-            found.append((root / "val" / "images" / words[0], index[words[1]], TEST))
+        if words[0] in taken or words[1].strip() not in listed:
+            raise UserError(f"{annotations}:{number}: {words[0]} is there twice, or of a class not in wnids.txt")
+        taken.add(words[0])
+        if words[1].strip() in index:
+            found.append((root / "val" / "images" / words[0], index[words[1].strip()], TEST))
     return {"classes": classes} | write_files(target, wanted, found, root, workers)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror} (the set is not in its official layout)") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from replications.datasets.images.classified import TEST, TRAIN, ImageOptions, pictures_in, write_files
+from replications.datasets.litter import entries
 from replications.errors import UserError
 from replications.parsing import parse
 
@@ -28,7 +29,7 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
     root = files["images"]
     if not (root / "train").is_dir() or not (root / "val").is_dir():
         raise UserError(f"{root} has no folders train and val: the set is not in its official layout")
-    classes = sorted(wanted.classes or [path.name for path in (root / "train").iterdir() if path.is_dir()])
+    classes = sorted(wanted.classes or [path.name for path in entries(root / "train") if path.is_dir()])
     if len(classes) != wanted.num_classes:
         raise UserError(f"{root / 'train'} has {len(classes)} classes instead of {wanted.num_classes}")
     found = [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from replications.datasets.rows import require_finite
 from replications.errors import UserError
 
 
@@ -49,6 +50,14 @@ def splits_of(train: Sequence[str], fraction: float) -> np.ndarray:
     return (np.array(share) < fraction).astype(np.int8)
 
 
+def whole_labels(values: np.ndarray, where: str) -> list[int]:
+    """Return labels [n], [n, 1] of a file as whole numbers; raises UserError that starts with `where` for others."""
+    values = np.asarray(values).reshape(-1)
+    if values.dtype.kind not in "iuf" or not ((values >= 0) & (values < 1 << 15) & (values == np.floor(values))).all():
+        raise UserError(f"{where}: its labels must be whole numbers from 0 on")
+    return values.astype(np.int64).tolist()
+
+
 def write_clouds(target: Path, classes: Sequence[str], **arrays: np.ndarray) -> dict:
     """Write ``points``, ``label``, ``split`` and what else is given; return the facts of a set without parts.
 
@@ -58,6 +67,7 @@ def write_clouds(target: Path, classes: Sequence[str], **arrays: np.ndarray) -> 
     if len(label) and not 0 <= label.min() <= label.max() < len(classes):
         raise UserError(f"labels run from {label.min()} to {label.max()}, for {len(classes)} classes")
     for name, array in arrays.items():
+        require_finite(array, name)
         np.save(target / f"{name}.npy", array)
     counts = np.bincount(arrays["split"], minlength=3).tolist()
     return {"classes": list(classes), "clouds": dict(zip(("train", "validation", "test"), counts, strict=True))}

@@ -12,8 +12,16 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from replications.datasets.points.clouds import check_cloud, first_points, normalise, splits_of, write_clouds
-from replications.datasets.rows import cut, fill_rows
+from replications.datasets.lines import read_lines
+from replications.datasets.points.clouds import (
+    check_cloud,
+    first_points,
+    normalise,
+    splits_of,
+    whole_labels,
+    write_clouds,
+)
+from replications.datasets.rows import cut, fill_rows, require_finite
 from replications.errors import UserError
 from replications.parsing import parse
 
@@ -54,7 +62,7 @@ def _prepare_hdf5(target: Path, wanted: Options, root: Path) -> dict:
             data, own = read_hdf5(path, ("data", "label"))
             for row, cloud in enumerate(data):
                 clouds.append(first_points(check_cloud(cloud, f"{path}, shape {row}"), wanted.points))
-            label += own.reshape(-1).tolist()
+            label += whole_labels(own, str(path))
             split += [TEST if part == "test" else 0] * len(data)
     split = np.array(split, np.int8)
     training = split != TEST
@@ -72,8 +80,11 @@ def read_hdf5(path: Path, keys: tuple[str, ...]) -> tuple[np.ndarray, ...]:
             missing = [key for key in keys if key not in file]
             if missing:
                 raise UserError(f"{path} has no '{missing[0]}' (it has: {', '.join(file) or 'nothing'})")
-            return tuple(file[key][()] for key in keys)
-    except OSError as error:
+            arrays = tuple(file[key][()] for key in keys)
+            if len({len(array) for array in arrays}) > 1:
+                raise UserError(f"{path}: {' and '.join(keys)} have {' and '.join(str(len(a)) for a in arrays)} rows")
+            return arrays
+    except (OSError, TypeError) as error:
         raise UserError(f"{path} is not an hdf5 file: {error}") from error
 
 
@@ -116,17 +127,12 @@ def _read_shapes(root: Path, points: int, shapes: list[str]) -> dict[str, np.nda
 def read_text(path: Path, columns: int, delimiter: str | None = None) -> np.ndarray:
     """Return a cloud's text file as float32 [n, columns], positions first; raises UserError."""
     try:
-        rows = np.loadtxt(path, np.float32, delimiter=delimiter, ndmin=2)
+        with path.open(encoding="utf-8-sig") as stream:
+            rows = np.loadtxt(stream, np.float32, delimiter=delimiter, ndmin=2)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the cloud {path}: {error}") from error
     if len(rows) and rows.shape[1] != columns:
         raise UserError(f"{path} has {rows.shape[1]} columns, expected {columns}")
     check_cloud(rows[:, :3] if len(rows) else np.empty((0, 3)), str(path))
+    require_finite(rows, f"{path}: the numbers of a point")
     return rows
-
-
-def read_lines(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; the layout is that of the owner's archive") from error

@@ -4,12 +4,12 @@ Reads an ``.npz`` with ``X_train``, ``y_train``, ``X_test``, ``y_test``: occupan
 dropped. A test grid that equals a training grid is marked in ``copy``; equal training grids lie in one split.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from replications.datasets.extract import DAMAGE
 from replications.datasets.points.clouds import normalise, splits_of, write_clouds
 from replications.errors import UserError
 from replications.parsing import parse
@@ -68,9 +68,14 @@ def read_grids(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
             missing = [key for key in KEYS if key not in file.files]
             if missing:
                 raise UserError(f"{path} has no array '{missing[0]}' (it has: {', '.join(file.files) or 'none'})")
-            return tuple(file[key] for key in KEYS)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+            arrays = tuple(file[key] for key in KEYS)
+    except (OSError, TypeError, AttributeError, *DAMAGE) as error:
         raise UserError(f"{path} is not an .npz file of arrays: {error}") from error
+    for grids, label in (arrays[:2], arrays[2:]):
+        whole = label.dtype.kind in "iu" and label.shape == grids.shape[:1] and grids.ndim == 4
+        if not whole or (len(label) and not 0 <= label.min() <= label.max() < len(CLASSES)):
+            raise UserError(f"{path}: labels {list(label.shape)} of grids {list(grids.shape)} must be 0 to 9, one each")
+    return arrays
 
 
 def surface_points(occupied: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from replications.datasets.lines import read_lines
 from replications.datasets.ply import positions, read_vertices
 from replications.datasets.points.clouds import check_cloud, first_points, splits_of, write_clouds
-from replications.datasets.points.modelnet40 import read_lines
 from replications.datasets.rows import cut, fill_rows
 from replications.errors import UserError
 from replications.parsing import parse
@@ -25,6 +25,7 @@ CLASSES = {
     "shower curtain": 28, "toilet": 33, "sink": 34, "bathtub": 36, "otherfurniture": 39,
 }  # fmt: skip
 TEST = 2
+MOST_LABELS = 1 << 16
 
 
 class Options(BaseModel):
@@ -101,7 +102,10 @@ def read_scene(root: Path, scene: str) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"{folder}: the labels file has no property 'label'")
     if len(vertices) != len(labels):
         raise UserError(f"{folder}: {len(vertices)} vertices but {len(labels)} labels")
-    cloud = check_cloud(positions(vertices), str(folder))
-    table = np.full(max(int(labels["label"].max()), *CLASSES.values()) + 1, -1, np.int8)
+    cloud = check_cloud(positions(vertices, folder), str(folder / f"{scene}_vh_clean_2.ply"))
+    label = labels["label"]
+    if label.dtype.kind not in "iu" or not 0 <= label.min() <= label.max() < MOST_LABELS:
+        raise UserError(f"{folder}: labels must be whole numbers, 0 or more, not {label.min()} .. {label.max()}")
+    table = np.full(MOST_LABELS, -1, np.int8)
     table[list(CLASSES.values())] = np.arange(len(CLASSES))
-    return cloud, table[labels["label"]]
+    return cloud, table[label]

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from replications.datasets.points.clouds import check_cloud, first_points, normalise, splits_of, write_clouds
+from replications.datasets.points.clouds import (
+    check_cloud,
+    first_points,
+    normalise,
+    splits_of,
+    whole_labels,
+    write_clouds,
+)
 from replications.datasets.points.modelnet40 import read_hdf5
 from replications.errors import UserError
 from replications.parsing import parse
@@ -42,7 +49,7 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
         data, own = read_hdf5(path, ("data", "label"))
         for row, cloud in enumerate(data):
             clouds.append(first_points(check_cloud(cloud, f"{path}, object {row}"), wanted.points))
-        label += own.reshape(-1).tolist()
+        label += whole_labels(own, str(path))
         split += [number] * len(data)
     split, points = np.array(split, np.int8), np.stack(clouds)
     training = split != TEST

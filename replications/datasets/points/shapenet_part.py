@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from replications.datasets.points.clouds import first_points, normalise, write_clouds
-from replications.datasets.points.modelnet40 import read_lines, read_text
+from replications.datasets.lines import read_lines
+from replications.datasets.points.clouds import first_points, normalise, whole_labels, write_clouds
+from replications.datasets.points.modelnet40 import read_text
 from replications.datasets.rows import cut, fill_rows
 from replications.errors import UserError
 from replications.parsing import parse
@@ -42,7 +43,10 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
     """
     wanted = parse(Options, options, "ShapeNet part")
     root = files["shapes"]
-    folders = dict(reversed(line.split()) for line in read_lines(root / "synsetoffset2category.txt"))
+    categories = [line.split() for line in read_lines(root / "synsetoffset2category.txt")]
+    if any(len(words) != 2 for words in categories) or len(dict(categories)) < len(categories):
+        raise UserError(f"{root / 'synsetoffset2category.txt'}: expected a category and its folder a line, each once")
+    folders = {folder: name for name, folder in categories}
     unknown = sorted(set(folders.values()) - set(PARTS))
     if unknown:
         raise UserError(f"{root}: '{unknown[0]}' is no category of ShapeNet part")
@@ -77,8 +81,8 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
 
 def _names(path: Path) -> list[str]:
     try:
-        return ["/".join(name.split("/")[1:]) for name in json.loads(path.read_text())]  # shape_data/<folder>/<name>
-    except (OSError, ValueError) as error:
+        return ["/".join(name.split("/")[1:]) for name in json.loads(path.read_bytes())]  # shape_data/<folder>/<name>
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
@@ -86,6 +90,7 @@ def _read_shapes(root: Path, points: int, shapes: list[str]) -> dict[str, np.nda
     rows = []
     for shape in shapes:
         cloud = read_text(root / f"{shape}.txt", 7)
+        whole_labels(cloud[:, 6], f"{root / shape}.txt: column 7")
         rows.append(first_points(cloud[np.random.default_rng(len(cloud)).permutation(len(cloud))], points))
     clouds = np.stack(rows)
     return {

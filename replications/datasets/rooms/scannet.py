@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from replications.datasets.lines import read_text
 from replications.datasets.ply import positions, read_vertices
 from replications.datasets.rooms.scene import MEMBERSHIPS
 from replications.datasets.rooms.scenes import describe, padded
-from replications.datasets.rows import cut, fill_rows
+from replications.datasets.rows import cut, fill_rows, require_finite
 from replications.errors import UserError
 from replications.parsing import parse
 
@@ -50,7 +51,7 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
     as in the paper. Raises UserError where a file is missing or another."""
     wanted = parse(Options, options, "options of ScanNet")
     root = files["scans"]
-    parts = [_text(root / name).split() for name in LISTS]
+    parts = [read_text(root / name).split() for name in LISTS]
     if wanted.scenes is not None and tuple(map(len, parts)) != wanted.scenes:
         raise UserError(f"{root} lists {[len(part) for part in parts]} scenes, expected {list(wanted.scenes)}")
     names = [name for part in parts for name in part]
@@ -80,10 +81,12 @@ def _rows(options: Options, root: Path, names: list[str]) -> dict[str, np.ndarra
 def read_scene(options: Options, root: Path, name: str) -> dict[str, np.ndarray]:
     """Return the arrays of one scan; raises UserError where its files do not fit each other."""
     folder = root / "scans" / name
-    vertices = positions(read_vertices(folder / f"{name}_vh_clean_2.ply")).astype(np.float64)
+    mesh = folder / f"{name}_vh_clean_2.ply"
+    vertices = positions(read_vertices(mesh), mesh).astype(np.float64)
+    require_finite(vertices, f"{mesh}: vertices")
     alignment = read_alignment(folder / f"{name}.txt")
     vertices = vertices @ alignment[:3, :3].T + alignment[:3, 3]
-    segments = np.array(_json(folder / f"{name}_vh_clean_2.0.010000.segs.json")["segIndices"])
+    segments = _integers(_json(folder / f"{name}_vh_clean_2.0.010000.segs.json"), "segIndices", folder)
     if len(segments) != len(vertices):
         raise UserError(f"{folder}: {len(vertices)} vertices and {len(segments)} segment indices: files of two scans")
     aggregation = folder / f"{name}.aggregation.json"
@@ -91,9 +94,14 @@ def read_scene(options: Options, root: Path, name: str) -> dict[str, np.ndarray]
         aggregation = folder / f"{name}_vh_clean.aggregation.json"
     ids, boxes, labels = _nyu40(root), [], []
     instance = np.full(len(vertices), -1, np.int8)
-    for group in _json(aggregation)["segGroups"]:
+    groups = _json(aggregation).get("segGroups")
+    if not isinstance(groups, list):
+        raise UserError(f"{aggregation} has no list segGroups: download it again")
+    for number, group in enumerate(groups):
+        if not isinstance(group, dict) or not isinstance(group.get("label"), str):
+            raise UserError(f"{aggregation}: group {number} has no label: download it again")
         nyu40 = ids.get(group["label"], 0)
-        own = np.isin(segments, group["segments"])
+        own = np.isin(segments, _integers(group, "segments", f"{aggregation}: group {number}"))
         if nyu40 not in options.nyu40_ids or not own.any():
             continue
         low, high = vertices[own].min(0), vertices[own].max(0)
@@ -118,31 +126,44 @@ def read_scene(options: Options, root: Path, name: str) -> dict[str, np.ndarray]
 
 def read_alignment(path: Path) -> np.ndarray:
     """Return the 4 x 4 axis alignment of a scan; the identity where its file names none (the test scans)."""
-    for line in _text(path).splitlines():
+    for line in read_text(path).splitlines():
         key, _, value = line.partition("=")
         if key.strip() == "axisAlignment":
-            return np.array(value.split(), float).reshape(4, 4)
+            try:
+                alignment = np.array(value.split(), float).reshape(4, 4)
+            except ValueError:
+                alignment = np.full((4, 4), np.nan)
+            if not np.isfinite(alignment).all():
+                raise UserError(f"{path}: axisAlignment must be 16 finite numbers: download it again")
+            return alignment
     return np.eye(4)
 
 
 @lru_cache(maxsize=1)
 def _nyu40(root: Path) -> dict[str, int]:
-    rows = csv.DictReader(_text(root / LABELS).splitlines(), delimiter="\t")
+    rows = csv.DictReader(read_text(root / LABELS).splitlines(), delimiter="\t")
     try:
         return {row["raw_category"]: int(row["nyu40id"]) for row in rows}
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{root / LABELS} has no columns raw_category and nyu40id ({error})") from None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: see what 'python -m replications list data' says of ScanNet") from None
 
 
 def _json(path: Path) -> dict:
     try:
-        return json.loads(_text(path))
-    except ValueError as error:
+        content = json.loads(read_text(path))
+        if not isinstance(content, dict):
+            raise ValueError("no object")
+        return content
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): download it again") from None
+
+
+def _integers(content: dict, key: str, where: Path | str) -> np.ndarray:
+    """Return a list of whole numbers; raises UserError for anything else."""
+    values = content.get(key)
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        raise UserError(f"{where}: {key} must be a list of whole numbers: download it again")
+    try:
+        return np.array(values, np.int64)
+    except OverflowError:
+        raise UserError(f"{where}: {key} has a number beyond 64 bits: download it again") from None

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from replications.datasets.decoding import decode_depth
 from replications.datasets.rooms.box_points import memberships
 from replications.datasets.rooms.scene import MEMBERSHIPS
 from replications.datasets.rooms.scenes import describe, padded
@@ -86,7 +87,13 @@ def _rows(options: Options, root: Path, names: list[str]) -> dict[str, np.ndarra
 def read_scene(options: Options, root: Path, entry: Any, name: str) -> dict[str, np.ndarray]:
     """Return the arrays of one image; raises UserError for an image without depth or with too many objects."""
     path = root / _below(entry.depthpath)
-    cloud = depth_to_points(_depth_image(path), np.asarray(entry.K, float), np.asarray(entry.Rtilt, float))
+    camera, tilt = (_floats(entry, field, f"{META}: {name}", (3, 3)) for field in ("K", "Rtilt"))
+    if not camera[0, 0] * camera[1, 1]:
+        raise UserError(f"{META}: {name}: its K has a focal length of 0: download SUNRGBDtoolbox.zip again")
+    try:
+        cloud = depth_to_points(decode_depth(path), camera, tilt)
+    except UserError as error:
+        raise UserError(f"{error}: unpack SUNRGBD.zip again") from error
     if not len(cloud):
         raise UserError(f"{path} has no pixel with a depth: the scene {name} would have no points")
     boxes, label = read_boxes(entry, options.classes)
@@ -121,15 +128,28 @@ def read_boxes(entry: Any, classes: tuple[str, ...]) -> tuple[np.ndarray, np.nda
     left out.
     """
     boxes, labels = [], []
-    for item in np.atleast_1d(getattr(entry, "groundtruth3DBB", np.empty(0))):
-        if item.classname not in classes:
+    for number, item in enumerate(np.atleast_1d(getattr(entry, "groundtruth3DBB", np.empty(0)))):
+        if getattr(item, "classname", None) not in classes:
             continue
-        across, along, up = np.abs(np.asarray(item.coeffs, float).ravel())
-        heading = np.arctan2(*np.asarray(item.orientation, float).ravel()[[1, 0]])
+        where = f"{META}: {_below(str(entry.sequenceName))}, object {number}"
+        half, orientation, centre = (_floats(item, field, where) for field in ("coeffs", "orientation", "centroid"))
+        across, along, up = np.abs(half)
+        heading = np.arctan2(orientation[1], orientation[0])
         if min(across, along, up) > 0:
-            boxes.append([*np.asarray(item.centroid, float).ravel(), 2 * along, 2 * across, 2 * up, heading])
+            boxes.append([*centre, 2 * along, 2 * across, 2 * up, heading])
             labels.append(classes.index(item.classname))
     return np.array(boxes).reshape(-1, 7), np.array(labels, np.int8)
+
+
+def _floats(entry: Any, field: str, where: str, shape: tuple[int, ...] = (3,)) -> np.ndarray:
+    """Return a field of an entry, `shape`; raises UserError where it is missing, of another shape or not finite."""
+    try:
+        values = np.asarray(getattr(entry, field), float).reshape(shape)
+    except (AttributeError, TypeError, ValueError):
+        values = np.full(shape, np.nan)
+    if not np.isfinite(values).all():
+        raise UserError(f"{where}: its {field} must be {values.size} finite numbers: download SUNRGBDtoolbox.zip again")
+    return values
 
 
 def read_split(root: Path) -> tuple[list[str], list[str]]:
@@ -162,15 +182,5 @@ def _load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is missing: unpack SUNRGBDtoolbox.zip beside SUNRGBD.zip")
     try:
         return loadmat(path, squeeze_me=True, struct_as_record=False)
-    except (ValueError, NotImplementedError) as error:
+    except Exception as error:  # a damaged file may fail in any way
         raise UserError(f"{path} cannot be read ({error}): download SUNRGBDtoolbox.zip again") from None
-
-
-def _depth_image(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image).astype(np.uint16)
-    except (FileNotFoundError, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}): unpack SUNRGBD.zip again") from None

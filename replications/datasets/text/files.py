@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from replications.datasets.extract import reading
+from replications.datasets.extract import open_zip, reading
+from replications.datasets.litter import entries, is_litter
 from replications.errors import UserError
 
 BLOCK = 1 << 24
@@ -41,7 +42,7 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
         sizes = _member_sizes(source, options["members"])
         pieces = (piece for split in SPLITS for piece in _pieces_of_member(source, options["members"][split]))
     else:
-        paths = {split: sorted((source / folder).glob("*.txt")) for split, folder in options["folders"].items()}
+        paths = {split: _texts(source / folder) for split, folder in options["folders"].items()}
         sizes = {split: sum(path.stat().st_size for path in paths[split]) for split in SPLITS}
         pieces = (path.read_bytes() for split in SPLITS for path in paths[split])
     _check(sizes, str(source))
@@ -64,10 +65,16 @@ def _check(sizes: dict[str, int], where: str) -> None:
             raise UserError(f"{where}: the {split} text is empty")
 
 
+def _texts(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: the set is not in its official layout")
+    return [path for path in entries(folder) if path.suffix == ".txt"]
+
+
 def _pieces_of_file(path: Path, most: int) -> Iterator[bytes]:
     if zipfile.is_zipfile(path):
-        with reading(path), zipfile.ZipFile(path) as bundle:
-            names = bundle.namelist()
+        with open_zip(path) as bundle:
+            names = [name for name in bundle.namelist() if not name.endswith("/") and not is_litter(name)]
         if len(names) != 1:
             raise UserError(f"{path} holds {len(names)} files, expected one")
         yield from _pieces_of_member(path, names[0])
@@ -79,7 +86,7 @@ def _pieces_of_file(path: Path, most: int) -> Iterator[bytes]:
 
 
 def _member_sizes(path: Path, members: dict[str, str]) -> dict[str, int]:
-    with reading(path), zipfile.ZipFile(path) as bundle:
+    with open_zip(path) as bundle:
         known = {info.filename: info.file_size for info in bundle.infolist()}
     for member in members.values():
         if member not in known:
@@ -88,6 +95,6 @@ def _member_sizes(path: Path, members: dict[str, str]) -> dict[str, int]:
 
 
 def _pieces_of_member(path: Path, member: str) -> Iterator[bytes]:
-    with reading(path), zipfile.ZipFile(path) as bundle, bundle.open(member) as stream:
+    with reading(path, member), zipfile.ZipFile(path) as bundle, bundle.open(member) as stream:
         while piece := stream.read(BLOCK):
             yield piece

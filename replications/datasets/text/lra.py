@@ -40,15 +40,25 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
 
 def _read(path: Path) -> list[tuple[list[int], int]]:
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, delimiter="\t")
             if reader.fieldnames is None or not {"Source", "Target"} <= set(reader.fieldnames):
                 raise UserError(f"{path}: the columns are {reader.fieldnames}, expected Source and Target")
-            rows = [(parse(row["Source"]), int(row["Target"])) for row in reader]
+            rows = [_row(row, f"{path}:{reader.line_num}") for row in reader]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise UserError(f"{path}: {error}") from None
     if not rows:
         raise UserError(f"{path} has no sequences")
     return rows
+
+
+def _row(row: dict[str, str | None], where: str) -> tuple[list[int], int]:
+    try:
+        tokens, label = parse(row["Source"] or ""), int(row["Target"] or "")
+    except (UserError, ValueError) as error:
+        raise UserError(f"{where}: {error}") from None
+    if not tokens or not 0 <= label <= 9:
+        raise UserError(f"{where}: expected a sequence, and a digit that is its value, not {label}")
+    return tokens, label

@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from replications.datasets.extract import reading
+from replications.datasets.litter import is_litter
 from replications.datasets.text.files import SPLITS
 from replications.errors import UserError
 from replications.parsing import parse
@@ -55,7 +56,7 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
         stream.seek(HEADER_BYTES)
         for split, most in zip(SPLITS, wanted.bytes, strict=True):
             pattern = getattr(wanted, split)
-            shards = sorted(files["text"].glob(pattern))
+            shards = sorted(path for path in files["text"].glob(pattern) if not is_litter(path.name))
             if not shards:
                 raise UserError(f"{files['text']} has no shard {pattern} (the {split} part): put at least one there")
             sizes[split], documents[split] = _write_split(stream, shards, read, wanted.feature, most)
@@ -94,7 +95,9 @@ def json_documents(shard: Path, feature: str) -> Iterator[bytes]:
             number += 1
             try:
                 text = json.loads(line)[feature]
-            except (ValueError, KeyError, TypeError):
+                if not isinstance(text, str):
+                    raise ValueError("no text")
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise UserError(f"{shard}, line {number}: not a JSON object with '{feature}'") from None
             yield text.encode("utf-8", "surrogatepass")
 

@@ -1,14 +1,13 @@
 """Figures over images: detections, attention, the matching."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
 
+from replications.datasets.decoding import decode
 from replications.records import RunRecord
 
 IMAGES, QUERIES = 5, 3
@@ -33,8 +32,7 @@ def picture_of(data: Mapping[str, np.ndarray], row: int) -> np.ndarray:
     if "images" in data:
         return np.asarray(data["images"][row])
     start, end = data["file_start"][row : row + 2]
-    with Image.open(io.BytesIO(bytes(data["files"][start:end]))) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(decode(bytes(data["files"][start:end]), f"the image of row {row}"))
 
 
 def _frame(axes, image: np.ndarray, dim: float = 1.0) -> None:
