@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from naive_points import apply, array, chain, layers, normed, settled
+from torch import nn
 
 from replications.errors import UserError
 from replications.layers.points import chamfer_distance
@@ -14,51 +15,11 @@ GRID, K, NEAR = 3, 2, 4
 SMALL = {"width": 0.05, "grid": GRID, "node_k": K, "node_neighbours": NEAR, "dropout": 0.0}
 
 
-def settled(module: nn.Module) -> nn.Module:
-    """In eval mode, with norms that are not the identity and biases that are not 0."""
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.uniform_(layer.running_mean, -0.2, 0.2)
-            nn.init.uniform_(layer.running_var, 0.5, 1.5)
-            nn.init.uniform_(layer.bias, -0.2, 0.2)
-        elif getattr(layer, "bias", None) is not None:
-            nn.init.uniform_(layer.bias, -0.3, 0.3)
-    return module.eval()
-
-
-def layers(module: nn.Module) -> list[tuple]:
-    """The linear layers of a module in order, each with the norm after it (None: neither norm nor ReLU)."""
-    found: list[list] = []
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            found.append([layer, None])
-        elif isinstance(layer, nn.BatchNorm1d):
-            found[-1][1] = layer
-    return [tuple(pair) for pair in found]
-
-
-def array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().double().numpy()
-
-
-def apply(x: np.ndarray, linear: nn.Linear, norm: nn.BatchNorm1d | None) -> np.ndarray:
-    y = x @ array(linear.weight).T + (0 if linear.bias is None else array(linear.bias))
-    if norm is None:
-        return y
-    y = (y - array(norm.running_mean)) / np.sqrt(array(norm.running_var) + 1e-5)
-    return np.maximum(y * array(norm.weight) + array(norm.bias), 0)
-
-
-def chain(x: np.ndarray, pairs: list[tuple]) -> np.ndarray:
-    for pair in pairs:
-        x = apply(x, *pair)
-    return x
-
-
-def residual(x: np.ndarray, pairs: list[tuple]) -> np.ndarray:
+def residual(x: np.ndarray, module: nn.Module) -> np.ndarray:
     """The last layer sees the first one's output beside its own input."""
-    first = apply(x, *pairs[0])
-    return apply(np.concatenate([first, chain(first, pairs[1:-1])], -1), *pairs[-1])
+    first, *middle, last = layers(module)
+    low = apply(x, *first)
+    return apply(np.concatenate([low, chain(low, middle)], -1), *last)
 
 
 def naive_encoder(encoder, points: np.ndarray, features: np.ndarray, som: np.ndarray, *, form: str, around_node: bool):
@@ -67,18 +28,18 @@ def naive_encoder(encoder, points: np.ndarray, features: np.ndarray, som: np.nda
     means = np.stack([points[(nearest == m).any(1)].mean(0) for m in range(len(som))])
     copies = [(n, m) for n in range(len(points)) for m in nearest[n]]
     seen = np.stack([np.concatenate([points[n] - means[m], features[n]]) for n, m in copies])
-    first = residual(seen, layers(encoder.points))
+    first = residual(seen, encoder.points)
     node_max = np.stack([first[[m == own for _, m in copies]].max(0) for own in range(len(som))])
     if form == "none":
-        last = residual(np.concatenate([means, node_max], -1), layers(encoder.last))
+        last = residual(np.concatenate([means, node_max], -1), encoder.last)
         return last, last.max(0)
     rows = []
     for m in range(len(som)):
         near = ((som - som[m]) ** 2).sum(-1).argsort()[:NEAR]  # of the map, not of the means
         centre = means[m] if around_node else means[near].mean(0)
         joined = np.stack([np.concatenate([means[j] - centre, node_max[j]]) for j in near])
-        rows.append(np.concatenate([centre, chain(joined, layers(encoder.around)).max(0)]))
-    last = chain(np.stack(rows), layers(encoder.last))
+        rows.append(np.concatenate([centre, chain(joined, encoder.around).max(0)]))
+    last = chain(np.stack(rows), encoder.last)
     return last, last.max(0)
 
 
@@ -172,7 +133,7 @@ def test_the_decoder_against_its_layers_in_float64():
             pixels = convolved(convolved(image, points[0], points[1]), points[3], None)
             levels.append(pixels.reshape(2, 3, -1).transpose(0, 2, 1))
     assert [level.shape[1] for level in levels] == [64, 256]
-    connected = chain(array(x), layers(decoder.connected)).reshape(2, 3, 5).transpose(0, 2, 1)
+    connected = chain(array(x), decoder.connected).reshape(2, 3, 5).transpose(0, 2, 1)
     np.testing.assert_allclose(array(found[0]), levels[0], rtol=1e-9)
     np.testing.assert_allclose(array(found[1]), np.concatenate([connected, levels[1]], 1), rtol=1e-9)
 
@@ -190,8 +151,7 @@ def convolved(image: np.ndarray, layer: nn.Conv2d, norm: nn.BatchNorm2d | None) 
     )
     if norm is None:
         return y + array(layer.bias)[:, None, None]
-    scale, mean = array(norm.weight) / np.sqrt(array(norm.running_var) + 1e-5), array(norm.running_mean)
-    return np.maximum((y - mean[:, None, None]) * scale[:, None, None] + array(norm.bias)[:, None, None], 0)
+    return np.maximum(normed(y, norm, axis=1), 0)
 
 
 @pytest.mark.parametrize(
