@@ -6,8 +6,10 @@ from torch import Tensor, nn
 
 
 def settled(module: nn.Module) -> nn.Module:
-    """In eval mode, with norms that are not the identity and biases that are not 0."""
+    """In eval mode, with weights that keep the size of what passes, norms not the identity and biases not 0."""
     for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight)
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(layer.running_mean, -0.2, 0.2)
             nn.init.uniform_(layer.running_var, 0.5, 1.5)

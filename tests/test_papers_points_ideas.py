@@ -79,12 +79,29 @@ def naive_pointconv(model, points: np.ndarray, features: np.ndarray, density: st
     return chain(features, model.head)
 
 
+def strong(net) -> None:
+    """Let the density net tell 0.1 from 1 by a factor of two or more: at the start it hardly does."""
+    for linear, norm, _ in naive.layers(net):
+        torch.nn.init.uniform_(linear.weight, 0.5 / linear.in_features, 1.5 / linear.in_features)
+        if norm is not None:
+            torch.nn.init.zeros_(norm.running_mean)
+            torch.nn.init.zeros_(norm.bias)
+    with torch.no_grad():
+        linear.weight.mul_(6)
+        linear.bias.fill_(-3)
+    factor = density_factor(np.array([0.1, 1.0]), net)
+    assert factor[1, 0] > 2 * factor[0, 0]
+
+
 @pytest.mark.parametrize("form", ["reordered", "naive"])
 @pytest.mark.parametrize("density", ["kde", "released", "none"])
 def test_pointconv_weighs_neighbours_by_position_and_inverse_density(density, form):
     torch.manual_seed(0)
     levels = {"counts": (12, 5), "neighbours": (8, 4), "bandwidths": (0.2, 0.4, 0.8)}
     model = naive.settled(build_pointconv(4, 3, width=0.06, density=density, form=form, **levels))
+    if density != "none":
+        for level in model.levels:
+            strong(level.operator.density_net)
     own = cloud()
     expected = naive_pointconv(model, array(own["points"][0]), array(own["features"][0]), density)
     close(model.logits(own), expected)
