@@ -1,10 +1,13 @@
 """PointConv: its two forms, its densities, its invariances, its size."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from replications import catalogue
 from replications.errors import UserError
 from replications.layers.points import SharedMLP, interpolate
 from replications.papers.pointconv.density import inverse_scale, kernel_density, released_density
@@ -169,6 +172,16 @@ def test_deconvolution_is_interpolation_then_convolution_then_the_skip():
     assert found.shape == (2, 20, 6)
 
 
+def test_deconvolution_interpolates_with_the_inverse_squared_distance():
+    """As the released TensorFlow code: coarse points at 0.1, 0.2 and 0.4 weigh 16, 4 and 1 parts of 21."""
+    layer = PointDeconv(1, 0.3, 3, 0, [7], Options()).eval()
+    seen = []
+    layer.convolution.register_forward_pre_hook(lambda module, given: seen.append(given[1]))
+    coarse = torch.tensor([[[0.1, 0, 0], [0, 0.2, 0], [0, 0, 0.4], [9, 9, 9]]])
+    layer(torch.zeros(1, 1, 3), coarse, None, torch.eye(4)[None, :, :3])
+    torch.testing.assert_close(seen[0][0, 0], torch.tensor([16.0, 4, 1]) / 21, rtol=1e-4, atol=1e-5)
+
+
 def test_the_last_level_is_the_whole_cloud_around_its_mean():
     torch.manual_seed(0)
     points = torch.rand(2, 9, 3)
@@ -217,3 +230,95 @@ def test_wrong_options_are_named():
 def test_a_shared_mlp_without_layers_is_the_identity():
     x = torch.randn(2, 3, 4)
     assert torch.equal(SharedMLP(4, [])(x), x)
+
+
+def paper_segmenter(decoder: str) -> nn.Module:
+    method = {"deconvolution": "pointconv/pointconv", "interpolation": "pointconv/interpolation"}[decoder]
+    spec = catalogue.resolve(method, "paper", 0)
+    accepted = inspect.signature(build).parameters
+    return build(16, 3, 50, **{name: value for name, value in spec.options.items() if name in accepted})
+
+
+def test_the_paper_s_segmentation_network_is_the_released_one_level_by_level():
+    """1024/256/64/36 centres, K = 32, one hidden layer of 32 in the weight net, 1-16-1 for density; sizes by hand."""
+    torch.manual_seed(0)
+    model = paper_segmenter("deconvolution")
+    assert [layer.count for layer in model.down] == [1024, 256, 64, 36]
+    assert [layer.k for layer in model.down] == [32, 32, 32, 32]
+    assert [layer.bandwidth for layer in model.down] == [0.1, 0.2, 0.4, 0.8]
+    assert [layer.convolution.k for layer in model.up] == [16, 16, 16, 16]
+    assert [layer.convolution.bandwidth for layer in model.up] == [0.8, 0.4, 0.2, 0.1]
+
+    def size(module: nn.Module) -> int:
+        return sum(p.numel() for p in module.parameters())
+
+    def dense(a: int, b: int) -> int:  # with the scale and shift of its norm, without a bias
+        return a * b + 2 * b
+
+    def operator(channels: int, shared: tuple[int, ...], out: int) -> int:
+        found = dense(3, 32) + dense(1, 16) + 16 + 1  # weight net, density net
+        for width in shared:
+            found += dense(channels, width)
+            channels = width
+        return found + dense(32 * channels, out) + out  # C_mid times C_in to C_out, with a bias
+
+    encoder = ((6, (32, 32), 64), (64, (64, 64), 128), (128, (128, 128), 256), (256, (256, 256), 512))
+    for layer, (channels, shared, out) in zip(model.down, encoder, strict=True):
+        assert layer.operator.c_mid == 32
+        assert size(layer) == operator(3 + channels, shared, out)
+    # Coarse channels, skip, widths; the skip of all points is class, position and normal.
+    decoder = (
+        (512, 256, (512, 512)),
+        (512, 128, (256, 256)),
+        (256, 64, (256, 128)),
+        (128, 16 + 6, (128, 128, 128)),
+    )
+    for layer, (channels, skip, (first, *rest)) in zip(model.up, decoder, strict=True):
+        expected, seen = operator(3 + channels, (), first), first + skip
+        for width in rest:
+            expected += dense(seen, width)
+            seen = width
+        assert size(layer) == expected
+    assert size(model.head) + size(model.classifier) == dense(128, 128) + 129 * 50
+    assert [layer.mlp.channels for layer in paper_segmenter("interpolation").up] == [512, 256, 128, 128]
+
+
+def test_the_paper_s_segmentation_network_runs_on_2048_points():
+    torch.manual_seed(0)
+    model = paper_segmenter("deconvolution").eval()
+    cloud = {"points": torch.rand(1, 2048, 3), "features": torch.randn(1, 2048, 3), "label": torch.tensor([3])}
+    with torch.no_grad():
+        assert model.part_logits(cloud).shape == (1, 2048, 50)
+
+
+def test_parts_have_their_own_levels_and_leave_those_of_classification_alone():
+    parts = {"counts": [12, 8, 4], "neighbours": [6, 4, 3], "bandwidths": [0.2, 0.4, 0.8], "weight_widths": [5]}
+    segmenter = build(4, 0, num_parts=7, parts=parts, **SMALL)
+    assert [(layer.count, layer.k, layer.operator.c_mid) for layer in segmenter.down] == [
+        (12, 6, 5),
+        (8, 4, 5),
+        (4, 3, 5),
+    ]
+    classifier = build(4, 0, parts=parts, **SMALL)
+    assert [layer.count for layer in classifier.levels] == [12, 5, None]
+
+
+@pytest.mark.parametrize(
+    ("change", "levels"),
+    [
+        ({"counts": (12, 5, 3), "neighbours": (6, 4)}, "3 counts, 2 neighbours"),
+        ({"counts": (12,), "neighbours": (6, 4)}, "1 counts, 2 neighbours"),
+        ({"counts": (12, 9, 7, 5, 3), "neighbours": (4,) * 5, "bandwidths": (0.1,) * 5}, "do not make 4 levels"),
+        ({"bandwidths": (0.1,)}, "1 bandwidths"),
+    ],
+)
+def test_levels_of_unequal_numbers_are_refused_not_cut(change, levels):
+    with pytest.raises(UserError, match=levels):
+        build(4, 0, num_parts=7, **SMALL | change)
+    with pytest.raises(UserError, match="do not make 3 levels"):
+        build(4, 0, **SMALL | change)
+
+
+def test_an_unknown_option_of_parts_is_named():
+    with pytest.raises(UserError, match="the option 'parts' may name counts"):
+        build(4, 0, num_parts=7, parts={"count": [4]}, **SMALL)

@@ -124,3 +124,12 @@ def test_planning_does_not_import_torch(module):
     code = f"import sys, replications.{module}; print(sorted({heavy} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_zip_cuts_its_longer_side_in_silence(path):
+    """Where lengths may differ, a slice says so: a network of four levels once had two."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "zip":
+            strict = [word.value for word in node.keywords if word.arg == "strict"]
+            assert strict and getattr(strict[0], "value", None) is True, f"{path}:{node.lineno}"

@@ -177,7 +177,7 @@ def training_curves(board: Leaderboard, records: Records, stage: str, split: str
     lows = [low.min() for _, _, low, _ in series.values()]
     highs = [high.max() for _, _, _, high in series.values()]
     log = split == "train" and min(lows) > 0 and max(highs) > 8 * min(lows)
-    for axes, paper in zip(grid, papers, strict=False):
+    for axes, paper in zip(grid[: len(papers)], papers, strict=True):
         for address, (x, mean, low, high) in series.items():
             look = looks[address]
             if address.partition("/")[0] != paper:

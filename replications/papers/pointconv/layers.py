@@ -19,6 +19,7 @@ class Options:
     scale: str = "sigmoid"
     form: str = "reordered"
     weight_widths: tuple[int, ...] = (8, 8, 16)
+    density_widths: tuple[int, ...] = (16, 8)
 
     def operator(self, channels_in: int, widths: Sequence[int], channels_out: int) -> PointConv:
         return PointConv(
@@ -26,6 +27,7 @@ class Options:
             widths,
             channels_out,
             weight_widths=self.weight_widths,
+            density_widths=self.density_widths,
             density=self.density,
             scale=self.scale,
             form=self.form,

@@ -1,6 +1,7 @@
 """PointConv (Wu et al. 2019): networks for classification and part segmentation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from replications.training.stage import Batch
 CLASSIFICATION = ((64, 64, 128), (128, 128, 256), (256, 512, 1024))
 ENCODER = ((32, 32, 64), (64, 64, 128), (128, 128, 256), (256, 256, 512))
 DECODER = ((128, 128, 128), (256, 128), (256, 256), (512, 512))
+PARTS = ("counts", "neighbours", "bandwidths", "weight_widths", "density_widths", "decoder_neighbours")
 DECODERS = ("deconvolution", "interpolation")
 
 
@@ -40,17 +42,28 @@ def build(
     scale: str = "sigmoid",
     form: str = "reordered",
     weight_widths: Sequence[int] = (8, 8, 16),
+    density_widths: Sequence[int] = (16, 8),
     decoder: str = "deconvolution",
     decoder_neighbours: int = 16,
     dropout: float = 0.7,
+    parts: Mapping[str, Any] | None = None,
 ) -> PointClassifier | PartSegmenter:
     """PointConv. `counts` and `neighbours` are of the sampled levels, `bandwidths` of these and the last one.
 
-    `decoder` of segmentation: ``deconvolution`` (PointDeconv) or ``interpolation`` (PointNet++'s).
+    `decoder` of segmentation: ``deconvolution`` (PointDeconv) or ``interpolation`` (PointNet++'s). `parts` are the
+    options that the segmentation network has otherwise; without it, it takes the sampled levels of classification.
     """
-    options = Options(density, scale, form, tuple(weight_widths))
+    if num_parts is not None and parts:
+        if not isinstance(parts, Mapping) or not set(parts) <= set(PARTS):
+            raise UserError(f"pointconv: the option 'parts' may name {', '.join(PARTS)}, not {parts}")
+        own = {"width": width, "density": density, "scale": scale, "form": form, "decoder": decoder}
+        return build(num_classes, channels, num_parts, **own | {"decoder_neighbours": decoder_neighbours} | dict(parts))
+    options = Options(density, scale, form, tuple(weight_widths), tuple(density_widths))
     if num_parts is None:
+        check_levels(CLASSIFICATION, [*counts, None], [*neighbours, None], bandwidths)
         return PointConvNet(num_classes, channels, width, counts, neighbours, bandwidths, options, dropout)
+    bandwidths = bandwidths[: len(counts)]  # the last one is of classification's level over the whole cloud
+    check_levels(ENCODER[: len(counts)], counts, neighbours, bandwidths)
     return PointConvSegmenter(
         num_classes,
         num_parts,
@@ -63,6 +76,15 @@ def build(
         decoder,
         decoder_neighbours,
     )
+
+
+def check_levels(widths: Sequence, counts: Sequence, neighbours: Sequence, bandwidths: Sequence) -> None:
+    """Raise UserError unless there is one of each for every level."""
+    if not len(widths) == len(counts) == len(neighbours) == len(bandwidths):
+        raise UserError(
+            f"pointconv: {len(counts)} counts, {len(neighbours)} neighbours and {len(bandwidths)} bandwidths do not "
+            f"make {len(widths)} levels"
+        )
 
 
 class PointConvNet(PointClassifier):
@@ -119,8 +141,10 @@ class PointConvSegmenter(PartSegmenter):
         if decoder not in DECODERS:
             raise UserError(f"pointconv: decoder must be one of {', '.join(DECODERS)}, not '{decoder}'")
         self.num_classes = num_classes
-        down, skips = [], [num_classes + 3 + channels]
-        for count, k, bandwidth, (*shared, out) in zip(counts, neighbours, bandwidths, ENCODER, strict=False):
+        channels += 3  # points carry their place as a feature too, as in the released network
+        down, skips = [], [num_classes + channels]
+        levels = zip(counts, neighbours, bandwidths, ENCODER[: len(counts)], strict=True)
+        for count, k, bandwidth, (*shared, out) in levels:
             layer = PointConvLayer(
                 count, k, bandwidth, channels, scaled(shared, width), scaled([out], width)[0], options
             )
@@ -142,13 +166,13 @@ class PointConvSegmenter(PartSegmenter):
         self.classifier = nn.Linear(top, num_parts)
 
     def part_logits(self, cloud: Batch) -> Tensor:
-        points, features = [cloud["points"]], [cloud.get("features")]
+        own = torch.cat([cloud["points"], *([cloud["features"]] if "features" in cloud else [])], dim=-1)
+        points, features = [cloud["points"]], [own]
         for layer in self.down:
             centres, found = layer(points[-1], features[-1])
             points.append(centres)
             features.append(found)
-        own = [with_class(cloud, self.num_classes, points[0].dtype), points[0]]
-        features[0] = torch.cat([*own, *([] if features[0] is None else [features[0]])], dim=-1)
+        features[0] = torch.cat([with_class(cloud, self.num_classes, own.dtype), own], dim=-1)
         carried = features[-1]
         for layer, level in zip(self.up, reversed(range(len(self.down))), strict=True):
             carried = layer(points[level], points[level + 1], features[level], carried)

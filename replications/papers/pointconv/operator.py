@@ -30,6 +30,7 @@ class PointConv(nn.Module):
         channels_out: int,
         *,
         weight_widths: Sequence[int] = (8, 8, 16),
+        density_widths: Sequence[int] = (16, 8),
         density: str = "kde",
         scale: str = "sigmoid",
         form: str = "reordered",
@@ -40,7 +41,7 @@ class PointConv(nn.Module):
                 raise UserError(f"unknown {what} '{value}' of a point convolution{nearest(value, known)}")
         self.shared = SharedMLP(channels_in, widths)
         self.weight_net = SharedMLP(3, weight_widths)
-        self.density_net = None if density == "none" else DensityNet(scale)
+        self.density_net = None if density == "none" else DensityNet(scale, density_widths)
         self.form = form
         self.c_in, self.c_mid, self.channels = self.shared.channels, self.weight_net.channels, channels_out
         # Rows are the output channels, columns (c_in, c_mid) with c_mid the faster.
@@ -74,16 +75,16 @@ class PointConv(nn.Module):
 
 
 class DensityNet(nn.Module):
-    """An MLP 1-16-8-1 of the inverse density (Section 3.1), to a factor for each neighbour ``[..., k, 1]``.
+    """An MLP (1-16-8-1) of the inverse density (Section 3.1), to a factor for each neighbour ``[..., k, 1]``.
 
     `scale` ``sigmoid`` ends in a sigmoid, as both released codes mean to; ``relu`` in batch norm and ReLU, as the
     PyTorch code does (its sigmoid cannot be reached): about half of the factors are then 0 at the start.
     """
 
-    def __init__(self, scale: str):
+    def __init__(self, scale: str, widths: Sequence[int] = (16, 8)):
         super().__init__()
         self.last = scale
-        self.net = SharedMLP(1, (16, 8, 1), last_plain=scale == "sigmoid")
+        self.net = SharedMLP(1, (*widths, 1), last_plain=scale == "sigmoid")
 
     def forward(self, inverse_density: Tensor) -> Tensor:
         x = self.net(inverse_density[..., None])

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from replications.layers.points import SharedMLP, gather, knn
 from replications.papers.sonet.som import cluster_means
@@ -25,13 +24,13 @@ class Encoded:
     local: Tensor  # positions of copies relative to their node [batch, points * k, 3]
     first: Tensor  # features of copies [batch, points * k, 384]
     node_max: Tensor  # their maximum in each node [batch, nodes, 384]
-    around: Tensor  # features of nodes with their neighbours [batch, nodes, 512]
+    around: Tensor  # features of nodes with their neighbours [batch, nodes, 512]; without that layer, their maxima
     last: Tensor  # [batch, nodes, 1024]
     top: Tensor  # the cloud's feature [batch, 1024]
 
 
 class ResidualPointNet(nn.Module):
-    """Shared layers 64, 128, 256, 384, the last of which also sees the first one's output, without norm and ReLU."""
+    """Shared layers, the last of which also sees the first one's output and has neither norm nor ReLU."""
 
     def __init__(self, channels: int, widths: Sequence[int]):
         super().__init__()
@@ -48,9 +47,10 @@ class ResidualPointNet(nn.Module):
 class Encoder(nn.Module):
     """Points to their `k` nearest nodes, maximum in each node, nodes to their neighbours, maximum over nodes.
 
-    `aggregation` of nodes: ``knn`` over the `node_neighbours` nearest nodes, relative to their mean; ``grid`` two
-    convolutions on the map as an image; ``none`` leaves it out (the paper's two-layer form). `around_node` takes the
-    node itself as the centre of its neighbours, as the part segmentation does.
+    `aggregation` of nodes: ``knn`` over the `node_neighbours` nearest nodes of the map, relative to their centre, which
+    the last network sees too: the mean of the neighbours, or with `around_node` the node itself, as the part
+    segmentation has it. ``grid``: two convolutions on the map as an image. ``none`` leaves it out, and the last network
+    is residual (the paper's two-layer form). The last network ends without norm and ReLU.
     """
 
     def __init__(
@@ -73,12 +73,16 @@ class Encoder(nn.Module):
             self.around = SharedMLP(3 + self.first_channels, around)
         elif aggregation == "grid":
             self.around = nn.Sequential(
-                *_convolution(3 + self.first_channels, around[0]), *_convolution(around[0], around[1])
+                *convolution(3 + self.first_channels, around[0]), *convolution(around[0], around[1])
             )
         self.around_channels = self.first_channels if aggregation == "none" else around[-1]
-        last = [512, 512, 768, 1024] if aggregation == "none" else [768, 1024]
-        self.last = SharedMLP(3 + self.around_channels, scaled(last, width))
+        seen = 3 + self.around_channels
+        if aggregation == "none":
+            self.last = ResidualPointNet(seen, scaled([512, 512, 768, 1024], width))
+        else:
+            self.last = SharedMLP(seen, scaled([768, 1024], width), last_plain=True)
         self.channels = self.last.channels
+        initialise(self)
 
     def forward(self, cloud: Batch) -> Encoded:
         """Encode clouds with ``nodes`` ``[batch, nodes, 3]`` beside their points."""
@@ -95,20 +99,22 @@ class Encoder(nn.Module):
             seen = torch.cat([local, cloud["features"].repeat_interleave(self.k, dim=1)], dim=-1)
         first = self.points(seen)
         node_max = node_maximum(first, index, som.shape[1])
-        around = self._around(nodes, node_max)
-        last = self.last(torch.cat([nodes, around], dim=-1))
+        centre, around = self._around(som, nodes, node_max)
+        last = self.last(torch.cat([centre, around], dim=-1))
         return Encoded(index, nodes, local, first, node_max, around, last, last.max(1)[0])
 
-    def _around(self, nodes: Tensor, node_max: Tensor) -> Tensor:
+    def _around(self, som: Tensor, nodes: Tensor, node_max: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the centre of each node's neighbourhood and its features. Neighbours are decided on the map itself."""
         if self.aggregation == "none":
-            return node_max
+            return nodes, node_max
         if self.aggregation == "grid":
             image = torch.cat([nodes, node_max], dim=-1).transpose(1, 2).unflatten(2, (self.grid, self.grid))
-            return self.around(image).flatten(2).transpose(1, 2)
-        index = knn(nodes, nodes, self.node_neighbours)[1]
+            return nodes, self.around(image).flatten(2).transpose(1, 2)
+        index = knn(som, som, self.node_neighbours)[1]
         near = gather(nodes, index)
-        centre = nodes[:, :, None] if self.around_node else near.mean(2, keepdim=True)
-        return self.around(torch.cat([near - centre, gather(node_max, index)], dim=-1)).max(2)[0]
+        centre = nodes if self.around_node else near.mean(2)
+        offset = near - centre[:, :, None]
+        return centre, self.around(torch.cat([offset, gather(node_max, index)], dim=-1)).max(2)[0]
 
 
 def node_maximum(features: Tensor, index: Tensor, nodes: int) -> Tensor:
@@ -126,42 +132,18 @@ def node_maximum(features: Tensor, index: Tensor, nodes: int) -> Tensor:
     return found.where((count > 0)[:, None], 0).view(batch, nodes, channels)
 
 
-def _convolution(channels: int, width: int) -> list[nn.Module]:
-    return [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+def initialise(module: nn.Module) -> None:
+    """Draw He-normal weights, variance 2 / inputs of the layer, and set biases to 0: the released code's start."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
-class PointDecoder(nn.Module):
-    """Points from a feature: some from a fully connected branch, more from a pyramid of up-convolutions (Section 3.4).
-
-    The pyramid goes from 4 x 4 to ``4 * 2**levels`` squared; each of its pixels is a point.
-    """
-
-    def __init__(self, channels: int, width: float, connected: int, levels: int):
-        super().__init__()
-        hidden, base = scaled([1024, 256], width)
-        self.connected = nn.Sequential(
-            nn.Linear(channels, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, 3 * connected),
-        )
-        self.start = nn.Linear(channels, base * 16)
-        steps, points = [], []
-        for _ in range(levels):
-            steps.append(nn.Sequential(*_convolution(base, max(8, base // 2))))
-            base = max(8, base // 2)
-            points.append(nn.Conv2d(base, 3, 1))
-        self.steps, self.to_points = nn.ModuleList(steps), nn.ModuleList(points[-2:])
-
-    def forward(self, features: Tensor) -> list[Tensor]:
-        """Return the points ``[batch, m, 3]``, and before them those of the pyramid's last but one level."""
-        image = F.relu(self.start(features)).view(len(features), -1, 4, 4)
-        found = []
-        for number, step in enumerate(self.steps):
-            image = step(F.interpolate(image, scale_factor=2.0, mode="nearest"))
-            place = number - len(self.steps) + len(self.to_points)
-            if place >= 0:
-                found.append(self.to_points[place](image).flatten(2).transpose(1, 2))
-        connected = self.connected(features).unflatten(1, (-1, 3))
-        return [*found[:-1], torch.cat([connected, found[-1]], dim=1)]
+def convolution(channels: int, width: int, kernel: int = 3) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+    ]

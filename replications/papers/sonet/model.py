@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from replications.errors import UserError
 from replications.layers.points import SharedMLP, chamfer_distance, gather
-from replications.papers.sonet.layers import AGGREGATIONS, Encoder, PointDecoder
+from replications.papers.sonet.decoder import STEPS, PointDecoder
+from replications.papers.sonet.layers import AGGREGATIONS, Encoder, initialise
 from replications.papers.sonet.som import train_som
 from replications.tasks.point_classification.model import (
     Autoencoder,
@@ -47,6 +48,9 @@ def build(
         raise UserError(f"sonet: aggregation must be one of {', '.join(AGGREGATIONS)}, not '{aggregation}'")
     if not 1 <= node_k <= grid * grid:
         raise UserError(f"sonet: node_k must lie between 1 and the {grid * grid} nodes, not {node_k}")
+    most = len(STEPS) - 2
+    if not 1 <= pyramid_levels <= most:
+        raise UserError(f"sonet: pyramid_levels must lie between 1 and {most}, not {pyramid_levels}")
     segments = num_parts is not None
     encoder = Encoder(channels, width, grid, node_k, node_neighbours, aggregation, around_node=segments)
     if segments:
@@ -72,6 +76,7 @@ class SONet(_WithMap, PointClassifier):
         super().__init__()
         self.encoder = encoder
         self.head = ClassifierHead(encoder.channels, tuple(scaled([512, 256], width)), num_classes, dropout)
+        initialise(self.head)
 
     def logits(self, cloud: Batch) -> Tensor:
         return self.head(self.encoder(cloud).top)
@@ -104,22 +109,26 @@ class SONetSegmenter(_WithMap, PartSegmenter):
     def __init__(self, encoder: Encoder, num_classes: int, num_parts: int, channels: int, width: float):
         super().__init__()
         self.encoder, self.num_classes = encoder, num_classes
-        joined = 9 + channels + num_classes + 2 * encoder.first_channels + encoder.around_channels
-        joined += 2 * encoder.channels
+        joined = 9 + channels + num_classes + 2 * encoder.first_channels + 2 * encoder.channels
+        if encoder.aggregation != "none":
+            joined += encoder.around_channels
         self.copies = SharedMLP(joined, scaled([1024, 512, 256], width))
         top = scaled([128], width)[0]
         self.points = SharedMLP(self.copies.channels, [top])
         self.classifier = nn.Sequential(nn.Dropout(0.6), nn.Linear(top, num_parts))
+        for layers in (self.copies, self.points, self.classifier):
+            initialise(layers)
 
     def part_logits(self, cloud: Batch) -> Tensor:
         found, k = self.encoder(cloud), self.encoder.k
-        own = [cloud["points"], with_class(cloud, self.num_classes, cloud["points"].dtype)]
-        if "features" in cloud:
-            own.append(cloud["features"])
-        of_point = torch.cat(own, dim=-1).repeat_interleave(k, dim=1)
-        of_node = torch.cat([found.nodes, found.node_max, found.around, found.last], dim=-1)
-        top = found.top[:, None].expand(-1, of_point.shape[1], -1)
-        copies = self.copies(torch.cat([found.local, of_point, found.first, gather(of_node, found.index), top], dim=-1))
+        own = [cloud["features"]] if "features" in cloud else []
+        own.append(with_class(cloud, self.num_classes, cloud["points"].dtype))
+        of_point, place = (x.repeat_interleave(k, dim=1) for x in (torch.cat(own, dim=-1), cloud["points"]))
+        around = [] if self.encoder.aggregation == "none" else [found.around]
+        of_node = gather(torch.cat([found.node_max, *around, found.last], dim=-1), found.index)
+        top = found.top[:, None].expand(-1, place.shape[1], -1)
+        seen = [found.local, place, gather(found.nodes, found.index), of_point, found.first, of_node, top]
+        copies = self.copies(torch.cat(seen, dim=-1))
         return self.classifier(self.points(copies.unflatten(1, (-1, k)).mean(2)))
 
 

@@ -66,9 +66,8 @@ class Judge:
         evaluator.summarize()
         precision = evaluator.eval["precision"][:, :, :, 0, -1]  # IoU, recall, class
         by_class = [float(own[own > -1].mean()) if (own > -1).any() else 0.0 for own in precision.transpose(2, 0, 1)]
-        metrics = {
-            name: 100 * float(value) for name, value in zip(SUMMARY, evaluator.stats, strict=False) if value >= 0
-        }
+        stats = evaluator.stats[: len(SUMMARY)]  # the library has further ones behind COCO's twelve
+        metrics = {name: 100 * float(value) for name, value in zip(SUMMARY, stats, strict=True) if value >= 0}
         return metrics, {"ap": [100 * value for value in by_class]}
 
 

@@ -190,7 +190,7 @@ def class_curves(album: Album, addresses: list[str]) -> Figure:
     for address, of in arrays.items():
         detections, truth = unpack(of)
         iou, look = overlaps(detections, truth), album.look(address)
-        for label, (name, axes) in enumerate(zip(classes, grid, strict=False)):
+        for label, (name, axes) in enumerate(zip(classes, grid[: len(classes)], strict=True)):
             result = evaluate_class(iou, detections, truth, label, 0.25)
             axes.set_title(name.replace("_", " "))
             if result is None:

@@ -90,7 +90,7 @@ def length_figure(swept: Mapping[str, dict], looks: Mapping[str, Look], width: f
     """Draw the three quantities against length and the crossovers. `swept` is `mean_costs` by address."""
     figure = Figure(figsize=(width, 0.95 * width), layout="constrained")
     panels = figure.subplots(2, 2).ravel()
-    for axes, (quantity, (title, unit, factor, per_position)) in zip(panels, QUANTITIES.items(), strict=False):
+    for axes, (quantity, (title, unit, factor, per_position)) in zip(panels[:3], QUANTITIES.items(), strict=True):
         lines = {address: (costs["method"], looks[address]) for address, costs in swept.items()}
         if quantity != "token_seconds":
             lines |= {REFERENCES[name]: (costs, REFERENCE_LOOKS[name]) for name, costs in references(swept).items()}
@@ -248,7 +248,7 @@ def attention_figure(maps: Mapping[str, np.ndarray], width: float) -> Figure:
     panels = np.atleast_1d(figure.subplots(rows, MAPS_A_ROW)).ravel()
     for axes in panels[len(maps) :]:
         axes.axis("off")
-    for axes, (address, weights) in zip(panels, maps.items(), strict=False):
+    for axes, (address, weights) in zip(panels[: len(maps)], maps.items(), strict=True):
         size = np.abs(weights.astype(np.float32))
         relative = size / np.maximum(size.max(axis=1, keepdims=True), 1e-12)
         axes.imshow(relative, cmap="magma_r", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")

@@ -21,7 +21,7 @@ QUALITY = {
     "part_miou": Metric("Part mIoU", "%", True, "mean over test clouds of the mean IoU over their class's parts"),
     "part_class_miou": Metric("Class mIoU", "%", True, "the same, mean over the classes"),
     "part_accuracy": Metric("Part accuracy", "%", True, "points that get their own part"),
-    "chamfer": Metric("Chamfer", "1e-3", False, "of reconstructed test clouds, squared distances in unit spheres", 3),
+    "chamfer": Metric("Chamfer", "1e-3", False, "of reconstructed clouds, distances in unit spheres, both ways", 1),
     "probe_accuracy": Metric("Probe", "%", True, "linear classifier on the autoencoder's features"),
 }
 PROTOCOL = {

@@ -132,13 +132,15 @@ def densities_and_maps(density: Mapping | None, maps: Mapping | None, width: flo
     line = 0
     if density is not None:
         _name(panels[0][0], "density")
-        for axes, points, values in zip(panels[0], density["density_points"], density["density"], strict=False):
+        clouds, densities = density["density_points"][:columns], density["density"][:columns]
+        for axes, points, values in zip(panels[0][: len(clouds)], clouds, densities, strict=True):
             rank = values.argsort().argsort() / max(1, len(values) - 1)
             _cloud(axes, points, rank, size=9.0, cmap="viridis_r")
         line = 1
     if maps is not None:
         _name(panels[line][0], "map")
-        for axes, points, nodes in zip(panels[line], maps["map_points"], maps["map_nodes"], strict=False):
+        clouds, nodes_of = maps["map_points"][:columns], maps["map_nodes"][:columns]
+        for axes, points, nodes in zip(panels[line][: len(clouds)], clouds, nodes_of, strict=True):
             _cloud(axes, points, "#999999", size=4.0)
             x, y, _ = project(nodes)
             side = round(len(nodes) ** 0.5)
@@ -192,7 +194,7 @@ def confusions(methods: Mapping[str, Mapping], album: Album) -> Figure:
     panels = figure.subplots(lines, 2, squeeze=False)
     for axes in panels.flat[len(addresses) :]:
         axes.axis("off")
-    for axes, address in zip(panels.flat, addresses, strict=False):
+    for axes, address in zip(panels.flat[: len(addresses)], addresses, strict=True):
         runs = methods[address]
         names: Sequence[str] = next(iter(runs.values())).extra["classes"]
         table = np.zeros((len(names), len(names)))
