@@ -50,6 +50,7 @@ def scene(batch=2, points=64, objects=3, seed=0, dtype=torch.float32):
     inside[inside == objects - 1] = 0
     return {
         "points": torch.rand(batch, points, 3, generator=g, dtype=dtype) * 3,
+        "floor": torch.zeros(batch, dtype=dtype),
         "inside": inside.to(torch.int8),
         "boxes": torch.cat([centres, sizes, heading], -1),
         "label": label.to(torch.int8),
@@ -223,9 +224,9 @@ def test_points_in_farthest_order_give_the_same_seeds_without_sampling():
     ordered = gather(points, order)
     torch.manual_seed(0)
     backbone = Backbone(LEVELS, [8]).eval()
-    sampled = backbone(ordered)
+    sampled = backbone(ordered, torch.zeros(2))
     backbone.sampled = 64
-    taken = backbone(ordered)
+    taken = backbone(ordered, torch.zeros(2))
     assert torch.equal(sampled.index, taken.index) and torch.equal(sampled.features, taken.features)
 
 
@@ -242,18 +243,18 @@ def test_moving_a_scene_moves_its_boxes_with_its_points():
     options = DetectionOptions(points=64, flip=("x", "y"), rotation=180)
     batch = scene(batch=32, points=400, objects=4)
     batch["boxes"][..., :3] = batch["points"][:, :4]
-    change = MoveScene(options)
+    change = MoveScene(options, oriented=True)
     draws = change.draw(32, torch.Generator().manual_seed(0))
     after = change.apply(batch, draws)
     assert draws["flip"].any() and not draws["flip"].all()
     assert torch.equal(points_in(after["boxes"], after["points"]), points_in(batch["boxes"], batch["points"]))
     mirrored = moved(
-        batch["points"], batch["boxes"], torch.tensor([[True, False]] * 32), torch.zeros(32), torch.ones(32)
+        batch["points"], batch["boxes"], torch.tensor([[True, False]] * 32), torch.zeros(32), torch.ones(32), True
     )
     before, heading = batch["boxes"][..., 6], mirrored["boxes"][..., 6]
     assert heading.cos() == pytest.approx(-before.cos(), abs=1e-5)
     assert heading.sin() == pytest.approx(before.sin(), abs=1e-5)
-    one = moved(batch["points"], batch["boxes"], draws["flip"], torch.zeros(32), torch.full((32,), 2.0))
+    one = moved(batch["points"], batch["boxes"], draws["flip"], torch.zeros(32), torch.full((32,), 2.0), True)
     assert one["boxes"][..., 3:6] == pytest.approx(2 * batch["boxes"][..., 3:6])
 
 
@@ -273,7 +274,7 @@ def test_a_subsample_draws_points_with_their_objects():
 
 
 def scene_set(**changes):
-    batch = {name: value.numpy() for name, value in scene(batch=3).items()}
+    batch = {name: value.numpy() for name, value in scene(batch=3).items() if name != "floor"}
     whole = SceneSet("x", **batch, split=np.zeros(3, np.int8), classes=("a", "b", "c"),
                      mean_sizes=tuple(map(tuple, SIZES)), oriented=True, sampled=0)  # fmt: skip
     return dataclasses.replace(whole, **changes)
@@ -313,9 +314,9 @@ def test_an_absent_object_may_have_any_box():
 
 def test_fewer_points_than_asked_for_are_refused():
     with pytest.raises(UserError, match="samples 32 points of 20"):
-        Backbone(LEVELS, [8])(torch.rand(1, 20, 3))
+        Backbone(LEVELS, [8])(torch.rand(1, 20, 3), torch.zeros(1))
     with pytest.raises(UserError, match="40 proposals of 16 seeds"):
-        build_votenet(SIZES, 12, 0, **SMALL).eval().predict(torch.rand(1, 64, 3), "votes", 40)
+        build_votenet(SIZES, 12, 0, **SMALL).eval().predict(torch.rand(1, 64, 3), torch.zeros(1), "votes", 40)
 
 
 @pytest.mark.parametrize("options", [{"aggregation": "mean"}, {"training_sampling": "both"}])

@@ -183,6 +183,15 @@ def test_interpolation_against_float64():
     torch.testing.assert_close(three_nearest(fine, coarse)[0].sum(-1), torch.ones(2, 30))
 
 
+@pytest.mark.parametrize(("power", "weights"), [(1, [4 / 7, 2 / 7, 1 / 7]), (2, [16 / 21, 4 / 21, 1 / 21])])
+def test_weights_of_three_neighbours_at_one_two_and_four_tenths(power, weights):
+    coarse = torch.tensor([[[0.4, 0, 0], [0, 0.1, 0], [0, 0, -0.2], [0.5, 0, 0]]])
+    found, index = three_nearest(torch.zeros(1, 1, 3), coarse, power)
+    assert index[0, 0].tolist() == [1, 2, 0] and found[0, 0].tolist() == pytest.approx(weights, rel=1e-5)
+    value = interpolate(torch.zeros(1, 1, 3), coarse, torch.tensor([[[3.0], [1.0], [2.0], [99.0]]]), power)
+    assert value.item() == pytest.approx(sum(w * v for w, v in zip(weights, [1, 2, 3], strict=True)), rel=1e-5)
+
+
 def test_interpolation_from_one_point_copies_it():
     features = torch.rand(1, 1, 4)
     torch.testing.assert_close(interpolate(cloud(1, 5), torch.zeros(1, 1, 3), features), features.expand(1, 5, 4))

@@ -8,8 +8,10 @@ from replications.layers.points import (
     FeaturePropagation,
     MultiScaleSetAbstraction,
     SetAbstraction,
+    SharedMLP,
     ball_query,
     farthest_point_sample,
+    he_normal_,
 )
 
 
@@ -102,3 +104,25 @@ def test_feature_propagation_against_its_parts():
 def test_a_layer_without_positions_and_features_is_refused():
     with pytest.raises(ValueError, match="use_xyz"):
         SetAbstraction(4, 0.1, 4, 0, [8], use_xyz=False)
+
+
+@pytest.mark.parametrize("options, power", [({}, 2), ({"power": 1}, 1)])
+def test_propagation_weighs_coarse_points_by_a_power_of_their_distance(options, power):
+    fine, coarse = torch.zeros(1, 1, 3), torch.tensor([[[0.1, 0, 0], [0, 0.2, 0], [0, 0, 0.4]]])
+    layer = FeaturePropagation(1, [], **options)
+    inverse = [1 / d**power for d in (0.1, 0.2, 0.4)]
+    expected = sum(w * v for w, v in zip(inverse, (1.0, 5.0, 9.0), strict=True)) / sum(inverse)
+    found = layer(fine, coarse, None, torch.tensor([[[1.0], [5.0], [9.0]]]))
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_he_normal_draws_the_weights_of_shared_networks_and_of_nothing_else():
+    torch.manual_seed(0)
+    module = nn.ModuleList([SharedMLP(64, [512, 256], last_plain=True), nn.Linear(64, 512)])
+    apart, bias = module[1].weight.clone(), module[0].layers[-1].bias.clone()
+    he_normal_(module)
+    for layer, channels in ((module[0].layers[0], 64), (module[0].layers[3], 512)):
+        drawn = layer.weight.double().flatten() / (2 / channels) ** 0.5
+        assert drawn.std().item() == pytest.approx(1, abs=0.02) and abs(drawn.mean().item()) < 0.02
+        assert (drawn**4).mean().item() == pytest.approx(3, abs=0.2)  # of a normal; 1.8 of a uniform
+    assert torch.equal(module[1].weight, apart) and torch.equal(module[0].layers[-1].bias, bias)

@@ -13,6 +13,7 @@ from replications.layers.points.pointnet2 import (
     MultiScaleSetAbstraction,
     SetAbstraction,
     SharedMLP,
+    he_normal_,
 )
 from replications.layers.points.sampling import farthest_point_sample
 
@@ -25,6 +26,7 @@ __all__ = [
     "chamfer_distance",
     "farthest_point_sample",
     "gather",
+    "he_normal_",
     "interpolate",
     "knn",
     "three_nearest",

@@ -7,18 +7,18 @@ from replications.layers.points.neighbours import gather, knn
 _EPSILON = 1e-8
 
 
-def three_nearest(fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
+def three_nearest(fine: Tensor, coarse: Tensor, power: int = 2) -> tuple[Tensor, Tensor]:
     """Return weights and indices of the three coarse points nearest to each fine one, both ``[batch, fine, 3]``.
 
-    A weight is 1 / squared distance (p = 2), normalised over the three; a coarse point at the very place gets all of
-    it. Where there are fewer than three coarse points, all of them are used.
+    A weight is 1 / distance ** `power` (p in the paper, which takes 2), normalised over the three; a coarse point at
+    the very place gets all of it. Where there are fewer than three coarse points, all of them are used.
     """
     squared, index = knn(fine, coarse, min(3, coarse.shape[1]))
-    inverse = 1 / (squared + _EPSILON)
+    inverse = 1 / (squared.pow(power / 2) + _EPSILON)
     return inverse / inverse.sum(-1, keepdim=True), index
 
 
-def interpolate(fine: Tensor, coarse: Tensor, features: Tensor) -> Tensor:
+def interpolate(fine: Tensor, coarse: Tensor, features: Tensor, power: int = 2) -> Tensor:
     """Return `features` ``[batch, coarse, channels]`` carried to the fine points: ``[batch, fine, channels]``."""
-    weights, index = three_nearest(fine, coarse)
+    weights, index = three_nearest(fine, coarse, power)
     return (gather(features, index) * weights[..., None].to(features.dtype)).sum(2)

@@ -32,6 +32,18 @@ class SharedMLP(nn.Module):
         return self.layers(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], self.channels)
 
 
+def he_normal_(module: nn.Module) -> None:
+    """Draw the weights of all shared networks in `module` anew from N(0, 2 / channels in) (He et al. 2015).
+
+    So does the PyTorch code of PointNet++ that VoteNet builds on; the TensorFlow code of PointNet++ does not.
+    """
+    for shared in module.modules():
+        if isinstance(shared, SharedMLP):
+            for layer in shared.layers:
+                if isinstance(layer, nn.Linear):
+                    nn.init.kaiming_normal_(layer.weight)
+
+
 class MultiScaleSetAbstraction(nn.Module):
     """Sample centres, group points around each at several radii, and pool a shared network over each group (MSG).
 
@@ -112,15 +124,16 @@ class SetAbstraction(MultiScaleSetAbstraction):
 class FeaturePropagation(nn.Module):
     """Carry features from coarse points to fine ones: interpolation, the fine points' own features, a shared network.
 
-    `channels_in` counts both: coarse channels + the fine points' channels.
+    `channels_in` counts both: coarse channels + the fine points' channels. `power`: see `three_nearest`.
     """
 
-    def __init__(self, channels_in: int, widths: Sequence[int]):
+    def __init__(self, channels_in: int, widths: Sequence[int], power: int = 2):
         super().__init__()
+        self.power = power
         self.mlp = SharedMLP(channels_in, widths)
         self.channels = self.mlp.channels
 
     def forward(self, fine: Tensor, coarse: Tensor, fine_features: Tensor | None, coarse_features: Tensor) -> Tensor:
         """Return ``[batch, fine, channels]`` from ``[batch, coarse, c]`` at `coarse` ``[batch, coarse, 3]``."""
-        carried = interpolate(fine, coarse, coarse_features)
+        carried = interpolate(fine, coarse, coarse_features, self.power)
         return self.mlp(carried if fine_features is None else torch.cat([carried, fine_features], dim=-1))

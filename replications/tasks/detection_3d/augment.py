@@ -28,10 +28,11 @@ class Subsample:
 
 
 class MoveScene:
-    """Mirror, turn about z and scale a scene, as the authors do."""
+    """Mirror, turn about z and scale a scene, as the authors do. `oriented`: boxes have headings."""
 
-    def __init__(self, options: DetectionOptions):
+    def __init__(self, options: DetectionOptions, oriented: bool):
         self.flip, self.rotation, self.scale = options.flip, math.radians(options.rotation), options.scale
+        self.oriented = oriented
 
     def draw(self, n: int, generator: Generator) -> Draws:
         low, high = self.scale
@@ -44,11 +45,16 @@ class MoveScene:
     def apply(self, batch: Batch, draws: Draws) -> Batch:
         allowed = torch.tensor([axis in self.flip for axis in "xy"], device=draws["flip"].device)
         flip = draws["flip"] & allowed
-        return {**batch, **moved(batch["points"], batch["boxes"], flip, draws["angle"], draws["scale"])}
+        change = (flip, draws["angle"], draws["scale"])
+        floor = batch["floor"] * draws["scale"]
+        return {**batch, "floor": floor, **moved(batch["points"], batch["boxes"], *change, self.oriented)}
 
 
-def moved(points: Tensor, boxes: Tensor, flip: Tensor, angle: Tensor, scale: Tensor) -> Batch:
-    """Return ``points`` and ``boxes`` mirrored (`flip` ``[b, 2]``: x to −x, y to −y), turned, then scaled."""
+def moved(points: Tensor, boxes: Tensor, flip: Tensor, angle: Tensor, scale: Tensor, oriented: bool) -> Batch:
+    """Return ``points`` and ``boxes`` mirrored (`flip` ``[b, 2]``: x to −x, y to −y), turned, then scaled.
+
+    A box with a heading turns with its scene. One without stays along the axes and grows to hold the turned box.
+    """
     sign = 1 - 2 * flip.to(points.dtype)
     cos, sin = angle.cos()[:, None], angle.sin()[:, None]
 
@@ -59,5 +65,9 @@ def moved(points: Tensor, boxes: Tensor, flip: Tensor, angle: Tensor, scale: Ten
     heading = boxes[..., 6]
     heading = torch.where(flip[:, :1], math.pi - heading, heading)
     heading = torch.where(flip[:, 1:], -heading, heading) + angle[:, None]
-    size = boxes[..., 3:6] * scale[:, None, None]
+    length, width, height = boxes[..., 3:6].unbind(-1)
+    if not oriented:
+        heading = torch.zeros_like(heading)
+        length, width = cos.abs() * length + sin.abs() * width, sin.abs() * length + cos.abs() * width
+    size = torch.stack([length, width, height], dim=-1) * scale[:, None, None]
     return {"points": place(points), "boxes": torch.cat([place(boxes[..., :3]), size, heading[..., None]], dim=-1)}

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from replications.errors import UserError
 from replications.layers.points import FeaturePropagation, SetAbstraction, farthest_point_sample
 
-FLOOR_QUANTILE = 0.01
-
 
 @dataclass(frozen=True)
 class Seeds:
@@ -35,15 +33,11 @@ def shrunk(levels: Sequence[Mapping[str, Any]], by: int) -> list[dict[str, Any]]
     ]
 
 
-def height_above_floor(points: Tensor) -> Tensor:
-    """Return z above the cloud's first percentile, ``[b, n, 1]``: the one feature of the input."""
-    z = points[..., 2]
-    return (z - z.quantile(FLOOR_QUANTILE, dim=1, keepdim=True))[..., None]
-
-
 class Backbone(nn.Module):
     """Four set abstractions, two feature propagations back to the points of the second: the seeds.
 
+    The one feature of the input is the height above the floor. Interpolation weighs with 1 / distance, as the authors'
+    code does (PointNet++'s own: 1 / squared distance).
     `levels` are (points, radius, neighbours, widths), finest first; `propagation` the widths of both propagations.
     Farthest point sampling starts at index 0 and is nested: the sample of a sample is its beginning. So only the first
     level samples, and where the data's first `sampled` points are such a sample already (see `datasets/rooms`), it
@@ -64,18 +58,19 @@ class Backbone(nn.Module):
             )
             self.abstractions.append(layer)
             channels = layer.channels
-        first = FeaturePropagation(channels + self.abstractions[2].channels, propagation)
-        second = FeaturePropagation(first.channels + self.abstractions[1].channels, propagation)
+        first = FeaturePropagation(channels + self.abstractions[2].channels, propagation, power=1)
+        second = FeaturePropagation(first.channels + self.abstractions[1].channels, propagation, power=1)
         self.propagations = nn.ModuleList([first, second])
         self.channels = second.channels
 
-    def forward(self, points: Tensor) -> Seeds:
-        """Return the seeds of `points` ``[b, n, 3]``; raises UserError for fewer points than the first level takes."""
+    def forward(self, points: Tensor, floor: Tensor) -> Seeds:
+        """Return the seeds of `points` ``[b, n, 3]`` above a floor at z `floor` ``[b]``; raises UserError for fewer
+        points than the first level takes."""
         if points.shape[1] < self.counts[0]:
             raise UserError(f"the backbone samples {self.counts[0]} points of {points.shape[1]}: give it more points")
         nested = torch.arange(self.counts[0], device=points.device).expand(len(points), -1)
         first = nested if self.sampled >= self.counts[0] else farthest_point_sample(points, self.counts[0])
-        where, what = [points], [height_above_floor(points)]
+        where, what = [points], [points[..., 2:] - floor[:, None, None]]
         for layer, count in zip(self.abstractions, self.counts, strict=True):
             index = first if layer is self.abstractions[0] else nested[:, :count]
             centres, features, _ = layer(where[-1], what[-1], index)

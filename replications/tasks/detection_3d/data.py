@@ -4,6 +4,7 @@ A set has the arrays of ``datasets.rooms.scenes.write_scenes`` and the facts of 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,15 @@ from replications.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 NEEDED = ("points", "inside", "boxes", "label", "split")
+FLOOR_PERCENTILE = 0.99  # of 100: as in the authors' code, a little below the first percentile
 
 
 @dataclass(frozen=True)
 class SceneSet:
     """`points` [S, P, 3], `inside` [S, P, k], `boxes` [S, m, 7], `label` [S, m], `split` [S]; one mean size a class.
 
-    `oriented`: boxes have headings. `sampled`: so many points come first in farthest point order.
+    `oriented`: boxes have headings. `sampled`: so many points come first in farthest point order. `floor` [S]: z of the
+    floor, that of all stored points.
     """
 
     key: str
@@ -33,6 +36,10 @@ class SceneSet:
     oriented: bool
     sampled: int
     title: str = ""
+
+    @cached_property
+    def floor(self) -> np.ndarray:
+        return np.array([np.percentile(cloud[:, 2], FLOOR_PERCENTILE) for cloud in self.points], np.float32)
 
     def rows(self, split: str) -> np.ndarray:
         """Return the scenes of a split; raises UserError where there is none."""

@@ -22,7 +22,7 @@ from replications.training.augment import Augment, Compose
 from replications.training.batches import DeviceBatches
 from replications.training.stage import Stage, Workload
 
-DATA = ("points", "inside", "boxes", "label")
+DATA = ("points", "floor", "inside", "boxes", "label")
 
 
 @dataclass
@@ -54,6 +54,8 @@ class Run:
                     f"data set '{scenes.key}' stores {stored} points a scene, fewer than the task option points "
                     f"{options.points}: lower the option"
                 )
+        if train.oriented and options.heading_bins == 1:
+            raise UserError(f"data set '{train.key}' has boxes with headings: raise the task option heading_bins from 1")
         whole = options.points == train.points.shape[1]
         model = context.build(
             "train",
@@ -71,7 +73,7 @@ class Run:
             {name: getattr(self.train, name) for name in DATA},
             spec.recipe.batch_size,
             spec.seed,
-            Compose([*steps, MoveScene(options)]),
+            Compose([*steps, MoveScene(options, self.train.oriented)]),
             rows=self.train.rows("train"),
             device=self.context.device,
         )
@@ -146,8 +148,8 @@ def test(run: Run) -> Evaluation:
     evaluation.extra = {"classes": class_table(scenes.classes, results, distance, truth)}
     evaluation.data = {"scenes": len(rows), "objects": int((truth.label >= 0).sum()), "classes": list(scenes.classes)}
     evaluation.model_parameters = sum(p.numel() for p in run.model.parameters())
-    one = torch.from_numpy(np.array(scenes.points[rows[:1], : options.points])).to(run.context.device)
-    evaluation.flops_per_sample = forward_flops(lambda: run.model.predict(one))
+    one = inputs(run, scenes, rows[:1])
+    evaluation.flops_per_sample = forward_flops(lambda: run.model.predict(*one))
     evaluation.arrays = arrays_of(found, truth, distance, scenes, rows, options)
     return evaluation
 
@@ -158,14 +160,20 @@ def workload(context: Context) -> Workload:
     stage = run.stage()
     size = run.options.test_batch
     rows = np.resize(run.test.rows("test"), size)
-    points = torch.from_numpy(np.array(run.test.points[rows, : run.options.points])).to(context.device)
+    points, floor = inputs(run, run.test, rows)
 
     def infer(module: Detector, n: int) -> Tensor:
         if n > size:
             raise ValueError(f"inference on at most {size} samples, not {n}")
-        return module.predict(points[:n], run.options.test_sampling).boxes
+        return module.predict(points[:n], floor[:n], run.options.test_sampling).boxes
 
     return Workload(stage, stage.batches.batch(0), infer, size, context.device)
+
+
+def inputs(run: Run, scenes: SceneSet, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return what the network sees of scenes: points ``[b, n, 3]`` and the z of the floor ``[b]``."""
+    points, floor = np.array(scenes.points[rows, : run.options.points]), scenes.floor[rows]
+    return torch.from_numpy(points).to(run.context.device), torch.from_numpy(floor).to(run.context.device)
 
 
 def truth_of(scenes: SceneSet, rows: np.ndarray) -> Truth:
@@ -181,14 +189,13 @@ def detect(run: Run, model: Detector, scenes: SceneSet, rows: np.ndarray, varian
     A detection is a proposal above the confidence, with enough points in it, that outlives the suppression. Of a scene
     that stores more points than the task asks for, the first ones are used: a test is no lottery.
     """
-    options, device = run.options, run.context.device
+    options = run.options
     parts: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in variants}
     seconds = dict.fromkeys(variants, 0.0)
     for start in range(0, len(rows), options.test_batch):
-        batch = np.array(scenes.points[rows[start : start + options.test_batch], : options.points])
+        points, floor = inputs(run, scenes, rows[start : start + options.test_batch])
         started = time.perf_counter()
-        points = torch.from_numpy(batch).to(device)
-        looked = model.look(points)
+        looked = model.look(points, floor)
         shared = time.perf_counter() - started
         for name, (sampling, count) in variants.items():
             started = time.perf_counter()

@@ -1,7 +1,7 @@
 """What a method of 3-D detection offers: losses of a batch, and boxes with scores of points.
 
-A batch has ``points`` float32 ``[b, n, 3]``, ``inside`` ``[b, n, k]`` (objects that each point belongs to, −1 none),
-``boxes`` float32 ``[b, m, 7]`` and ``label`` int64 ``[b, m]`` (−1: no object).
+A batch has ``points`` float32 ``[b, n, 3]``, ``floor`` ``[b]`` (z of the floor), ``inside`` ``[b, n, k]`` (objects
+that each point belongs to, −1 none), ``boxes`` float32 ``[b, m, 7]`` and ``label`` int64 ``[b, m]`` (−1: no object).
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from replications.layers.points import gather
+from replications.layers.points import gather, he_normal_
 from replications.tasks.detection_3d.backbone import Backbone, Seeds
 from replications.tasks.detection_3d.coding import BoxCoding
 from replications.tasks.detection_3d.losses import Assignment, Targets, proposal_losses, total_loss
@@ -40,13 +40,17 @@ class Predictions:
 
 
 class Detector(nn.Module):
-    """Backbone, votes, proposals. A method says how seeds vote (`vote`) and which proposals are positive (`assign`)."""
+    """Backbone, votes, proposals. A method says how seeds vote (`vote`) and which proposals are positive (`assign`).
+
+    Shared networks of backbone and clusters start from He-normal weights, heads as torch makes them: the authors' code.
+    """
 
     training_sampling: Sampling = "votes"
 
     def __init__(self, backbone: Backbone, proposal: ProposalModule, bn_momentum_floor: float = 0.001):
         super().__init__()
         self.backbone, self.proposal, self.bn_momentum_floor = backbone, proposal, bn_momentum_floor
+        he_normal_(self)
 
     @property
     def coding(self) -> BoxCoding:
@@ -66,7 +70,7 @@ class Detector(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the losses of a batch; ``loss`` is their weighted sum."""
         targets = Targets(batch["boxes"], batch["label"].long())
-        seeds = self.backbone(batch["points"])
+        seeds = self.backbone(batch["points"], batch["floor"])
         votes = self.vote(seeds)
         proposals = self.proposal(votes.points, votes.features, self.training_sampling)
         inside = gather(batch["inside"], seeds.index).long()
@@ -78,14 +82,16 @@ class Detector(nn.Module):
         return {"loss": total_loss(*weighed, vote=0.0 if vote is None else vote), **parts}
 
     @torch.no_grad()
-    def predict(self, points: Tensor, sampling: Sampling = "seeds", proposals: int | None = None) -> Predictions:
+    def predict(
+        self, points: Tensor, floor: Tensor, sampling: Sampling = "seeds", proposals: int | None = None
+    ) -> Predictions:
         """Return the proposals of `points` ``[b, n, 3]``: as many as were trained, or as many as are asked for."""
-        return self.propose(*self.look(points), sampling, proposals)
+        return self.propose(*self.look(points, floor), sampling, proposals)
 
     @torch.no_grad()
-    def look(self, points: Tensor) -> tuple[Seeds, Votes]:
+    def look(self, points: Tensor, floor: Tensor) -> tuple[Seeds, Votes]:
         """Return seeds and votes: what is the same however proposals are sampled."""
-        seeds = self.backbone(points)
+        seeds = self.backbone(points, floor)
         return seeds, self.vote(seeds)
 
     @torch.no_grad()
