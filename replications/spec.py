@@ -41,8 +41,9 @@ class Side(Strict):
 class Claim(Strict):
     """A testable statement of a paper.
 
-    The effect is ``subject.metric - reference.metric`` (``difference``), their quotient (``ratio``), or the
-    subject's metric minus `expected` where there is no reference, paired by seed. `direction` ``greater`` and
+    The effect is ``subject.metric - reference.metric`` (``difference``) or their quotient (``ratio``), with `expected`
+    in the reference's place where there is none, paired by seed. Metrics of a logarithmic scale (times, memory,
+    speed-ups) are compared by ratio only. `direction` ``greater`` and
     ``less`` say which sign the paper states; ``equal`` is judged by two one-sided tests against
     ±`smallest_effect`.
     """
@@ -55,7 +56,9 @@ class Claim(Strict):
     expected: float | None = None
     effect: Literal["difference", "ratio"] = "difference"
     direction: Literal["greater", "less", "equal"]
-    smallest_effect: float = Field(ge=0, description="smallest effect of interest, in the metric's unit")
+    smallest_effect: float = Field(
+        ge=0, description="smallest effect of interest, in the metric's unit; of a ratio 0.1 is 10 %"
+    )
     reported_effect: float | None = Field(None, description="the paper's own effect, in the metric's unit")
     tiers: tuple[TierName, ...]
     deviations: tuple[int, ...] = Field((), description="numbers of the paper's README deviations that bear on it")

@@ -1,7 +1,7 @@
 """How numbers and names are written, the same in every table, plot and page."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from replications.records import RunRecord
 from replications.tasks.base import Metric, Task
@@ -53,6 +53,12 @@ def interval(bounds: tuple[float, float] | None, kind: str, decimals: int = 2) -
 def verdict(adjusted: str, raw: str) -> str:
     """``inconclusive (alone: reproduced)`` where the adjustment for several claims took a verdict back."""
     return adjusted if adjusted == raw else f"{adjusted} (alone: {raw})"
+
+
+def seeds(of: Iterable[int]) -> str:
+    """``seed 3``, ``seeds 1, 4``."""
+    of = sorted(of)
+    return f"seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of))}"
 
 
 def p_value(p: float | None) -> str:
