@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from reporting_factory import TASK, TASKS, claim, failed, papers, provenance, record
+from reporting_factory import TASK, TASKS, claim, failed, papers, record
 from scipy import stats
 
 from replications import catalogue
@@ -303,6 +303,165 @@ def test_a_changed_set_up_compares_only_with_its_like():
             assert told.reason == "subject and reference differ in their category"
     assert told.category.endswith("changed set-up: recipe.steps=3") and told.effect is not None
     assert labels.changed_options(records.runs[SUBJECT][0]) == f"width={len(SUBJECT)}"
+
+
+# ------------------------------------------------------------------ runs that do not match
+
+
+def changed(record, where: str, value):
+    """A copy of a record with one field of it, or of its provenance, cost, spec or recipe, changed."""
+    head, _, rest = where.partition(".")
+    if not rest:
+        return record.model_copy(update={head: value})
+    return record.model_copy(update={head: changed(getattr(record, head), rest, value)})
+
+
+def made_different(where: str, value, seeds=(0, 1, 2), address: str = REFERENCE, metric: str = "accuracy") -> Records:
+    records = records_of([91.0, 92.1, 92.9], BASE, metric=metric)
+    for seed in seeds:
+        records.runs[address][seed] = changed(records.runs[address][seed], where, value)
+    return records
+
+
+OTHER = {
+    "code_fingerprint": ("other", "code"),
+    "data_fingerprint": ("other", "data"),
+    "provenance.device": ("NVIDIA H100", "device"),
+    "spec.recipe.lr": (0.2, "set-up"),
+    "spec.options": ({"width": 2}, "set-up"),
+    "spec.task_options": ({"pairs": 3}, "set-up"),
+}
+
+
+@pytest.mark.parametrize("where", OTHER)
+def test_seeds_of_a_side_must_match(where):
+    value, word = OTHER[where]
+    told = one(made_different(where, value, seeds=[1]))
+    assert told.adjusted == "not tested"
+    assert told.reason.startswith(f"the seeds of {REFERENCE} differ in their {word}")
+    assert told.effect is not None and told.p is None
+
+
+@pytest.mark.parametrize("where", [where for where in OTHER if where != "spec.options"])
+def test_sides_must_match(where):
+    value, word = OTHER[where]
+    told = one(made_different(where, value))
+    assert told.adjusted == "not tested" and told.reason.startswith(f"subject and reference differ in their {word}")
+    assert one(made_different(where, value, address=SUBJECT)).adjusted == "not tested"
+
+
+def test_the_reason_names_what_differs():
+    assert "(cpu against NVIDIA H100)" in one(made_different("provenance.device", "NVIDIA H100")).reason
+    assert "(recipe.lr: 0.1 against 0.2)" in one(made_different("spec.recipe.lr", 0.2)).reason
+    assert "(mini against standard)" in one(made_different("spec.tier", "standard")).reason
+
+
+def with_modules(subject: dict, reference: dict, field: str = "modules") -> Records:
+    records = records_of([91.0, 92.1, 92.9], BASE)
+    for address, told in ((SUBJECT, subject), (REFERENCE, reference)):
+        for seed, of in records.runs[address].items():
+            print_of = {"modules": "code_fingerprint", "sets": "data_fingerprint"}[field]
+            records.runs[address][seed] = of.model_copy(update={field: told, print_of: str(sorted(told.items()))})
+    return records
+
+
+def test_sides_are_held_together_by_the_modules_that_both_use():
+    loop, loss = "replications.training.loop", "replications.tasks.toy.loss"
+    mine, theirs = "replications.papers.arcface.model", "replications.papers.cosface.model"
+    claimed = {"subject": "cosface/cosface"}
+    records = with_modules({loop: "1", loss: "2", mine: "3"}, {loop: "1", loss: "9", mine: "3"})
+    assert one(records).reason == "subject and reference differ in their code of tasks.toy.loss"
+    other_paper = with_modules({loop: "1", loss: "2", mine: "3"}, {loop: "1", loss: "2", theirs: "4"})
+    base = base_record("cosface/cosface", 0).spec
+    for seed, of in other_paper.runs[REFERENCE].items():
+        spec = of.spec.model_copy(update={"paper": base.paper, "method": base.method})
+        other_paper.runs[REFERENCE][seed] = of.model_copy(update={"spec": spec})
+    assert one(other_paper).adjusted == "reproduced", f"models differ as {claimed} does"
+
+
+def test_sides_are_held_together_by_the_sets_that_both_use():
+    told = one(with_modules({"faces_mini": "1"}, {"faces_mini": "2"}, field="sets"))
+    assert told.reason == "subject and reference differ in their data of faces_mini"
+
+
+def test_what_a_paper_changes_by_its_own_word_is_no_reason():
+    methods = CATALOGUE["arcface"].methods
+    own = methods["softmax"].model_copy(
+        update={"recipe": {"lr": 0.2, "steps": 9}, "task": {"pairs": 3}, "options": {"width": 2}, "why": "the point"}
+    )
+    paper = CATALOGUE["arcface"].model_copy(
+        update={"methods": {**methods, "softmax": own}, "claims": (claim("C", "S.", SUBJECT, REFERENCE),)}
+    )
+    records = records_of([91.0, 92.1, 92.9], BASE)
+    for address, options in ((SUBJECT, {"width": 1, "margin": 0.5}), (REFERENCE, {"width": 2})):
+        for seed, of in records.runs[address].items():
+            records.runs[address][seed] = changed(of, "spec.options", options)
+    for seed, of in records.runs[REFERENCE].items():
+        recipe = of.spec.recipe.model_copy(update={"lr": 0.2, "steps": 9, "epochs": None})
+        records.runs[REFERENCE][seed] = changed(changed(of, "spec.recipe", recipe), "spec.task_options", {"pairs": 3})
+    assert judge(records, {"arcface": paper}, TASKS, True)[0].adjusted == "reproduced"
+    told = judge(records, {"arcface": paper.model_copy(update={"methods": methods})}, TASKS, True)[0]
+    assert "set-up (recipe.epochs: 4.0 against None)" in told.reason
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [("spec.recipe.batch_size", 32), ("spec.recipe.precision", "bf16"), ("spec.threads", 2), ("provenance.cpu", "Else")],
+)  # fmt: skip
+def test_times_are_compared_at_equal_batch_precision_threads_and_processor_only(where, value):
+    methods = CATALOGUE["arcface"].methods
+    own = methods["softmax"].model_copy(update={"recipe": {"batch_size": 1, "precision": "bf16"}, "why": "the point"})
+    for metric, word in (("accuracy", "reproduced"), ("step_ms", "not tested")):
+        changes = RATIO if metric == "step_ms" else {}
+        paper = CATALOGUE["arcface"].model_copy(
+            update={
+                "methods": {**methods, "softmax": own},
+                "claims": (claim("C", "S.", SUBJECT, REFERENCE, **{**changes, "smallest_effect": 0.001}),),
+            }
+        )
+        records = made_different(where, value, metric=metric)
+        told = judge(records, {"arcface": paper}, {"face_verification": CLOCKED}, True)[0]
+        assert told.adjusted == word, told.reason
+
+
+def test_times_under_unequal_load_are_not_compared_and_under_equal_load_are_marked():
+    claims = [claim("C", "S.", SUBJECT, REFERENCE, **RATIO)]
+    paper = {"arcface": CATALOGUE["arcface"].model_copy(update={"claims": tuple(claims)})}
+    records = made_different("cost.background_load", 0.69, metric="step_ms")
+    assert judge(records, paper, {"face_verification": CLOCKED}, True)[0].adjusted != "not tested", (
+        "the other is unknown"
+    )
+    for seed, of in records.runs[SUBJECT].items():
+        records.runs[SUBJECT][seed] = changed(of, "cost.background_load", 0.05)
+    told = judge(records, paper, {"face_verification": CLOCKED}, True)[0]
+    assert told.reason == "subject and reference differ in their machine's load by others at seed 0 (5% against 69%)"
+    for seed, of in records.runs[SUBJECT].items():
+        records.runs[SUBJECT][seed] = changed(of, "cost.background_load", 0.6)
+    told = judge(records, paper, {"face_verification": CLOCKED}, True)[0]
+    assert told.adjusted != "not tested" and "up to 69% of the machine" in told.warnings[0]
+    assert one(made_different("cost.background_load", 0.69)).warnings == (), "no clock, no matter"
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "words"),
+    [
+        ("provenance.cpu", "Other CPU", "processors differ: Example CPU 3.0 GHz (arcface/arcface seeds 0, 1, 2; "),
+        ("provenance.cpu_capability", "AVX512", "kernel instruction sets differ: AVX2 (arcface/arcface seeds 0, 1, 2;"),
+        ("provenance.packages", {"torch": "9.9"}, "versions of torch differ: 2.13.0 (arcface/arcface seeds 0, 1, 2; "),
+        ("provenance.dirty", True, "uncommitted code: arcface/softmax seed 2"),
+        ("provenance.commit", "f" * 40, "commits differ: 0123456789ab (arcface/arcface seeds 0, 1, 2; "),
+    ],
+)  # fmt: skip
+def test_what_may_have_moved_a_number_is_a_warning(where, value, words):
+    records = made_different("provenance.python", "3.11.9")
+    assert one(records).warnings == ()
+    for address in (SUBJECT, REFERENCE):
+        for seed, of in records.runs[address].items():
+            records.runs[address][seed] = changed(of, "provenance.cpu_capability", "AVX2")
+    assert one(records).warnings == ()
+    records.runs[REFERENCE][2] = changed(records.runs[REFERENCE][2], where, value)
+    told = one(records)
+    assert told.adjusted == "reproduced" and len(told.warnings) == 1 and told.warnings[0].startswith(words)
 
 
 # ------------------------------------------------------------------ families

@@ -111,21 +111,27 @@ def _told(names: Sequence[str], most: int = 3) -> str:
 
 
 def _set_up(a: RunRecord, b: RunRecord, papers: Mapping[str, Paper]) -> str:
-    """Name the first thing in which two set-ups differ without a method's paper.yaml, or one set by hand."""
-    by_hand = [set(record.spec.changes) for record in (a, b)]
-    if by_hand[0] != by_hand[1]:
-        return ", ".join(sorted(by_hand[0] ^ by_hand[1]))
+    """Name the first thing in which two set-ups differ, and in which neither method's paper.yaml makes them differ."""
     own = [_own(record, papers) for record in (a, b)]
     if None in own:
         return ""
+    by_hand = {name for record in (a, b) for name in _options_by_hand(record)}
     for part in PARTS:
         one, other = (dict(getattr(record.spec, part)) for record in (a, b))
-        # An option that one of the models does not take says nothing about the other.
-        names = one.keys() & other.keys() if part == "options" else one.keys() | other.keys()
-        for name in sorted(names - own[0][part] - own[1][part]):
+        names = one.keys() | other.keys()
+        free = own[0][part] | own[1][part]
+        if part == "options":  # one that a model does not take says nothing about it
+            names, free = one.keys() & other.keys(), free - by_hand
+        for name in sorted(names - free):
             if one.get(name) != other.get(name):
                 return f"{part.removesuffix('_options')}.{name}: {one.get(name)} against {other.get(name)}"
     return ""
+
+
+def _options_by_hand(record: RunRecord) -> dict[str, str]:
+    """What was set by hand of a method's options: changes by the option's name."""
+    changes = [c.removeprefix("options.") for c in record.spec.changes if c.startswith("options.")]
+    return {change.partition("=")[0].partition(".")[0]: change for change in changes}
 
 
 def _own(record: RunRecord, papers: Mapping[str, Paper]) -> dict[str, set[str]] | None:
@@ -178,10 +184,14 @@ def warnings(paired: Sequence[Side], timed: bool) -> tuple[str, ...]:
         told.append(_differ("commits", known, lambda r: r.provenance.commit and r.provenance.commit[:12]))
     if dirty := [record for record in known if record.provenance.dirty]:
         told.append(f"uncommitted code: {_names(dirty)}")
+    by_hand = [_options_by_hand(side[0]) for side in paired]
+    if len(paired) == 2 and by_hand[0] != by_hand[1]:
+        words = [", ".join(options.values()) or "none" for options in by_hand]
+        told.append(f"options set by hand differ: {words[0]} against {words[1]}")
     if timed and (busy := [r for r in runs if (r.cost.background_load or 0) > BUSY]):
         most = max(r.cost.background_load for r in busy)
         told.append(f"others used up to {most:.0%} of the machine while this was timed: {_names(busy)}")
-    return tuple(filter(None, told))
+    return tuple(dict.fromkeys(filter(None, told)))
 
 
 def _differ(what: str, runs: Iterable[RunRecord], key: Callable[[RunRecord], str | None]) -> str:

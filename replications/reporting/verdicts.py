@@ -236,12 +236,14 @@ def _folds(claim: Claim, sides: list, paired: list[list[RunRecord]], values: np.
     """Effects by test fold where no side varies with the seed, and the folds' means are the metrics; else
     None.
     """
-    if claim.effect == "ratio" or values.shape[1] < 2 or np.ptp(values, axis=1).max() > 0:
+    if values.shape[1] < 2 or np.ptp(values, axis=1).max() > 0:
         return None
     groups = [by_seed[0].groups.get(side.metric, []) for side, by_seed in zip(sides, paired, strict=True)]
     if len({len(group) for group in groups}) > 1 or len(groups[0]) < 2:
         return None
     if not np.allclose(np.mean(groups, axis=1), values[:, 0], rtol=1e-6):
+        return None
+    if claim.effect == "ratio" and np.min(groups) <= 0:
         return None
     return _effects(claim, np.array(groups))
 
@@ -323,10 +325,12 @@ def _why(verdict: Verdict) -> str:
         margin = f"{labels.number(verdict.smallest_effect, decimals)} {verdict.unit}".strip()
     few = f"{verdict.n} {verdict.replication}"
     if verdict.direction == "equal":
+        room = f"{labels.effect(1 / (1 + verdict.smallest_effect), kind, decimals)} to {margin}"
+        room = room if kind == "ratio" else f"±{margin}"
         return {
-            "reproduced": f"the 90 % interval lies inside ±{margin}",
-            "contradicted": f"the 95 % interval lies outside ±{margin}",
-            "inconclusive": f"{few} leave room for effects inside and outside ±{margin}",
+            "reproduced": f"the 90 % interval lies inside {room}",
+            "contradicted": f"the 95 % interval lies outside {room}",
+            "inconclusive": f"{few} leave room for effects inside and outside {room}",
         }[verdict.raw]
     beyond = verdict.interval[1] <= least if verdict.direction == "less" else verdict.interval[0] >= least
     sign = f"the effect has the claimed sign, and one of {margin} is possible"
