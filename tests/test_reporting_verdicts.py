@@ -406,7 +406,7 @@ def test_what_a_paper_changes_by_its_own_word_is_no_reason():
 
 @pytest.mark.parametrize(
     ("where", "value"),
-    [("spec.recipe.batch_size", 32), ("spec.recipe.precision", "bf16"), ("spec.threads", 2), ("provenance.cpu", "Else")],
+    [("spec.recipe.batch_size", 8), ("spec.recipe.precision", "bf16"), ("spec.threads", 2), ("provenance.cpu", "Else")],
 )  # fmt: skip
 def test_times_are_compared_at_equal_batch_precision_threads_and_processor_only(where, value):
     methods = CATALOGUE["arcface"].methods

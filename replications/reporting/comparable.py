@@ -14,7 +14,6 @@ from replications.reporting import labels
 from replications.spec import Paper
 
 LENGTH = {"epochs", "steps"}  # a change from one to the other touches both
-BUSY = 0.2  # share of the machine in use by others from which on a time says little
 PARTS = ("data", "recipe", "task_options", "options")
 
 Side = Sequence[RunRecord]  # one method's runs, by seed
@@ -160,7 +159,7 @@ def _clock(a: RunRecord, b: RunRecord) -> str:
         if told := _other(what, a, b):
             return f"{name} at seed {a.spec.seed} ({told})"
     loads = a.cost.background_load, b.cost.background_load
-    if None not in loads and abs(loads[0] - loads[1]) > BUSY:
+    if None not in loads and abs(loads[0] - loads[1]) > labels.BUSY:
         return f"machine's load by others at seed {a.spec.seed} ({loads[0]:.0%} against {loads[1]:.0%})"
     return ""
 
@@ -188,7 +187,7 @@ def warnings(paired: Sequence[Side], timed: bool) -> tuple[str, ...]:
     if len(paired) == 2 and by_hand[0] != by_hand[1]:
         words = [", ".join(options.values()) or "none" for options in by_hand]
         told.append(f"options set by hand differ: {words[0]} against {words[1]}")
-    if timed and (busy := [r for r in runs if (r.cost.background_load or 0) > BUSY]):
+    if timed and (busy := [r for r in runs if (r.cost.background_load or 0) > labels.BUSY]):
         most = max(r.cost.background_load for r in busy)
         told.append(f"others used up to {most:.0%} of the machine while this was timed: {_names(busy)}")
     return tuple(dict.fromkeys(filter(None, told)))

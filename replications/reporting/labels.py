@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from replications.records import RunRecord
 from replications.tasks.base import Metric, Task
 
+BUSY = 0.2  # share of the machine in use by others from which on a time says little
 NOT_A_RESULT = "not a result"
 ROLE_TITLES = {"method": "Methods", "baseline": "Baselines", "ablation": "Ablations"}
 

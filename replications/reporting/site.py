@@ -156,6 +156,9 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], ma
     ]
     if spent:
         facts.append(("Cost", f"{', '.join(spent)} for all seeds of both sides" if v.reference else ", ".join(spent)))
+    if v.expected is not None and v.replication == "seeds":
+        scale = " on the log scale" if kind == "ratio" else ""
+        facts.append(("Noise", f"taken as normal{scale}: there is no second side whose skew would cancel"))
     if v.note:
         facts.append(("Note", v.note))
     told_deviations = [(n, deviations.get(n, "(not found in the paper's README)")) for n in v.deviations]
@@ -168,6 +171,7 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], ma
         "numbers": card_numbers(v),
         "strip": markup(_strip(v)) if v.effect is not None else "",
         "why": v.reason[:1].upper() + v.reason[1:] + ".",
+        "warnings": v.warnings,
         "facts": facts,
         "deviations": told_deviations,
     }
