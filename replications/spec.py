@@ -70,6 +70,10 @@ class Claim(Strict):
             raise ValueError(f"claim {self.id}: give either 'reference' or 'expected'")
         return self
 
+    def sides(self) -> dict[str, Side]:
+        """The subject and, where there is one, the reference."""
+        return {"subject": self.subject} | ({"reference": self.reference} if self.reference else {})
+
 
 class Recipe(Strict):
     """How the training loop trains a stage. One recipe a task and tier; a method's override is shown as a difference.

@@ -11,6 +11,7 @@ from replications.reporting.sections import section_of
 
 PUBLISHED = readme.README.parent / "results" / "published"
 COMMANDS = (
+    "check",
     "list",
     "describe",
     "fetch",

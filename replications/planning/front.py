@@ -8,7 +8,9 @@ from logging import Logger
 from pathlib import Path
 from typing import Any
 
+from replications import catalogue
 from replications.errors import UserError
+from replications.planning.check import refuse
 from replications.planning.knobs import read_knobs
 from replications.planning.lock import hold_folder
 from replications.planning.plan import Plan
@@ -31,6 +33,7 @@ def make_plan(config: Mapping[str, Any], repository: str) -> Plan:
     """Check the knobs and make the plan; jobs find this Python and this package, and know whose jobs they are."""
     with _one_line():
         plan = Plan(read_knobs(config))
+        refuse(catalogue.papers())
         plan.selection_meaning("all")  # reads every paper, recipe and set that the request needs: errors come now
     _prepend("PATH", str(Path(sys.executable).parent))
     _prepend("PYTHONPATH", repository)
