@@ -187,3 +187,5 @@ def test_stated_power_is_the_power(n):
     assert found.mean() == pytest.approx(0.8, abs=0.01)
     proved = weigh(effects(n), "equal", equality_margin(n)).p <= ALPHA
     assert proved.mean() == pytest.approx(0.8, abs=0.01)
+    alone = weigh(effects(n), "equal", equality_margin(n, alpha=ALPHA / 2)).p <= ALPHA / 2
+    assert alone.mean() == pytest.approx(0.8, abs=0.01)

@@ -485,3 +485,13 @@ def test_untested_claims_do_not_count_into_the_family():
         claim("C2", "S.", SUBJECT, REFERENCE, tiers=("paper",)),
     )
     assert (tested.family, tested.adjusted, untested.adjusted) == (1, "reproduced", "not tested")
+
+
+def test_an_equality_claim_alone_is_doubled_too():
+    values = np.array([0.1, -0.5, 0.3, -0.35])
+    told = one(records_of(list(90 + values), [90.0] * 4), direction="equal", smallest_effect=0.6)
+    sides = [stats.ttest_1samp(values, m, alternative=a).pvalue for m, a in ((-0.6, "greater"), (0.6, "less"))]
+    assert 0.025 < max(sides) <= 0.05, "the case is between 2.5 and 5 %"
+    assert told.p == pytest.approx(max(sides)) and told.p_holm == pytest.approx(2 * max(sides))
+    assert (told.raw, told.adjusted, told.family) == ("reproduced", "inconclusive", 1)
+    assert told.reason.startswith("reproduced at 5 %, but statement and denial share these")

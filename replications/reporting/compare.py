@@ -99,6 +99,9 @@ def compare(
 
 def _pairs(sides: list[Records], address: str, notes: list[str]) -> list[tuple]:
     runs = [side.finished(address) for side in sides]
+    lost = {seed for one, other in ((0, 1), (1, 0)) for seed in runs[one].keys() & sides[other].runs.get(address, {})}
+    if lost := lost - (runs[0].keys() & runs[1].keys()):
+        notes.append(f"{address}: {labels.seeds(lost)} failed in one folder only and left out")
     pairs = [(runs[0][seed], runs[1][seed]) for seed in sorted(runs[0].keys() & runs[1].keys())]
     for what, key in (
         ("code", lambda r: r.code_fingerprint),

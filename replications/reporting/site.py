@@ -216,7 +216,7 @@ def power_table() -> Table:
     """What a number of seeds can show at 80 % power, in standard deviations of a seed difference."""
     rows = []
     for n in (2, 3, 5, 10):
-        found, margin = statistics.detectable_effect(n), statistics.equality_margin(n)
+        found, margin = statistics.detectable_effect(n), statistics.equality_margin(n, alpha=0.025)
         cells = [Cell(str(n)), Cell(f"{found:.2f} SD", found), Cell(f"{margin:.2f} SD", margin)]
         rows.append((str(n), cells))
     columns = [

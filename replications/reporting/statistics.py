@@ -135,13 +135,13 @@ def detectable_effect(n: int, power: float = 0.8) -> float:
 
 
 @cache
-def equality_margin(n: int, power: float = 0.8) -> float:
-    """Smallest margin delta, in standard deviations of a seed difference, in which TOST proves a true effect
-    of 0.
+def equality_margin(n: int, power: float = 0.8, alpha: float = ALPHA) -> float:
+    """Smallest margin delta, in standard deviations of a seed difference, in which TOST at `alpha` proves a true
+    effect of 0. Verdicts give a statement half of ALPHA.
 
     The power is the integral over the sample standard deviation s of P(|mean| < delta - t s / sqrt(n)).
     """
-    df, critical = n - 1, t_quantile(1 - ALPHA, n - 1)
+    df, critical = n - 1, t_quantile(1 - alpha, n - 1)
     s = np.linspace(0, 4, 4001)[1:]
     density = s ** (df - 1) * np.exp(-df * s**2 / 2)
     density /= density.sum()

@@ -11,7 +11,8 @@ interest:
   deviations of a seed difference.
 
 An `equal` claim is ``reproduced`` where the 90 % interval lies inside ±delta (TOST at 5 %), ``contradicted``
-where the 95 % interval lies wholly outside, else ``inconclusive``. ``not tested`` always has its reason.
+where the 95 % interval lies wholly outside, else ``inconclusive``; its p-values count twice, alone too, so that
+both errors together stay below 5 %. ``not tested`` always has its reason.
 
 Under a true null a wrong verdict comes at most 5 % of the time: a directional claim with d <= 0 is called
 reproduced at most 2.5 %, one with d >= delta contradicted at most 2.5 %; for 0 < d < delta either verdict is
@@ -221,8 +222,10 @@ def _measure(
     if not np.isnan(evidence.lower):
         verdict.interval = (float(natural(evidence.lower)), float(natural(evidence.upper)))
         if not ratio and folds is None:
-            in_sds = statistics.equality_margin if claim.direction == "equal" else statistics.detectable_effect
-            verdict.detectable = in_sds(len(effects)) * float(np.std(effects, ddof=1))
+            n, half = len(effects), statistics.ALPHA / 2
+            equal = claim.direction == "equal"
+            in_sds = statistics.equality_margin(n, alpha=half) if equal else statistics.detectable_effect(n)
+            verdict.detectable = in_sds * float(np.std(effects, ddof=1))
     return evidence
 
 
