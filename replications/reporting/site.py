@@ -246,6 +246,7 @@ def provenance_table(records: Records) -> Table:
     facts = {
         "Device": distinct(p.device if p.device_kind != "cpu" else f"cpu: {p.cpu}" for p in everything),
         "Cores, memory": distinct(f"{p.cpu_count} cores, {p.memory_gib:.0f} GiB" for p in everything),
+        "CPU kernels": distinct(p.cpu_capability for p in everything),
         "Threads a run": distinct(p.threads for p in everything),
         "Platform": distinct(p.platform for p in everything),
         "Python": distinct(p.python for p in everything),
