@@ -78,7 +78,8 @@ def test_effects_are_paired_by_seed():
     records = records_of([80.5, 91.6, 70.4], [80.0, 91.0, 70.0])
     assert one(records, smallest_effect=0.1).adjusted == "reproduced"
     records.runs[REFERENCE][3] = run(REFERENCE, 3, 10.0)  # a seed without its partner
-    assert one(records, smallest_effect=0.1).seeds == (0, 1, 2)
+    told = one(records, smallest_effect=0.1)
+    assert (told.seeds, told.warnings) == ((0, 1, 2), (f"{SUBJECT} has no record of seed 3, left out",))
 
 
 def test_an_expected_value_needs_no_reference():
@@ -381,6 +382,23 @@ def test_sides_are_held_together_by_the_modules_that_both_use():
     assert (
         one(of_another_paper(with_modules({loss: "2", mine: "3"}, {loss: "2", theirs: "4"}))).adjusted == "reproduced"
     )
+
+
+def test_options_set_by_hand_must_agree_where_both_sides_have_them():
+    def of(subject: dict, reference: dict) -> Verdict:
+        records = records_of([91.0, 92.1, 92.9], BASE)
+        for address, options in ((SUBJECT, subject), (REFERENCE, reference)):
+            changes = tuple(f"options.{name}={value}" for name, value in options.items())
+            for seed, one_run in records.runs[address].items():
+                spec = one_run.spec.model_copy(update={"options": options, "changes": changes})
+                records.runs[address][seed] = one_run.model_copy(update={"spec": spec})
+        return one(records)
+
+    assert of({"width": 2}, {"width": 2}).warnings == ()
+    told = of({"margin": 1, "width": 2}, {"width": 2})
+    assert told.adjusted == "reproduced" and told.warnings == ("options set by hand differ: margin=1 against none",)
+    assert of({"width": 3}, {"width": 2}).reason.endswith("differ in their set-up (options.width: 3 against 2)")
+    assert of({"width": 3}, {}).reason.endswith("differ in their category"), "one side is not the tier's"
 
 
 def test_sides_are_held_together_by_the_sets_that_both_use():

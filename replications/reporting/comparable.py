@@ -185,12 +185,16 @@ def warnings(paired: Sequence[Side], timed: bool) -> tuple[str, ...]:
         told.append(f"uncommitted code: {_names(dirty)}")
     by_hand = [_options_by_hand(side[0]) for side in paired]
     if len(paired) == 2 and by_hand[0] != by_hand[1]:
-        words = [", ".join(options.values()) or "none" for options in by_hand]
-        told.append(f"options set by hand differ: {words[0]} against {words[1]}")
+        told.append(f"options set by hand differ: {_only(*by_hand)} against {_only(*by_hand[::-1])}")
     if timed and (busy := [r for r in runs if (r.cost.background_load or 0) > labels.BUSY]):
         most = max(r.cost.background_load for r in busy)
         told.append(f"others used up to {most:.0%} of the machine while this was timed: {_names(busy)}")
     return tuple(dict.fromkeys(filter(None, told)))
+
+
+def _only(options: Mapping[str, str], other: Mapping[str, str], most: int = 3) -> str:
+    own = [change for name, change in options.items() if other.get(name) != change] or ["none"]
+    return ", ".join(own[:most]) + (f" and {len(own) - most} more" if len(own) > most else "")
 
 
 def _differ(what: str, runs: Iterable[RunRecord], key: Callable[[RunRecord], str | None]) -> str:

@@ -154,7 +154,7 @@ def _weigh(
         return verdict
     evidence = _measure(verdict, claim, sides, paired, values)
     timed = any(metric.timed for metric in metrics)
-    verdict.warnings = comparable.warnings(paired, timed)
+    verdict.warnings = (*comparable.warnings(paired, timed), *_unpaired(records, sides))
     one_side, both_sides = _failures(records, sides, runs)
     verdict.reason = (
         ("" if result else f"tier {records.tier} is plumbing only: {labels.NOT_A_RESULT}")
@@ -285,6 +285,14 @@ def _failures(records: Records, sides: list, runs: list[dict[int, RunRecord]]) -
             said.setdefault(f"{side.method} {of[seed]}", []).append(seed)
     one_side = "; ".join(_at(what, seeds) for what, seeds in said.items())
     return one_side, f"{labels.seeds(both)} left out: failed on both sides" if both else ""
+
+
+def _unpaired(records: Records, sides: list[Side]) -> list[str]:
+    """Say of which seeds one side has a record and the other none: they are left out."""
+    methods = dict.fromkeys(side.method for side in sides)
+    every = {seed for method in methods for seed in records.runs.get(method, {})}
+    lacking = {method: every - records.runs.get(method, {}).keys() for method in methods}
+    return [f"{method} has no record of {labels.seeds(seeds)}, left out" for method, seeds in lacking.items() if seeds]
 
 
 def _lost(records: Records, side: Side, by_seed: dict[int, RunRecord]) -> dict[int, str]:
