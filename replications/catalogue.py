@@ -5,7 +5,7 @@ A paper is a folder ``replications/papers/<key>`` with ``paper.yaml`` and ``READ
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,23 @@ TASKS = PACKAGE / "tasks"
 CONFIG = PACKAGE.parent / "config"
 
 
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """Refuses a key that is given twice: of two, YAML's own loader keeps the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is given twice", key.start_mark)
+            seen.add((key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> Any:
-    """Parse a YAML file; raises UserError with file and line where it is not YAML."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    """Parse a YAML file; raises UserError with file and line where it is not YAML, or gives a key twice."""
     try:
         with path.open(encoding="utf-8") as stream:
-            return yaml.load(stream, Loader=loader)
+            return yaml.load(stream, Loader=_Loader)
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
     except UnicodeDecodeError as error:
@@ -39,23 +50,60 @@ def read_yaml(path: Path) -> Any:
 
 @functools.cache
 def papers() -> dict[str, Paper]:
-    """Return all papers by key, sorted; raises UserError for a malformed file or a claim that names no method."""
-    found = {}
-    for path in sorted(PAPERS.glob("*/paper.yaml")):
-        found[path.parent.name] = parse(
+    """Return all papers by key, sorted; raises UserError for a malformed file, and for the first of `problems`."""
+    found = read_papers()
+    for line in problems(found):
+        raise UserError(line)
+    return found
+
+
+def read_papers() -> dict[str, Paper]:
+    """Read every paper.yaml, without looking at what its names stand for; raises UserError for a malformed file."""
+    return {
+        path.parent.name: parse(
             Paper, {"key": path.parent.name, **(read_yaml(path) or {})}, f"papers/{path.parent.name}/paper.yaml"
         )
-    for paper in found.values():
-        for claim in paper.claims:
-            for side in filter(None, (claim.subject, claim.reference)):
-                key, _, method = side.method.partition("/")
-                if key not in found or method not in found[key].methods:
+        for path in sorted(PAPERS.glob("*/paper.yaml"))
+    }
+
+
+def problems(found: Mapping[str, Paper]) -> Iterator[str]:
+    """Say what is wrong with papers that can be read, a line each: file and line, claim, and what is known instead.
+
+    A claim id that is there twice, an unknown method, a deviation that the README does not number. More is looked at
+    by ``planning.check``, which knows the tasks.
+    """
+    for key, paper in found.items():
+        seen, numbered = set(), _numbered(key) if any(claim.deviations for claim in paper.claims) else {}
+        for index, claim in enumerate(paper.claims):
+            if claim.id in seen:
+                yield f"{place(key, 'claims', index)}: claim {claim.id} is there twice: give this one another id"
+            seen.add(claim.id)
+            for name, side in claim.sides().items():
+                owner, _, method = side.method.partition("/")
+                if owner not in found or method not in found[owner].methods:
                     known = [f"{k}/{m}" for k, p in found.items() for m in p.methods]
-                    raise UserError(
-                        f"papers/{paper.key}/paper.yaml: claim {claim.id} names the unknown method "
+                    yield (
+                        f"{place(key, 'claims', index, name, 'method')}: claim {claim.id} names the unknown method "
                         f"'{side.method}'{nearest(side.method, known)}"
                     )
-    return found
+            for number in sorted(set(claim.deviations) - numbered.keys()):
+                has = ", ".join(map(str, numbered)) or "none"
+                yield (
+                    f"{place(key, 'claims', index, 'deviations')}: claim {claim.id} lists deviation {number}, which "
+                    f"README.md does not number (it has: {has})"
+                )
+
+
+def place(key: str, *steps: str | int) -> str:
+    """Name the file and the line in it of what lies at `steps` in a paper.yaml, as in ``claims, 3``."""
+    node = yaml.compose((PAPERS / key / "paper.yaml").read_text(encoding="utf-8"), Loader=_Loader)
+    for step in steps:
+        if isinstance(node, yaml.MappingNode):
+            node = next((value for name, value in node.value if name.value == step), node)
+        elif isinstance(step, int):
+            node = node.value[step]
+    return f"papers/{key}/paper.yaml:{node.start_mark.line + 1}"
 
 
 def find_paper(key: str) -> Paper:
@@ -234,7 +282,11 @@ def is_in_tier(address: str, tier: str) -> bool:
 
 def deviations(key: str) -> dict[int, str]:
     """Return the numbered deviations of a paper's README (the ordered list under ``## Deviations``)."""
-    path = PAPERS / find_paper(key).key / "README.md"
+    return _numbered(find_paper(key).key)
+
+
+def _numbered(key: str) -> dict[int, str]:
+    path = PAPERS / key / "README.md"
     if not path.exists():
         return {}
     section = re.search(r"^## Deviations\s*$(.*?)(?=^## |\Z)", path.read_text(encoding="utf-8"), re.M | re.S)

@@ -7,7 +7,7 @@ in a loss makes again only what imports that loss.
 
 import ast
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -18,6 +18,22 @@ _PARSED: dict[Path, tuple[tuple[int, int], str, frozenset[str]]] = {}
 
 def code_fingerprint(entry_files: Iterable[Path], *, package: Path = PACKAGE, leave_out: Collection[str] = ()) -> str:
     """Return the sha256 (hex) of the meaning of the entry files and of every package module they import.
+
+    See `module_hashes`, whose hashes it covers.
+    """
+    return combined(module_hashes(entry_files, package=package, leave_out=leave_out))
+
+
+def combined(hashes: Mapping[str, str]) -> str:
+    """Return one sha256 (hex) of the hashes of modules."""
+    lines = (f"{module} {digest}\n" for module, digest in sorted(hashes.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def module_hashes(
+    entry_files: Iterable[Path], *, package: Path = PACKAGE, leave_out: Collection[str] = ()
+) -> dict[str, str]:
+    """Return the sha256 (hex) of the meaning of each module that the entry files reach, by its full name.
 
     Imports are followed statically: at the top of a module and inside its functions, but not below
     ``if TYPE_CHECKING:``; importing ``package.a.b`` runs, and so counts, ``a/__init__.py`` too. A module imported by
@@ -38,8 +54,7 @@ def code_fingerprint(entry_files: Iterable[Path], *, package: Path = PACKAGE, le
             continue
         trees[module], imported = _parse(path, module, package.name)
         waiting |= imported | _parents(module)
-    lines = (f"{module} {digest}\n" for module, digest in sorted(trees.items()))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return trees
 
 
 def _module_of(path: Path, package: Path) -> str:

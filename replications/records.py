@@ -6,8 +6,10 @@ renamed: a reader sees a whole record or none.
 
 import contextlib
 import json
+import math
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +42,7 @@ class Provenance(RecordModel):
     memory_gib: float
     threads: int
     deterministic: bool
+    cpu_capability: str | None = Field(None, description="instruction set of torch's kernels on the CPU: AVX2, AVX512")
 
 
 class Cost(RecordModel):
@@ -58,6 +61,9 @@ class Cost(RecordModel):
     energy_joules: float | None = None
     processes: int = 1
     resumed: int = Field(0, description="how many times the run was started again from a checkpoint")
+    background_load: float | None = Field(
+        None, description="share of the machine that others used meanwhile, 0 to 1; None: several processes"
+    )
 
 
 class HistoryPoint(RecordModel):
@@ -94,6 +100,8 @@ class RunRecord(RecordModel):
     fingerprint: str
     code_fingerprint: str
     data_fingerprint: str
+    modules: dict[str, str] = Field({}, description="short hash of each module that the run's code consists of")
+    sets: dict[str, str] = Field({}, description="short fingerprint of each prepared set that the run used, by key")
     spec: RunSpec
     data: dict[str, Any] = {}
     category: str | None = Field(None, description="protocol category named in every table, where the task has one")
@@ -163,6 +171,15 @@ def write_atomic(path: Path, data: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def without_nonfinite(value: Any) -> Any:
+    """Return plain data with None in the place of each number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: without_nonfinite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nonfinite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_record(record: RecordModel, path: Path) -> None:

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from replications import catalogue
 from replications.datasets import checksum, registry
 from replications.errors import RunFailure, UserError, naming_changes, nearest, on_disk
-from replications.fingerprint import code_fingerprint
+from replications.fingerprint import combined, module_hashes
 from replications.records import Cost, HistoryPoint, RunRecord, read_run, run_path, write_atomic, write_record
 from replications.spec import RunSpec
-from replications.tasks.base import Evaluation, find_task
+from replications.tasks.base import Evaluation, find_task, finite
 
 if TYPE_CHECKING:
     import torch
@@ -40,11 +40,17 @@ PASSING_FAILURES = ("interrupted", "out of memory", "error")
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What a run depends on. `run` covers the resolved spec, the data and the code; it names the work folder too."""
+    """What a run depends on. `run` covers the resolved spec, the data and the code; it names the work folder too.
+
+    `modules` and `sets` are short hashes of what code and data consist of, by name: two records are held together by
+    those that both have.
+    """
 
     run: str
     code: str
     data: str
+    modules: Mapping[str, str] = field(default_factory=dict, compare=False)
+    sets: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def with_seed_of(self, spec: RunSpec) -> "Fingerprints":
         """Return those of a run that differs from this one in nothing but its seed, without looking at code again."""
@@ -63,9 +69,15 @@ def fingerprints(spec: RunSpec) -> Fingerprints:
     model = PACKAGE / "papers" / spec.paper / f"{module}.py"
     if not model.exists():
         raise UserError(f"{spec.address}: build names {module}.py, which papers/{spec.paper}/ does not have")
-    code = code_fingerprint([model, PACKAGE / "training" / "loop.py", *_task_files(spec.task)], leave_out=TALK)
-    data = _digest(*(f"{role}={registry.data_fingerprint(key)}" for role, key in sorted(spec.data.items())))
-    return Fingerprints(run=_digest(spec.canonical_json(), code, data), code=code, data=data)
+    entries = [model, PACKAGE / "training" / "loop.py", *_task_files(spec.task)]
+    modules = module_hashes(entries, leave_out=TALK)
+    sets = {key: registry.data_fingerprint(key) for key in spec.data.values()}
+    code, data = combined(modules), _digest(*(f"{role}={sets[key]}" for role, key in sorted(spec.data.items())))
+    return Fingerprints(_digest(spec.canonical_json(), code, data), code, data, _short(modules), _short(sets))
+
+
+def _short(hashes: Mapping[str, str]) -> dict[str, str]:
+    return {name: value[:12] for name, value in hashes.items()}
 
 
 def task_modules(task: str) -> tuple[str, ...]:
@@ -248,9 +260,13 @@ def score_weights(
     context = RunContext(spec, device, Path(data_root), work, weights=Path(weights))
     started = time.monotonic()
     memory.reset_peak_memory(device)
+    evaluation, failure = Evaluation({}), None
     with deterministic():
-        evaluation = task.score_weights(context)
-    record = _record(context, prints, evaluation, None, time.monotonic() - started, memory.peak_memory(device), None)
+        try:
+            evaluation = finite(task.score_weights(context))
+        except RunFailure as error:
+            failure = error
+    record = _record(context, prints, evaluation, failure, time.monotonic() - started, memory.peak_memory(device), None)
     record.extra["weights"] = {"file": Path(weights).name, "sha256": digest}
     write_record(record, run_path(results, spec.paper, spec.method, spec.seed))
     return record
@@ -267,6 +283,7 @@ def _run(
     import torch
 
     from replications.measurement import energy, memory
+    from replications.measurement.load import BackgroundLoad
     from replications.training.determinism import deterministic
 
     torch.set_num_threads(spec.threads)
@@ -275,9 +292,9 @@ def _run(
     evaluation, failure = Evaluation({}), None
     memory.keep_freed_memory(device)
     memory.reset_peak_memory(device)
-    with energy.EnergyMeter(device) as meter, deterministic():
+    with energy.EnergyMeter(device) as meter, BackgroundLoad() as load, deterministic():
         try:
-            evaluation = find_task(spec.task).execute(context)
+            evaluation = finite(find_task(spec.task).execute(context))
         except RunFailure as error:
             failure = error
         except UserError:
@@ -290,6 +307,7 @@ def _run(
         context, prints, evaluation, failure, time.monotonic() - started, memory.peak_memory(device), meter.joules
     )
     record.cost.processes = distribution.world_size
+    record.cost.background_load = load.share if distribution.world_size == 1 else None
     if distribution.is_first:
         if evaluation.arrays:
             _write_arrays(evaluation.arrays, work / "arrays.npz")
@@ -318,6 +336,8 @@ def _record(
         fingerprint=prints.run,
         code_fingerprint=prints.code,
         data_fingerprint=prints.data,
+        modules=dict(prints.modules),
+        sets=dict(prints.sets),
         spec=spec,
         data={"sets": dict(spec.data), **_described(spec), **evaluation.data},
         category=evaluation.category,

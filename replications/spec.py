@@ -120,8 +120,9 @@ class Side(Strict):
 class Claim(Strict):
     """A testable statement of a paper.
 
-    The effect is ``subject.metric - reference.metric`` (``difference``), their quotient (``ratio``), or the
-    subject's metric minus `expected` where there is no reference, paired by seed. `direction` ``greater`` and
+    The effect is ``subject.metric - reference.metric`` (``difference``) or their quotient (``ratio``), with `expected`
+    in the reference's place where there is none, paired by seed. Metrics of a logarithmic scale (times, memory,
+    speed-ups) are compared by ratio only. `direction` ``greater`` and
     ``less`` say which sign the paper states; ``equal`` is judged by two one-sided tests against
     ±`smallest_effect`.
     """
@@ -134,7 +135,9 @@ class Claim(Strict):
     expected: float | None = None
     effect: Literal["difference", "ratio"] = "difference"
     direction: Literal["greater", "less", "equal"]
-    smallest_effect: float = Field(ge=0, description="smallest effect of interest, in the metric's unit")
+    smallest_effect: float = Field(
+        ge=0, description="smallest effect of interest, in the metric's unit; of a ratio 0.1 is 10 %"
+    )
     reported_effect: float | None = Field(None, description="the paper's own effect, in the metric's unit")
     tiers: tuple[TierName, ...]
     deviations: tuple[int, ...] = Field((), description="numbers of the paper's README deviations that bear on it")
@@ -145,6 +148,10 @@ class Claim(Strict):
         if (self.reference is None) == (self.expected is None):
             raise ValueError(f"claim {self.id}: give either 'reference' or 'expected'")
         return self
+
+    def sides(self) -> dict[str, Side]:
+        """The subject and, where there is one, the reference."""
+        return {"subject": self.subject} | ({"reference": self.reference} if self.reference else {})
 
 
 class Recipe(Strict):

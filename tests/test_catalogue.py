@@ -1,9 +1,16 @@
 """Resolving runs: what comes over what, and what a person is told when a name is wrong."""
 
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from replications import catalogue, run
+from replications.cli import main
 from replications.errors import UserError
+from replications.planning import check
+from replications.tasks.base import Metric
 
 PAPER = """
 title: A paper
@@ -146,6 +153,89 @@ def test_a_malformed_paper_names_file_and_place(house, old, new, words):
     with pytest.raises(UserError) as error:
         catalogue.papers()
     assert "toy/paper.yaml" in str(error.value) and words in str(error.value) and "\n" not in str(error.value)
+
+
+FILE = "papers/toy/paper.yaml"
+BUILD = 'model:build"\n    options'
+CHECKED = {  # what is changed in the paper, and what is then said
+    "an id twice": ("    tiers: [mini]\n", "    tiers: [mini]\n{claim}", f"{FILE}:28: claim X1 is there twice"),
+    "a deviation": (
+        "    tiers: [mini]\n",
+        "    tiers: [mini]\n    deviations: [1, 3]\n",
+        f"{FILE}:28: claim X1 lists deviation 3, which README.md does not number (it has: 1, 2)",
+    ),
+    "a key twice": ("    where:", "    where: A\n    where:", f"{FILE}:23: not valid YAML: 'where' is given twice"),
+    "a metric": (
+        "toy/wide, metric: accuracy",
+        "toy/wide, metric: acuracy",
+        f"{FILE}:23: claim X1 names the unknown metric 'acuracy' (did you mean 'accuracy'?)",
+    ),
+    "a reference's metric": (
+        "other/plain, metric: accuracy",
+        "other/plain, metric: step",
+        f"{FILE}:24: claim X1 names the unknown metric 'step'",
+    ),
+    "a method": ("other/plain", "other/plan", f"{FILE}:24: claim X1 names the unknown method 'other/plan'"),
+    "a difference of times": ("metric: accuracy}", "metric: step_ms}", f"{FILE}:23: claim X1 compares 'step_ms' by"),
+    "a build": (
+        BUILD,
+        BUILD.replace("build", "bild"),
+        f"{FILE}:12: build of toy/wide names 'bild', which model.py does not have (did you mean 'build'?)",
+    ),
+    "a module": (
+        BUILD,
+        BUILD.replace("model", "net"),
+        f"{FILE}:12: build of toy/wide names net.py, which papers/toy/ does not have",
+    ),
+    "a reader": (
+        "    options: {width: 2.0}\n",
+        "    options: {width: 2.0}\n    weights: model:read\n",
+        f"{FILE}:14: weights of toy/wide names 'read'",
+    ),
+}
+
+
+@pytest.fixture
+def checked_house(house, monkeypatch):
+    """The house with models, and a task whose metrics are known."""
+    for key in ("toy", "other"):
+        (house / "papers" / key / "model.py").write_text("import torch_is_not_there\n\n\ndef build():\n    pass\n")
+    metrics = {"accuracy": Metric("A", "%", True, ""), "step_ms": Metric("S", "ms", False, "", scale="log")}
+    monkeypatch.setattr(check, "find_task", lambda name: SimpleNamespace(metrics=metrics))
+    return house
+
+
+@pytest.mark.parametrize("kind", CHECKED)
+def test_the_check_names_paper_claim_and_line(checked_house, kind, capsys):
+    assert main(["check"]) == 0 and "2 papers with 1 claims are in order" in capsys.readouterr().out
+    old, new, words = CHECKED[kind]
+    assert old in PAPER, "the case is out of date"
+    claim = PAPER[PAPER.index("  - id: X1") :]
+    path = checked_house / "papers" / "toy" / "paper.yaml"
+    path.write_text(PAPER.replace(old, new.replace("{claim}", claim)))
+    for arguments in (["check"], ["check", "toy"], ["list", "claims"], ["describe", "toy"]):
+        catalogue.papers.cache_clear()
+        assert main(arguments) != 0
+        told = capsys.readouterr()
+        assert words in told.out + told.err
+    assert main(["check", "other"]) == (2 if kind == "a key twice" else 0)
+
+
+def test_a_function_may_be_imported_or_assigned(checked_house):
+    path = checked_house / "papers" / "toy" / "model.py"
+    for text in ("from x import y as build", "build = 3", "if True:\n    def build(): ...", "build: int = 3"):
+        path.write_text(text)
+        assert main(["check", "toy"]) == 0
+    path.write_text("def make():\n    build = 3\n")
+    assert main(["check", "toy"]) == 1
+
+
+def test_the_papers_are_in_order_and_the_check_needs_no_torch():
+    script = (
+        "import sys\nfrom replications.cli import main\ncode = main(['check'])\nassert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script + "sys.exit(code)"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_seeds_derive_from_seed_and_name_alone():

@@ -13,6 +13,7 @@ from replications.reporting.sections import section_of
 
 PUBLISHED = readme.README.parent / "results" / "published"
 COMMANDS = (
+    "check",
     "list",
     "describe",
     "fetch",

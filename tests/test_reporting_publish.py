@@ -3,13 +3,14 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from reporting_factory import DEVIATIONS, TASKS, describe_set, papers, throughput, write_results
+from reporting_factory import DEVIATIONS, TASKS, describe_set, failed, papers, throughput, write_results
 
 from replications.errors import UserError
 from replications.records import read_run, read_throughput, write_record
@@ -220,6 +221,50 @@ def test_differences_are_paired_and_ratios_named_by_class(results, tmp_path):
     assert "arcface/arcface: different code" in notes and "no record of deepid/deepid" in notes
     text = formats.to_markdown(compare.comparison_tables(found))
     assert "+1.00 ± " in text and "×2.00" in text
+
+
+def test_a_failure_in_one_folder_and_a_busy_machine_are_noted(results, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(results, other)
+    write_record(failed("arcface/arcface", 1), other / "runs/arcface/arcface/seed1/run.json")
+    write_record(throughput("arcface/arcface", background_load=0.69), other / "throughput/arcface/arcface.json")
+    found = compare.compare(results, other, PAPERS, TASKS)
+    assert "arcface/arcface: seed 1 failed in one folder only and left out" in found.notes
+    told = next(s for s in found.speeds if s.address == "arcface/arcface")
+    assert "in use by others" not in told.first_class
+    assert told.second_class.endswith("69% of the machine in use by others")
+
+
+# ------------------------------------------------------------------ warnings
+
+
+def test_a_warning_stands_on_the_card_in_the_table_and_in_the_files(results, monkeypatch):
+    path = results / "runs/arcface/softmax/seed1/run.json"
+    record = read_run(path)
+    record.provenance.dirty = True
+    write_record(record, path)
+    monkeypatch.setattr(drawing, "draw", lambda *_: {})
+    report.build(results, "mini", PAPERS, tasks=TASKS, deviations=DEVIATIONS, describe_set=describe_set, seeds=3)
+    warning = "uncommitted code: arcface/softmax seed 1"
+    page = (results / "index.html").read_text()
+    card = page.partition('id="claim-arcface-C2"')[2].partition("</article>")[0]
+    other = page.partition('id="claim-arcface-C1"')[2].partition("</article>")[0]
+    assert f"Warning: {warning}." in card.partition("<details>")[0] and "Warning" not in other
+    verdicts = {v["claim"]: v for v in json.loads((results / "claims.json").read_text())["verdicts"]}
+    assert verdicts["C2"]["warnings"] == [warning] and verdicts["C1"]["warnings"] == []
+    assert warning in (results / "claims.csv").read_text() and warning in (results / "claims.md").read_text()
+    assert verify(results, "mini", PAPERS, tasks=TASKS) == []
+
+
+def test_a_record_with_a_metric_that_is_not_finite_counts_as_failed(results):
+    path = results / "runs/arcface/softmax/seed1/run.json"
+    path.write_text(re.sub(r'"accuracy": [\d.]+', '"accuracy": NaN', path.read_text()))
+    records, boards, verdicts, _ = report.derive(results, "mini", PAPERS, tasks=TASKS, seeds=3)
+    assert any("softmax/seed1" in problem and "not a number" in problem for problem in records.problems)
+    rows = {row.address: row for board in boards for row in board.rows}
+    assert rows["arcface/softmax"].status == "2/3, 1 diverged"
+    told = next(v for v in verdicts if v.address == "arcface/C2")
+    assert (told.adjusted, told.reason) == ("inconclusive", "arcface/softmax diverged at seed 1")
 
 
 def test_only_folders_of_one_tier_compare(results, tmp_path):

@@ -155,13 +155,28 @@ def test_holm_keeps_the_order_and_never_lowers(p):
     assert (np.diff(adjusted[np.argsort(p)]) >= 0).all()
 
 
-def test_one_claim_needs_no_adjustment():
-    p, against = adjust_family(np.array([0.03]), np.array([0.5]), np.array([True]))
+@pytest.mark.parametrize("n", [3, 5, 8])
+def test_an_equality_claim_alone_errs_at_most_five_times_in_a_hundred(n):
+    """With the truth on the margin either decision is wrong. What is decided is worked out from scipy's tests alone."""
+    values = effects(n, 1.0, seed=n)
+    evidence = weigh(values, "equal", 1.0)
+    p, against = (q[:, 0] for q in adjust_family(evidence.p[:, None], evidence.p_against[:, None], np.array([True])))
+    sides = [stats.ttest_1samp(values, m, axis=1, alternative=a).pvalue for m, a in ((-1, "greater"), (1, "less"))]
+    inside = np.maximum(*sides) <= 0.025
+    outside = np.abs(values.mean(1)) - stats.t.ppf(0.9875, n - 1) * stats.sem(values, axis=1) >= 1
+    assert ((p <= ALPHA) == inside).all() and ((against <= ALPHA) == outside).all()
+    assert (inside | outside).mean() <= ALPHA
+    raw = outcome(evidence.p, evidence.p_against)
+    assert (raw != 0).mean() > ALPHA + NOISE, "not doubled, it errs too often"
+
+
+def test_one_directional_claim_needs_no_adjustment():
+    p, against = adjust_family(np.array([0.03]), np.array([0.5]), np.array([False]))
     assert (p, against) == (0.03, 0.5)
 
 
-def test_an_equality_claim_counts_twice_in_a_family():
-    """Its raw test takes the whole 5 %; in a family, statements and denials get half of it each."""
+def test_an_equality_claim_counts_twice():
+    """Its raw test takes the whole 5 %; adjusted, statements and denials get half of it each."""
     p, against = adjust_family(np.array([0.01, 0.01]), np.array([0.5, 0.01]), np.array([True, False]))
     assert p == pytest.approx([0.02, 0.02]) and against == pytest.approx([1.0, 0.02])
 
@@ -172,3 +187,5 @@ def test_stated_power_is_the_power(n):
     assert found.mean() == pytest.approx(0.8, abs=0.01)
     proved = weigh(effects(n), "equal", equality_margin(n)).p <= ALPHA
     assert proved.mean() == pytest.approx(0.8, abs=0.01)
+    alone = weigh(effects(n), "equal", equality_margin(n, alpha=ALPHA / 2)).p <= ALPHA / 2
+    assert alone.mean() == pytest.approx(0.8, abs=0.01)

@@ -4,14 +4,16 @@ import csv
 import io
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
-from reporting_factory import FAILED, METHODS, MISSING, TASKS, failed, papers, provenance, record, throughput
+from reporting_factory import FAILED, METHODS, MISSING, TASK, TASKS, failed, papers, provenance, record, throughput
 
 from replications.records import write_record
 from replications.reporting import formats, labels, report, tables
 from replications.reporting.leaderboard import leaderboards
 from replications.reporting.load import Records, read_results
+from replications.tasks.base import Metric
 
 PAPERS = papers()
 
@@ -181,3 +183,57 @@ def test_effects_are_written_with_their_sign():
     assert labels.effect(-0.314, "difference") == "−0.31"
     assert labels.effect(-0.001, "difference") == "0.00"
     assert labels.effect(1.25, "ratio") == "×1.25"
+
+
+# ------------------------------------------------------------------ load by others
+
+
+def with_loads(*loads: float | None):
+    addresses = list(METHODS)[: len(loads)]
+    records = records_with(*addresses, seeds=1)
+    records.throughput = {a: throughput(a, background_load=x, mfu=0.5) for a, x in zip(addresses, loads, strict=True)}
+    return board_of(records)
+
+
+def rate_cells(board, key: str = "train_rate") -> dict[str, str]:
+    table = tables.cost_table(board)
+    place = [column.key for column in table.columns].index(key)
+    return {address: cells[place].text for _, rows in table.sections for address, cells in rows}
+
+
+def test_the_cost_table_says_what_the_records_say_of_others_on_the_machine():
+    quiet = with_loads(0.02, 0.064)
+    note = tables.cost_table(quiet).notes[0]
+    assert "alone" not in note and note.endswith("Others used 2 to 6 % of the machine meanwhile.")
+    assert not any("†" in text for text in rate_cells(quiet).values())
+    unknown = tables.cost_table(with_loads(0.02, None)).notes[0]
+    assert unknown.endswith("Of 1 of 2 rows the load by others is not known.")
+
+
+@pytest.mark.parametrize(("load", "marked"), [(0.2, False), (0.21, True), (0.69, True)])
+def test_a_figure_taken_beside_others_is_marked_and_not_ranked(load, marked):
+    busy = with_loads(0.02, load)
+    address = list(METHODS)[1]
+    for key in ("train_rate", "inference_rate", "mfu"):
+        assert {a for a, text in rate_cells(busy, key).items() if "†" in text} == ({address} if marked else set())
+    table = tables.cost_table(busy)
+    assert {c.sortable for c in table.columns if c.key in ("train_rate", "mfu")} == {not marked}
+    assert ("† more than 20 %" in table.notes[0]) == marked
+    speed = {row["address"]: row["speed"] for row in json.loads(formats.leaderboard_json(busy))["rows"]}
+    assert speed[address]["background_load"] == load
+
+
+def test_times_of_runs_beside_others_are_marked():
+    timed = SimpleNamespace(
+        **{**vars(TASK), "metrics": {**TASK.metrics, "ms": Metric("Step", "ms", False, "", timed=True)}}
+    )
+    records = records_with("arcface/arcface", "arcface/softmax", seeds=2)
+    for address, load in (("arcface/arcface", 0.5), ("arcface/softmax", 0.1)):
+        for run in records.runs[address].values():
+            run.metrics["ms"], run.cost.background_load = 3.0 + run.spec.seed, load
+    table = tables.quality_table(leaderboards(records, PAPERS, {"face_verification": timed}, True)[0])
+    place = [column.key for column in table.columns].index("ms")
+    found = {address: cells[place].text for _, rows in table.sections for address, cells in rows}
+    assert found["arcface/arcface"].endswith("†") and not found["arcface/softmax"].endswith("†")
+    assert "†" not in next(c[1].text for _, rows in table.sections for _, c in rows)
+    assert "Others used 10 to 50 % of the machine meanwhile. †" in " ".join(table.notes)

@@ -1,19 +1,33 @@
 """From records to verdicts: the rules, the reasons for not testing, and what is paired with what."""
 
-import pytest
-from reporting_factory import TASKS, claim, failed, papers, record
+from functools import cache
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
+from reporting_factory import TASK, TASKS, claim, failed, papers, record
+from scipy import stats
+
+from replications import catalogue
 from replications.reporting import labels
 from replications.reporting.load import Records
 from replications.reporting.verdicts import Verdict, judge
+from replications.tasks.base import Metric, find_task
+
+DECIDED = ("reproduced", "contradicted")
 
 SUBJECT, REFERENCE = "arcface/arcface", "arcface/softmax"
 CATALOGUE = papers()
 
 
+@cache
+def base_record(address: str, seed: int):
+    return record(address, seed, pairs=20)[0]
+
+
 def run(address: str, seed: int, value: float, metric: str = "accuracy", **changes):
     """A finished record with one metric."""
-    base = record(address, seed, pairs=20)[0]
+    base = base_record(address, seed)
     return base.model_copy(update={"metrics": {metric: value}, "groups": {}, **changes})
 
 
@@ -64,7 +78,8 @@ def test_effects_are_paired_by_seed():
     records = records_of([80.5, 91.6, 70.4], [80.0, 91.0, 70.0])
     assert one(records, smallest_effect=0.1).adjusted == "reproduced"
     records.runs[REFERENCE][3] = run(REFERENCE, 3, 10.0)  # a seed without its partner
-    assert one(records, smallest_effect=0.1).seeds == (0, 1, 2)
+    told = one(records, smallest_effect=0.1)
+    assert (told.seeds, told.warnings) == ((0, 1, 2), (f"{SUBJECT} has no record of seed 3, left out",))
 
 
 def test_an_expected_value_needs_no_reference():
@@ -107,6 +122,134 @@ def test_folds_stand_in_where_nothing_varies_with_the_seed():
     assert verdict.interval == pytest.approx((-half, half), abs=1e-4)
     records.runs[SUBJECT][2].metrics["accuracy"] = 60.1  # as soon as a seed matters, seeds are the unit
     assert one(records, reference=None, expected=60.0, direction="equal").replication == "seeds"
+
+
+# ------------------------------------------------------------------ metrics of a logarithmic scale
+
+CLOCKED = SimpleNamespace(
+    **{**vars(TASK), "metrics": TASK.metrics | {"step_ms": Metric("Step", "ms", False, "", 1, scale="log", timed=True)}}
+)
+RATIO = {"metric": "step_ms", "effect": "ratio", "smallest_effect": 0.1}
+
+
+def judged_times(subject, reference, claims) -> list[Verdict]:
+    records = records_of(subject, reference, metric="step_ms")
+    paper = CATALOGUE["arcface"].model_copy(update={"claims": tuple(claims)})
+    return judge(records, {"arcface": paper}, {"face_verification": CLOCKED}, result=True)
+
+
+def test_times_are_compared_as_ratios_only():
+    told = judged_times([10.0, 11.0, 13.0], [8.0, 9.0, 9.5], [claim("C", "S.", SUBJECT, REFERENCE, metric="step_ms")])
+    assert told[0].adjusted == "not tested" and "effect: ratio" in told[0].reason
+    subject, reference = np.array([10.0, 11.0, 13.0]), np.array([8.0, 9.0, 9.5])
+    told = judged_times(subject, reference, [claim("C", "S.", SUBJECT, REFERENCE, **RATIO)])[0]
+    test = stats.ttest_rel(np.log(subject), np.log(reference))
+    assert told.p == pytest.approx(test.pvalue)
+    assert told.interval == pytest.approx(np.exp(test.confidence_interval(0.95)))
+    below = stats.ttest_1samp(np.log(subject / reference), np.log(1.1), alternative="less").pvalue
+    assert told.p_against == pytest.approx(min(1, 2 * below))
+
+
+def test_every_claim_of_the_suite_on_a_time_a_memory_or_a_speed_up_is_a_ratio():
+    told = {}
+    for key, paper in catalogue.papers().items():
+        metrics = find_task(paper.task).metrics
+        for one in paper.claims:
+            if metrics[one.subject.metric].scale == "log":
+                told[f"{key}/{one.id}"] = one.effect
+    assert {"flash/F4", "linear_attention/L5", "mae/M3c", "sonet/S1", "conditional_detr/CD1"} <= told.keys()
+    assert set(told.values()) == {"ratio"}
+
+
+def test_skewed_noise_of_unequal_spread_misleads_a_paper_at_most_five_times_in_a_hundred():
+    """Lognormal step times, each claim at a truth where deciding it so is wrong."""
+    trials, n, random = 400, 5, np.random.default_rng(5)
+    wrong = {"C1": "reproduced", "C2": "reproduced", "C3": "reproduced", "C4": "reproduced", "C5": "contradicted"}
+    claims = [
+        claim("C1", "S.", SUBJECT, REFERENCE, **RATIO),
+        claim("C2", "S.", SUBJECT, REFERENCE, **RATIO, direction="less"),
+        claim("C3", "S.", SUBJECT, expected=100.0, **RATIO),
+        claim("C4", "S.", SUBJECT, expected=100.0, **RATIO, direction="less"),
+        claim("C5", "S.", SUBJECT, expected=100 / 1.1, **RATIO),
+    ]
+    noise = 0.8 * random.standard_normal((trials, n))
+    subject, reference = 100 * np.exp(noise), 100 * np.exp(0.05 * random.standard_normal((trials, n)))
+    misled = sum(
+        any(v.adjusted == wrong[v.claim] for v in judged_times(own, other, claims))
+        for own, other in zip(subject, reference, strict=True)
+    )
+    assert misled / trials <= 0.05 + 3 * (0.05 * 0.95 / trials) ** 0.5
+    differences = 100 * np.exp(noise - 0.8**2 / 2) - reference  # of equal means
+    t = differences.mean(1) / stats.sem(differences, axis=1)
+    assert (stats.t.cdf(t, n - 1) <= 0.025).mean() > 0.1, "compared by differences, one claim alone errs more often"
+
+
+# ------------------------------------------------------------------ seeds that failed
+
+
+@pytest.mark.parametrize("direction", ["greater", "less", "equal"])
+def test_a_seed_that_failed_on_one_side_leaves_a_claim_inconclusive(direction):
+    effects = {"greater": [1.0, 1.1, 0.9], "less": [-1.0, -1.1, -0.9], "equal": [0.01, -0.01, 0.005]}[direction]
+    base = [90.0, 91.0, 92.0, 93.0, 94.0]
+    for address in (SUBJECT, REFERENCE):
+        records = records_of([b + e for b, e in zip(base, [*effects, 0, 0], strict=True)], base)
+        for seed in (1, 4):
+            records.runs[address][seed] = failed(address, seed)
+        records.runs[REFERENCE if address == SUBJECT else SUBJECT].pop(3)
+        records.runs[address].pop(3)
+        told = one(records, direction=direction)
+        assert (told.raw, told.adjusted, told.seeds) == ("inconclusive", "inconclusive", (0, 2))
+        assert told.reason == f"{address} diverged at seeds 1, 4"
+    records.runs[REFERENCE][4] = failed(REFERENCE, 4, reason="out of memory")
+    assert f"{REFERENCE} failed at seed 4 (out of memory)" in one(records, direction=direction).reason
+
+
+def test_against_a_constant_a_failed_seed_is_not_dropped_either():
+    records = records_of([91.0, 91.2, 91.1], None)
+    records.runs[SUBJECT][7] = failed(SUBJECT, 7)
+    told = one(records, reference=None, expected=90.0)
+    assert (told.adjusted, told.reason) == ("inconclusive", f"{SUBJECT} diverged at seed 7")
+
+
+def test_a_seed_that_failed_on_both_sides_is_left_out_and_said():
+    records = records_of([91.0, 92.1, 92.9, 0.0], [*BASE, 0.0])
+    for address in (SUBJECT, REFERENCE):
+        records.runs[address][3] = failed(address, 3)
+    told = one(records)
+    assert told.adjusted == "reproduced" and told.reason.endswith("; seed 3 left out: failed on both sides")
+
+
+def test_a_seed_without_the_metric_is_not_dropped_in_silence():
+    records = records_of([91.0, 92.1, 92.9, 93.0], [*BASE, 92.0])
+    records.runs[REFERENCE][3] = run(REFERENCE, 3, 92.0, metric="other")
+    assert one(records).reason == f"{REFERENCE} has no metric 'accuracy' at seed 3"
+
+
+def test_a_failure_does_not_shrink_the_family():
+    records = records_of([91.0, 92.1, 92.9], BASE)
+    records.runs["cosface/cosface"] = {s: run("cosface/cosface", s, 90.0 + s) for s in range(2)}
+    records.runs["cosface/cosface"][2] = failed("cosface/cosface", 2)
+    told = judged(records, claim("C1", "S.", SUBJECT, REFERENCE), claim("C2", "S.", SUBJECT, "cosface/cosface"))
+    assert [v.family for v in told] == [2, 2] and told[1].adjusted == "inconclusive"
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_no_effect_is_rarely_reproduced_where_the_worst_third_fails(n):
+    """Equal methods, but the subject's worst third diverges: what is left of it looks better than it is."""
+    trials, random = 2000, np.random.default_rng(n)
+    subject, reference = random.standard_normal((2, trials, n))
+    fails = subject < stats.norm.ppf(1 / 3)
+    records = records_of([0.0] * n, [0.0] * n)
+    found = 0
+    for own, other in zip(subject[~fails.any(1)], reference[~fails.any(1)], strict=True):
+        for seed in range(n):  # with a failure there is no verdict: see above
+            records.runs[SUBJECT][seed].metrics["accuracy"] = own[seed]
+            records.runs[REFERENCE][seed].metrics["accuracy"] = other[seed]
+        found += one(records, smallest_effect=0.1).adjusted == "reproduced"
+    assert found / trials <= 0.025
+    pairs = (d[~out] for d, out in zip(subject - reference, fails, strict=True) if (~out).sum() > 1)
+    p = [stats.t.sf(d.mean() / stats.sem(d), len(d) - 1) for d in pairs]
+    assert (np.array(p) <= 0.025).sum() / trials > 0.03, "dropped in silence, failures mislead"
 
 
 # ------------------------------------------------------------------ not tested
@@ -163,6 +306,189 @@ def test_a_changed_set_up_compares_only_with_its_like():
     assert labels.changed_options(records.runs[SUBJECT][0]) == f"width={len(SUBJECT)}"
 
 
+# ------------------------------------------------------------------ runs that do not match
+
+
+def changed(record, where: str, value):
+    """A copy of a record with one field of it, or of its provenance, cost, spec or recipe, changed."""
+    head, _, rest = where.partition(".")
+    if not rest:
+        return record.model_copy(update={head: value})
+    return record.model_copy(update={head: changed(getattr(record, head), rest, value)})
+
+
+def made_different(where: str, value, seeds=(0, 1, 2), address: str = REFERENCE, metric: str = "accuracy") -> Records:
+    records = records_of([91.0, 92.1, 92.9], BASE, metric=metric)
+    for seed in seeds:
+        records.runs[address][seed] = changed(records.runs[address][seed], where, value)
+    return records
+
+
+OTHER = {
+    "code_fingerprint": ("other", "code"),
+    "data_fingerprint": ("other", "data"),
+    "provenance.device": ("NVIDIA H100", "device"),
+    "spec.recipe.lr": (0.2, "set-up"),
+    "spec.options": ({"width": 2}, "set-up"),
+    "spec.task_options": ({"pairs": 3}, "set-up"),
+}
+
+
+@pytest.mark.parametrize("where", OTHER)
+def test_seeds_of_a_side_must_match(where):
+    value, word = OTHER[where]
+    told = one(made_different(where, value, seeds=[1]))
+    assert told.adjusted == "not tested"
+    assert told.reason.startswith(f"the seeds of {REFERENCE} differ in their {word}")
+    assert told.effect is not None and told.p is None
+
+
+@pytest.mark.parametrize("where", [where for where in OTHER if where != "spec.options"])
+def test_sides_must_match(where):
+    value, word = OTHER[where]
+    told = one(made_different(where, value))
+    assert told.adjusted == "not tested" and told.reason.startswith(f"subject and reference differ in their {word}")
+    assert one(made_different(where, value, address=SUBJECT)).adjusted == "not tested"
+
+
+def test_the_reason_names_what_differs():
+    assert "(cpu against NVIDIA H100)" in one(made_different("provenance.device", "NVIDIA H100")).reason
+    assert "(recipe.lr: 0.1 against 0.2)" in one(made_different("spec.recipe.lr", 0.2)).reason
+    assert "(mini against standard)" in one(made_different("spec.tier", "standard")).reason
+
+
+def with_modules(subject: dict, reference: dict, field: str = "modules") -> Records:
+    records = records_of([91.0, 92.1, 92.9], BASE)
+    for address, told in ((SUBJECT, subject), (REFERENCE, reference)):
+        for seed, of in records.runs[address].items():
+            print_of = {"modules": "code_fingerprint", "sets": "data_fingerprint"}[field]
+            records.runs[address][seed] = of.model_copy(update={field: told, print_of: str(sorted(told.items()))})
+    return records
+
+
+def of_another_paper(records: Records, **spec_changes) -> Records:
+    """The same records, the reference's as if made by another paper's model."""
+    for seed, of in records.runs[REFERENCE].items():
+        spec = of.spec.model_copy(update={"paper": "cosface", "method": "cosface", **spec_changes})
+        records.runs[REFERENCE][seed] = of.model_copy(update={"spec": spec})
+    return records
+
+
+def test_sides_are_held_together_by_the_modules_that_both_use():
+    loss, differ = "replications.tasks.toy.loss", "subject and reference differ in their code of tasks.toy.loss"
+    mine, theirs = "replications.papers.arcface.model", "replications.papers.cosface.model"
+    assert one(with_modules({loss: "2", mine: "3"}, {loss: "9", mine: "3"})).reason == differ
+    assert one(of_another_paper(with_modules({loss: "2", mine: "3"}, {loss: "9", theirs: "4"}))).reason == differ
+    assert (
+        one(of_another_paper(with_modules({loss: "2", mine: "3"}, {loss: "2", theirs: "4"}))).adjusted == "reproduced"
+    )
+
+
+def test_options_set_by_hand_must_agree_where_both_sides_have_them():
+    def of(subject: dict, reference: dict) -> Verdict:
+        records = records_of([91.0, 92.1, 92.9], BASE)
+        for address, options in ((SUBJECT, subject), (REFERENCE, reference)):
+            changes = tuple(f"options.{name}={value}" for name, value in options.items())
+            for seed, one_run in records.runs[address].items():
+                spec = one_run.spec.model_copy(update={"options": options, "changes": changes})
+                records.runs[address][seed] = one_run.model_copy(update={"spec": spec})
+        return one(records)
+
+    assert of({"width": 2}, {"width": 2}).warnings == ()
+    told = of({"margin": 1, "width": 2}, {"width": 2})
+    assert told.adjusted == "reproduced" and told.warnings == ("options set by hand differ: margin=1 against none",)
+    assert of({"width": 3}, {"width": 2}).reason.endswith("differ in their set-up (options.width: 3 against 2)")
+    assert of({"width": 3}, {}).reason.endswith("differ in their category"), "one side is not the tier's"
+
+
+def test_sides_are_held_together_by_the_sets_that_both_use():
+    differ = "subject and reference differ in their data of faces_mini"
+    mine, theirs = {"faces_mini": "1", "a": "5"}, {"faces_mini": "2", "b": "6"}
+    assert one(with_modules({"faces_mini": "1"}, {"faces_mini": "2"}, field="sets")).reason == differ
+    other = {"data": {"train": "another", "test": "faces_mini"}}
+    assert one(of_another_paper(with_modules(mine, theirs, field="sets"), **other)).reason == differ
+
+
+def test_what_a_paper_changes_by_its_own_word_is_no_reason():
+    methods = CATALOGUE["arcface"].methods
+    own = methods["softmax"].model_copy(
+        update={"recipe": {"lr": 0.2, "steps": 9}, "task": {"pairs": 3}, "options": {"width": 2}, "why": "the point"}
+    )
+    paper = CATALOGUE["arcface"].model_copy(
+        update={"methods": {**methods, "softmax": own}, "claims": (claim("C", "S.", SUBJECT, REFERENCE),)}
+    )
+    records = records_of([91.0, 92.1, 92.9], BASE)
+    for address, options in ((SUBJECT, {"width": 1, "margin": 0.5}), (REFERENCE, {"width": 2})):
+        for seed, of in records.runs[address].items():
+            records.runs[address][seed] = changed(of, "spec.options", options)
+    for seed, of in records.runs[REFERENCE].items():
+        recipe = of.spec.recipe.model_copy(update={"lr": 0.2, "steps": 9, "epochs": None})
+        records.runs[REFERENCE][seed] = changed(changed(of, "spec.recipe", recipe), "spec.task_options", {"pairs": 3})
+    assert judge(records, {"arcface": paper}, TASKS, True)[0].adjusted == "reproduced"
+    told = judge(records, {"arcface": paper.model_copy(update={"methods": methods})}, TASKS, True)[0]
+    assert "set-up (recipe.epochs: 4.0 against None)" in told.reason
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [("spec.recipe.batch_size", 8), ("spec.recipe.precision", "bf16"), ("spec.threads", 2), ("provenance.cpu", "Else")],
+)  # fmt: skip
+def test_times_are_compared_at_equal_batch_precision_threads_and_processor_only(where, value):
+    methods = CATALOGUE["arcface"].methods
+    own = methods["softmax"].model_copy(update={"recipe": {"batch_size": 1, "precision": "bf16"}, "why": "the point"})
+    for metric, word in (("accuracy", "reproduced"), ("step_ms", "not tested")):
+        changes = RATIO if metric == "step_ms" else {}
+        paper = CATALOGUE["arcface"].model_copy(
+            update={
+                "methods": {**methods, "softmax": own},
+                "claims": (claim("C", "S.", SUBJECT, REFERENCE, **{**changes, "smallest_effect": 0.001}),),
+            }
+        )
+        records = made_different(where, value, metric=metric)
+        told = judge(records, {"arcface": paper}, {"face_verification": CLOCKED}, True)[0]
+        assert told.adjusted == word, told.reason
+
+
+def test_times_under_unequal_load_are_not_compared_and_under_equal_load_are_marked():
+    claims = [claim("C", "S.", SUBJECT, REFERENCE, **RATIO)]
+    paper = {"arcface": CATALOGUE["arcface"].model_copy(update={"claims": tuple(claims)})}
+    records = made_different("cost.background_load", 0.69, metric="step_ms")
+    assert judge(records, paper, {"face_verification": CLOCKED}, True)[0].adjusted != "not tested", (
+        "the other is unknown"
+    )
+    for seed, of in records.runs[SUBJECT].items():
+        records.runs[SUBJECT][seed] = changed(of, "cost.background_load", 0.05)
+    told = judge(records, paper, {"face_verification": CLOCKED}, True)[0]
+    assert told.reason == "subject and reference differ in their machine's load by others at seed 0 (5% against 69%)"
+    for seed, of in records.runs[SUBJECT].items():
+        records.runs[SUBJECT][seed] = changed(of, "cost.background_load", 0.6)
+    told = judge(records, paper, {"face_verification": CLOCKED}, True)[0]
+    assert told.adjusted != "not tested" and "up to 69% of the machine" in told.warnings[0]
+    assert one(made_different("cost.background_load", 0.69)).warnings == (), "no clock, no matter"
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "words"),
+    [
+        ("provenance.cpu", "Other CPU", "processors differ: Example CPU 3.0 GHz (arcface/arcface seeds 0, 1, 2; "),
+        ("provenance.cpu_capability", "AVX512", "kernel instruction sets differ: AVX2 (arcface/arcface seeds 0, 1, 2;"),
+        ("provenance.packages", {"torch": "9.9"}, "versions of torch differ: 2.13.0 (arcface/arcface seeds 0, 1, 2; "),
+        ("provenance.dirty", True, "uncommitted code: arcface/softmax seed 2"),
+        ("provenance.commit", "f" * 40, "commits differ: 0123456789ab (arcface/arcface seeds 0, 1, 2; "),
+    ],
+)  # fmt: skip
+def test_what_may_have_moved_a_number_is_a_warning(where, value, words):
+    records = made_different("provenance.python", "3.11.9")
+    assert one(records).warnings == ()
+    for address in (SUBJECT, REFERENCE):
+        for seed, of in records.runs[address].items():
+            records.runs[address][seed] = changed(of, "provenance.cpu_capability", "AVX2")
+    assert one(records).warnings == ()
+    records.runs[REFERENCE][2] = changed(records.runs[REFERENCE][2], where, value)
+    told = one(records)
+    assert told.adjusted == "reproduced" and len(told.warnings) == 1 and told.warnings[0].startswith(words)
+
+
 # ------------------------------------------------------------------ families
 
 
@@ -184,3 +510,13 @@ def test_untested_claims_do_not_count_into_the_family():
         claim("C2", "S.", SUBJECT, REFERENCE, tiers=("paper",)),
     )
     assert (tested.family, tested.adjusted, untested.adjusted) == (1, "reproduced", "not tested")
+
+
+def test_an_equality_claim_alone_is_doubled_too():
+    values = np.array([0.1, -0.5, 0.3, -0.35])
+    told = one(records_of(list(90 + values), [90.0] * 4), direction="equal", smallest_effect=0.6)
+    sides = [stats.ttest_1samp(values, m, alternative=a).pvalue for m, a in ((-0.6, "greater"), (0.6, "less"))]
+    assert 0.025 < max(sides) <= 0.05, "the case is between 2.5 and 5 %"
+    assert told.p == pytest.approx(max(sides)) and told.p_holm == pytest.approx(2 * max(sides))
+    assert (told.raw, told.adjusted, told.family) == ("reproduced", "inconclusive", 1)
+    assert told.reason.startswith("reproduced at 5 %, but statement and denial share these")

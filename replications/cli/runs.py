@@ -95,6 +95,9 @@ def _score_file(args: argparse.Namespace) -> int:
             results=tier_folder(args.results, args.tier, tried=True),
             device=device,
         )
+    if record.status == "failed":
+        print(_line(record))
+        return 1
     metrics = find_task(spec.task).metrics
     for name, value in sorted(record.metrics.items()):
         print(f"{metrics[name].title:32} {value:.{metrics[name].decimals}f} {metrics[name].unit}".rstrip())

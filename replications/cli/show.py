@@ -1,4 +1,4 @@
-"""``list`` and ``describe``: what there is, without running anything."""
+"""``list``, ``describe`` and ``check``: what there is, and whether it is in order, without running anything."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -10,6 +10,7 @@ from replications import catalogue
 from replications.cli.data import megabytes, needed_sets
 from replications.cli.options import add_tier, command, tier_name
 from replications.errors import UserError, nearest
+from replications.planning.check import problems, refuse
 from replications.spec import TIERS, Claim, Paper
 
 KINDS = ("papers", "methods", "claims", "tasks", "tiers", "data")
@@ -28,10 +29,32 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("name", metavar="NAME", help="a paper, paper/method, paper/claim, data set or task")
     add_tier(parser)
+    parser = command(
+        commands,
+        "check",
+        check,
+        "check that papers are in order: claims, methods, metrics, deviations, functions",
+        "check arcface",
+    )
+    parser.add_argument("paper", nargs="?", metavar="PAPER", help="none: all of them")
+
+
+def check(args: argparse.Namespace) -> int:
+    """Print what is wrong with a paper, or with all, a line each; the exit code says whether there is anything."""
+    papers = catalogue.read_papers()
+    if args.paper is not None and args.paper not in papers:
+        raise UserError(f"unknown paper '{args.paper}'{nearest(args.paper, papers)}")
+    keys = papers if args.paper is None else (args.paper,)
+    wrong = [line for line in catalogue.problems(papers) if line.startswith(tuple(f"papers/{key}/" for key in keys))]
+    wrong = wrong or list(problems(papers, keys))
+    claims = sum(len(papers[key].claims) for key in keys)
+    print("\n".join(wrong) or f"{len(keys)} papers with {claims} claims are in order")
+    return int(bool(wrong))
 
 
 def show_list(args: argparse.Namespace) -> None:
-    """Print a table of each kind that is asked for."""
+    """Print a table of each kind that is asked for; raises UserError where the catalogue is not in order."""
+    refuse(catalogue.papers())
     tables = {
         "papers": _papers,
         "methods": _methods,
@@ -126,6 +149,7 @@ def describe(args: argparse.Namespace) -> None:
     from replications.datasets import registry
 
     papers = catalogue.papers()
+    refuse(papers)
     key, slash, name = args.name.partition("/")
     if args.name in papers:
         print(_describe_paper(papers[args.name], args.tier))

@@ -29,12 +29,13 @@ class BackgroundLoad:
 
     @staticmethod
     def _now() -> tuple[float, float, float]:
-        """Return wall time, the machine's busy time and this process's own, in seconds."""
+        """Return wall time, the machine's busy time and that of this process and its children, in seconds."""
         times = psutil.cpu_times()._asdict()
         # The kernel counts a guest's time within user time as well.
         idle = ("idle", "iowait", "guest", "guest_nice")
         busy = sum(seconds for name, seconds in times.items() if name not in idle)
-        return time.perf_counter(), busy, time.process_time()
+        ended = os.times()  # of children that have ended, such as those that read data
+        return time.perf_counter(), busy, time.process_time() + ended.children_user + ended.children_system
 
 
 def gpu_load(gpu: str) -> float | None:

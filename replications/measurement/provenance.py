@@ -44,6 +44,7 @@ def provenance(device: "torch.device", threads: int, *, deterministic: bool | No
         cpu_count=cpu_count(),
         memory_gib=round(memory_bytes() / 2**30, 1),
         threads=threads,
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
         deterministic=torch.are_deterministic_algorithms_enabled() if deterministic is None else deterministic,
     )
 

@@ -21,7 +21,7 @@ from replications.measurement.lease import CUDA_CHOICE, reserve_device
 from replications.measurement.load import gpu_load
 from replications.measurement.protocol import EFFORTS, Effort, Measurement, throughput_fingerprint
 from replications.progress import progress
-from replications.records import Provenance, ThroughputRecord, read_throughput, write_record
+from replications.records import Provenance, ThroughputRecord, read_throughput, without_nonfinite, write_record
 from replications.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -134,6 +134,10 @@ def measure_method(
             fields = {"status": "failed", "reason": failure.reason, "message": str(failure), "batch_size": batch_size}
         else:
             fields = {"status": "finished", **_fields(spec, *answer)}
+            broken = [name for name, value in fields.items() if without_nonfinite(value) != value]
+            if broken:
+                message = f"{', '.join(broken)}: not finite"
+                fields = {"status": "failed", "reason": "error", "message": message, "batch_size": batch_size}
         return ThroughputRecord(
             fingerprint=throughput_fingerprint(spec, code_fingerprint, device_name(device)),
             paper=spec.paper,

@@ -8,7 +8,9 @@ from logging import Logger
 from pathlib import Path
 from typing import Any
 
+from replications import catalogue
 from replications.errors import UserError, one_line
+from replications.planning.check import refuse
 from replications.planning.folders import as_written
 from replications.planning.knobs import read_knobs
 from replications.planning.lock import hold_folder
@@ -39,6 +41,7 @@ def make_plan(config: Mapping[str, Any], workflow: Any) -> Plan:
         files = [*workflow.configfiles, *given.configfiles]
         written = as_written(files, given.config_args or ())
         plan = Plan(read_knobs({**config, **written}))
+        refuse(catalogue.papers())
         plan.selection_meaning("all")  # reads every paper, recipe and set that the request needs: errors come now
     _prepend("PATH", str(Path(sys.executable).parent))
     _prepend("PYTHONPATH", str(workflow.basedir))

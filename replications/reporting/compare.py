@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from replications.errors import UserError
-from replications.records import read_run
+from replications.records import ThroughputRecord, read_run
 from replications.reporting import labels, statistics
 from replications.reporting.leaderboard import leaderboards
 from replications.reporting.load import Records, read_results
@@ -99,6 +99,9 @@ def compare(
 
 def _pairs(sides: list[Records], address: str, notes: list[str]) -> list[tuple]:
     runs = [side.finished(address) for side in sides]
+    lost = {seed for one, other in ((0, 1), (1, 0)) for seed in runs[one].keys() & sides[other].runs.get(address, {})}
+    if lost := lost - (runs[0].keys() & runs[1].keys()):
+        notes.append(f"{address}: {labels.seeds(lost)} failed in one folder only and left out")
     pairs = [(runs[0][seed], runs[1][seed]) for seed in sorted(runs[0].keys() & runs[1].keys())]
     for what, key in (
         ("code", lambda r: r.code_fingerprint),
@@ -143,13 +146,20 @@ def _speeds(sides: list[Records]) -> list[SpeedRatio]:
         made.append(
             SpeedRatio(
                 address=address,
-                first_class=f"{labels.device_class(a)}, {a.precision}, batch {a.batch_size}",
-                second_class=f"{labels.device_class(b)}, {b.precision}, batch {b.batch_size}",
+                first_class=_class(a),
+                second_class=_class(b),
                 train_ratio=ratio(a.train_samples_per_second, b.train_samples_per_second),
                 inference_ratio=ratio(a.inference_samples_per_second, b.inference_samples_per_second),
             )
         )
     return made
+
+
+def _class(record: ThroughputRecord) -> str:
+    """Device, precision and batch, and how busy others kept the machine where that spoils the figure."""
+    load = record.background_load or 0
+    busy = f", {load:.0%} of the machine in use by others" if load > labels.BUSY else ""
+    return f"{labels.device_class(record)}, {record.precision}, batch {record.batch_size}{busy}"
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:

@@ -104,6 +104,7 @@ def leaderboard_csv(board: Leaderboard) -> str:
         "precision",
         "batch_size",
         "device",
+        "background_load",
     )
     header += [f"cost_{key}" for key in cost] + [f"speed_{key}" for key in speed]
     lines = []

@@ -1,11 +1,12 @@
 """How numbers and names are written, the same in every table, plot and page."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from replications.records import RunRecord
 from replications.tasks.base import Metric, Task
 
+BUSY = 0.2  # share of the machine in use by others from which on a time says little
 NOT_A_RESULT = "not a result"
 ROLE_TITLES = {"method": "Methods", "baseline": "Baselines", "ablation": "Ablations"}
 
@@ -53,6 +54,12 @@ def interval(bounds: tuple[float, float] | None, kind: str, decimals: int = 2) -
 def verdict(adjusted: str, raw: str) -> str:
     """``inconclusive (alone: reproduced)`` where the adjustment for several claims took a verdict back."""
     return adjusted if adjusted == raw else f"{adjusted} (alone: {raw})"
+
+
+def seeds(of: Iterable[int]) -> str:
+    """``seed 3``, ``seeds 1, 4``."""
+    of = sorted(of)
+    return f"seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of))}"
 
 
 def p_value(p: float | None) -> str:

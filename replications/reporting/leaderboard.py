@@ -23,6 +23,7 @@ class MetricColumn(BaseModel):
     higher_is_better: bool
     description: str
     decimals: int
+    timed: bool = False
 
 
 class MetricCell(BaseModel):
@@ -38,8 +39,8 @@ class MetricCell(BaseModel):
 
 
 class SpeedCell(BaseModel):
-    """Throughput, measured alone on the device. Comparable only within its class (device, precision, batch
-    size).
+    """Throughput, measured in a process of its own. Comparable only within its class (device, precision, batch
+    size). `background_load` is the share of the machine that others used meanwhile, 0 to 1.
     """
 
     device: str
@@ -50,6 +51,12 @@ class SpeedCell(BaseModel):
     peak_memory_bytes: int | None
     mfu: float | None
     status: str
+    background_load: float | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether others used so much of the machine that the figures are no more than lower bounds."""
+        return (self.background_load or 0) > labels.BUSY
 
     @property
     def comparable(self) -> tuple[str, str, int]:
@@ -78,7 +85,10 @@ class CostCell(BaseModel):
 
 
 class Row(BaseModel):
-    """One method. `status` reads ``3/3``, ``2/3, 1 diverged`` or ``missing``."""
+    """One method. `status` reads ``3/3``, ``2/3, 1 diverged`` or ``missing``.
+
+    `background_load` is the largest share of the machine that others used during one of its finished runs.
+    """
 
     address: str
     paper: str
@@ -97,6 +107,7 @@ class Row(BaseModel):
     metrics: dict[str, MetricCell]
     cost: CostCell | None
     speed: SpeedCell | None
+    background_load: float | None = None
 
 
 class Leaderboard(BaseModel):
@@ -159,6 +170,7 @@ def _leaderboard(name: str, task: Task, rows: list[Row], records: Records, resul
                     higher_is_better=metric.higher_is_better,
                     description=metric.description,
                     decimals=metric.decimals,
+                    timed=metric.timed,
                 )
             )
     sign = -1 if task.metrics[task.primary_metric].higher_is_better else 1
@@ -214,6 +226,7 @@ def _row(address: str, paper: Paper, records: Records) -> Row:
         metrics={key: metric_cell(finished, key) for key in keys},
         cost=_cost(runs, finished),
         speed=_speed(records.throughput.get(address)),
+        background_load=_max(record.cost.background_load for record in finished.values()),
     )
 
 
@@ -245,7 +258,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _max(values: Iterable[int | None]) -> int | None:
+def _max(values: Iterable[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
@@ -289,4 +302,5 @@ def _speed(record: ThroughputRecord | None) -> SpeedCell | None:
         peak_memory_bytes=record.peak_memory_bytes,
         mfu=record.mfu,
         status="measured" if record.status == "finished" else record.reason or "failed",
+        background_load=record.background_load,
     )

@@ -82,7 +82,9 @@ def _add_run(records: Records, path: Path, papers: Mapping[str, Paper], results:
     elif not _known(address, papers):
         records.problems.append(f"{short} is of no known method: left out (delete it, or restore the method)")
     elif not all(math.isfinite(value) for value in record.metrics.values()):
-        records.problems.append(f"{short} has a metric that is not a number: left out (delete it and run again)")
+        records.problems.append(f"{short} has a metric that is not a number: taken as failed (delete it and run again)")
+        told = {"status": "failed", "reason": "diverged", "metrics": {}}
+        records.runs.setdefault(address, {})[spec.seed] = record.model_copy(update=told)
     else:
         records.runs.setdefault(address, {})[spec.seed] = record
 

@@ -156,6 +156,9 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], ma
     ]
     if spent:
         facts.append(("Cost", f"{', '.join(spent)} for all seeds of both sides" if v.reference else ", ".join(spent)))
+    if v.expected is not None and v.replication == "seeds":
+        scale = " on the log scale" if kind == "ratio" else ""
+        facts.append(("Noise", f"taken as normal{scale}: there is no second side whose skew would cancel"))
     if v.note:
         facts.append(("Note", v.note))
     told_deviations = [(n, deviations.get(n, "(not found in the paper's README)")) for n in v.deviations]
@@ -168,6 +171,7 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], ma
         "numbers": card_numbers(v),
         "strip": markup(_strip(v)) if v.effect is not None else "",
         "why": v.reason[:1].upper() + v.reason[1:] + ".",
+        "warnings": v.warnings,
         "facts": facts,
         "deviations": told_deviations,
     }
@@ -212,7 +216,7 @@ def power_table() -> Table:
     """What a number of seeds can show at 80 % power, in standard deviations of a seed difference."""
     rows = []
     for n in (2, 3, 5, 10):
-        found, margin = statistics.detectable_effect(n), statistics.equality_margin(n)
+        found, margin = statistics.detectable_effect(n), statistics.equality_margin(n, alpha=0.025)
         cells = [Cell(str(n)), Cell(f"{found:.2f} SD", found), Cell(f"{margin:.2f} SD", margin)]
         rows.append((str(n), cells))
     columns = [
@@ -242,6 +246,7 @@ def provenance_table(records: Records) -> Table:
     facts = {
         "Device": distinct(p.device if p.device_kind != "cpu" else f"cpu: {p.cpu}" for p in everything),
         "Cores, memory": distinct(f"{p.cpu_count} cores, {p.memory_gib:.0f} GiB" for p in everything),
+        "CPU kernels": distinct(p.cpu_capability for p in everything),
         "Threads a run": distinct(p.threads for p in everything),
         "Platform": distinct(p.platform for p in everything),
         "Python": distinct(p.python for p in everything),

@@ -11,6 +11,7 @@ from replications.reporting import labels
 from replications.reporting.leaderboard import Leaderboard, Row
 from replications.reporting.verdicts import Verdict
 
+BUSY_MARK = " †"
 STAMP = "NOT A RESULT: tier {tier} only shows that the plumbing works."
 
 
@@ -81,9 +82,9 @@ def quality_table(board: Leaderboard) -> Table:
         shown = [Cell(row.address, hint=row.title)]
         for column in board.columns:
             cell = row.metrics.get(column.key)
-            shown.append(
-                Cell(plus_minus(cell.mean, cell.half_width, column.decimals), cell.mean) if cell else Cell("–")
-            )
+            mark = BUSY_MARK if column.timed and (row.background_load or 0) > labels.BUSY else ""
+            text = plus_minus(cell.mean, cell.half_width, column.decimals) + mark if cell else "–"
+            shown.append(Cell(text, cell and cell.mean))
         changed_here = [Cell(row.changed_options or "–")] if changed else []
         return [*shown, Cell(row.status, len(row.finished)), Cell(row.train_data or "–"), *changed_here]
 
@@ -110,6 +111,9 @@ def quality_table(board: Leaderboard) -> Table:
         f"ordered by {board.primary_metric}; overlapping intervals are no ranking: claims are judged on "
         "paired differences."
     ]
+    if any(column.timed for column in board.columns):
+        loads = [row.background_load for row in board.rows if row.finished]
+        notes.append(f"Times were taken within the runs. {_of_load(loads)}")
     if not any(row.finished for row in board.rows):
         notes.append("No run has finished yet.")
     return Table(
@@ -122,6 +126,20 @@ def quality_table(board: Leaderboard) -> Table:
     )
 
 
+def _of_load(loads: Sequence[float | None]) -> str:
+    """What the records say of others on the machine while something was timed."""
+    known = [load for load in loads if load is not None]
+    words = []
+    if known:
+        low, high = (f"{100 * load:.0f}" for load in (min(known), max(known)))
+        words.append(f"Others used {low if low == high else f'{low} to {high}'} % of the machine meanwhile.")
+    if len(known) < len(loads):
+        words.append(f"Of {len(loads) - len(known)} of {len(loads)} rows the load by others is not known.")
+    if any(load > labels.BUSY for load in known):
+        words.append(f"{BUSY_MARK.strip()} more than {100 * labels.BUSY:.0f} %: not to be compared.")
+    return " ".join(words)
+
+
 def speed_classes(board: Leaderboard) -> dict[tuple[str, str, int], str]:
     """Letters for the classes (device, precision, batch size) within which throughput may be compared."""
     found = sorted({row.speed.comparable for row in board.rows if row.speed})
@@ -132,11 +150,14 @@ def cost_table(board: Leaderboard) -> Table:
     """What the rows cost. Throughput carries the letter of its class and is never ranked across classes."""
     classes = speed_classes(board)
     one_class = len(classes) <= 1
+    speeds = [row.speed for row in board.rows if row.speed and row.speed.status == "measured"]
+    ranked = one_class and not any(speed.busy for speed in speeds)
     several_devices = len({row.cost.device for row in board.rows if row.cost}) > 1
 
     def cells(row: Row) -> list[Cell]:
         cost, speed = row.cost, row.speed
         letter = "" if one_class or not speed else f" ({classes[speed.comparable]})"
+        letter += BUSY_MARK if speed and speed.busy else ""
 
         def rate(value: float | None) -> Cell:
             if speed and speed.status != "measured":
@@ -155,7 +176,7 @@ def cost_table(board: Leaderboard) -> Table:
             of(cost and cost.flops_per_sample, labels.short(cost and cost.flops_per_sample)),
             rate(speed and speed.train_samples_per_second),
             rate(speed and speed.inference_samples_per_second),
-            Cell("" if not speed or speed.mfu is None else f"{100 * speed.mfu:.1f}", speed and speed.mfu),
+            Cell("" if not speed or speed.mfu is None else f"{100 * speed.mfu:.1f}{letter}", speed and speed.mfu),
             of(memory, labels.mebibytes(memory)),
             of(wait, "" if wait is None else f"{100 * wait:.1f}"),
             of(cost and cost.energy_joules, labels.short(cost and cost.energy_joules)),
@@ -168,9 +189,9 @@ def cost_table(board: Leaderboard) -> Table:
         Column("parameters", "Parameters", description="trainable, heads included"),
         Column("model_parameters", "At test time", description="parameters kept at test time"),
         Column("flops", "FLOPs/sample", description="forward pass at test time; one multiply-add is two"),
-        Column("train_rate", "Training samples/s", sortable=one_class, description="measured alone on the device"),
-        Column("inference_rate", "Inference samples/s", sortable=one_class, description="measured alone"),
-        Column("mfu", "MFU (%)", sortable=one_class, description="blank: peak of the device unknown"),
+        Column("train_rate", "Training samples/s", sortable=ranked, description="in a process of its own"),
+        Column("inference_rate", "Inference samples/s", sortable=ranked, description="in a process of its own"),
+        Column("mfu", "MFU (%)", sortable=ranked, description="blank: peak of the device unknown"),
         Column(
             "memory",
             "Peak memory",
@@ -194,7 +215,8 @@ def cost_table(board: Leaderboard) -> Table:
         for (device, precision, batch), letter in classes.items()
     )
     if classes:
-        table.notes.append(f"Throughput was measured alone on the device: {described}.")
+        load = _of_load([speed.background_load for speed in speeds])
+        table.notes.append(f"Throughput was measured in a process of its own: {described}. {load}".rstrip())
         if not one_class:
             table.notes.append("Throughput compares only within a class, so it is not ranked.")
     devices = sorted({row.cost.device for row in board.rows if row.cost})
@@ -235,6 +257,7 @@ def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
         Column("data", "Data", numeric=False),
         Column("deviations", "Deviations", numeric=False),
         Column("reason", "Why", numeric=False, wrap=True),
+        Column("warnings", "Warnings", numeric=False, wrap=True),
     ]
     sections: dict[str, list] = {}
     for v in verdicts:
@@ -254,6 +277,7 @@ def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
             Cell("; ".join(v.data) or "–"),
             Cell(", ".join(map(str, v.deviations)) or "–"),
             Cell(v.reason),
+            Cell("; ".join(v.warnings) or "–"),
         ]
         sections.setdefault(v.paper, []).append((v.address, cells))
     notes = [

@@ -11,15 +11,21 @@ interest:
   deviations of a seed difference.
 
 An `equal` claim is ``reproduced`` where the 90 % interval lies inside ±delta (TOST at 5 %), ``contradicted``
-where the 95 % interval lies wholly outside, else ``inconclusive``. ``not tested`` always has its reason.
+where the 95 % interval lies wholly outside, else ``inconclusive``; its p-values count twice, alone too, so that
+both errors together stay below 5 %. ``not tested`` always has its reason.
 
 Under a true null a wrong verdict comes at most 5 % of the time: a directional claim with d <= 0 is called
 reproduced at most 2.5 %, one with d >= delta contradicted at most 2.5 %; for 0 < d < delta either verdict is
 right in its own words. The adjusted verdict keeps that bound for a whole paper (statistics.adjust_family); it
 is the raw one or ``inconclusive``, never another. It is the one that is shown; the raw one is kept beside it.
 
-A ratio is judged on the log scale: delta 0.1 means a quotient of at least 1.1 (`greater`), at most 1/1.1
-(`less`) or between the two (`equal`); effect and interval are reported as quotients.
+A seed that failed on one side only leaves a claim ``inconclusive``, whatever the others say: methods fail where
+they do badly. One that failed on both sides is left out, and the reason says so. Claims whose runs do not
+match (see `comparable`) are ``not tested``.
+
+A metric of a logarithmic scale (a time, a memory, a speed-up) is compared as a ratio. A ratio is judged on the
+log scale: delta 0.1 means a quotient of at least 1.1 (`greater`), at most 1/1.1 (`less`) or between the two
+(`equal`); effect and interval are reported as quotients.
 
 Where neither side varies with the seed (a classical method with nothing random in it), seeds are no
 replication. The interval then comes from the test folds, if the record has their values, with the variance
@@ -34,9 +40,9 @@ import numpy as np
 from pydantic import BaseModel
 
 from replications.records import RunRecord
-from replications.reporting import labels, statistics
+from replications.reporting import comparable, labels, statistics
 from replications.reporting.load import Records
-from replications.spec import Claim, Paper
+from replications.spec import Claim, Paper, Side
 from replications.tasks.base import Task
 
 Word = Literal["reproduced", "contradicted", "inconclusive", "not tested"]
@@ -87,6 +93,7 @@ class Verdict(BaseModel):
     data: tuple[str, ...] = ()
     category: str | None = None
     deviations: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
@@ -114,12 +121,14 @@ def judge(
     verdicts = []
     for key, paper in papers.items():
         if selected is None or key in selected:
-            family = [_weigh(claim, key, records, tasks[paper.task], result) for claim in paper.claims]
+            family = [_weigh(claim, key, records, papers, tasks[paper.task], result) for claim in paper.claims]
             verdicts += _adjust(family)
     return verdicts
 
 
-def _weigh(claim: Claim, paper: str, records: Records, task: Task, result: bool) -> Verdict:
+def _weigh(
+    claim: Claim, paper: str, records: Records, papers: Mapping[str, Paper], task: Task, result: bool
+) -> Verdict:
     """Weigh one claim on its own: effect, interval and raw verdict, or why there is none."""
     verdict = _untested(claim, paper, records.tier, task, result)
     sides = [side for side in (claim.subject, claim.reference) if side is not None]
@@ -136,25 +145,35 @@ def _weigh(claim: Claim, paper: str, records: Records, task: Task, result: bool)
     verdict.data = tuple(dict.fromkeys(labels.all_data(side[0]) for side in paired))
     verdict.category = labels.category(paired[0][0])
     values = np.array([[r.metrics[side.metric] for r in of_side] for side, of_side in zip(sides, paired, strict=True)])
+    metrics = [labels.metric_of(task, side.metric) for side in sides]
+    if claim.effect != "ratio" and any(metric.scale == "log" for metric in metrics):
+        verdict.reason = f"{metrics[0].title} is compared as a ratio: the claim needs 'effect: ratio'"
+        return verdict
     if claim.effect == "ratio" and min(values.min(), claim.expected or 1) <= 0:
         verdict.reason = "a ratio needs values above 0"
         return verdict
     evidence = _measure(verdict, claim, sides, paired, values)
+    timed = any(metric.timed for metric in metrics)
+    verdict.warnings = (*comparable.warnings(paired, timed), *_unpaired(records, sides))
+    one_side, both_sides = _failures(records, sides, runs)
     verdict.reason = (
         ("" if result else f"tier {records.tier} is plumbing only: {labels.NOT_A_RESULT}")
         or other_tier
-        or _why_not_comparable(paired)
+        or comparable.why_not(paired, timed, papers)
         or _why_too_few(seeds, sides, records)
     )
     if verdict.reason:
         return verdict
     if verdict.interval is None:
         verdict.raw = verdict.adjusted = "inconclusive"
-        verdict.reason = f"all {verdict.n} effects agree: neither their spread nor an interval can be estimated"
+        agree = f"all {verdict.n} effects agree: neither their spread nor an interval can be estimated"
+        verdict.reason = "; ".join(filter(None, (one_side, agree, both_sides)))
         return verdict
     verdict.p, verdict.p_against = float(evidence.p), float(evidence.p_against)
-    verdict.raw = verdict.adjusted = WORDS[int(statistics.outcome(evidence.p, evidence.p_against))]
-    verdict.reason = _why(verdict)
+    # The p-values stay, so that the family does not shrink by what failed.
+    word = "inconclusive" if one_side else WORDS[int(statistics.outcome(evidence.p, evidence.p_against))]
+    verdict.raw = verdict.adjusted = word
+    verdict.reason = "; ".join(filter(None, (one_side or _why(verdict), both_sides)))
     return verdict
 
 
@@ -203,8 +222,10 @@ def _measure(
     if not np.isnan(evidence.lower):
         verdict.interval = (float(natural(evidence.lower)), float(natural(evidence.upper)))
         if not ratio and folds is None:
-            in_sds = statistics.equality_margin if claim.direction == "equal" else statistics.detectable_effect
-            verdict.detectable = in_sds(len(effects)) * float(np.std(effects, ddof=1))
+            n, half = len(effects), statistics.ALPHA / 2
+            equal = claim.direction == "equal"
+            in_sds = statistics.equality_margin(n, alpha=half) if equal else statistics.detectable_effect(n)
+            verdict.detectable = in_sds * float(np.std(effects, ddof=1))
     return evidence
 
 
@@ -218,12 +239,14 @@ def _folds(claim: Claim, sides: list, paired: list[list[RunRecord]], values: np.
     """Effects by test fold where no side varies with the seed, and the folds' means are the metrics; else
     None.
     """
-    if claim.effect == "ratio" or values.shape[1] < 2 or np.ptp(values, axis=1).max() > 0:
+    if values.shape[1] < 2 or np.ptp(values, axis=1).max() > 0:
         return None
     groups = [by_seed[0].groups.get(side.metric, []) for side, by_seed in zip(sides, paired, strict=True)]
     if len({len(group) for group in groups}) > 1 or len(groups[0]) < 2:
         return None
     if not np.allclose(np.mean(groups, axis=1), values[:, 0], rtol=1e-6):
+        return None
+    if claim.effect == "ratio" and np.min(groups) <= 0:
         return None
     return _effects(claim, np.array(groups))
 
@@ -252,11 +275,42 @@ def _other_tiers(claim: Claim, tier: str) -> str:
     return f"tier {tier} cannot test it, only {' or '.join(claim.tiers) or 'no tier yet'}"
 
 
-def _why_not_comparable(paired: list[list[RunRecord]]) -> str:
-    for what, of in (("category", labels.category), ("test data", lambda r: r.spec.data.get("test"))):
-        if len({of(side[0]) for side in paired}) > 1:
-            return f"subject and reference differ in their {what}"
-    return ""
+def _failures(records: Records, sides: list, runs: list[dict[int, RunRecord]]) -> tuple[str, str]:
+    """Say which seeds failed, or lack the metric, on one side only, and which on both; empty where none."""
+    lost = [_lost(records, side, by_seed) for side, by_seed in zip(sides, runs, strict=True)]
+    both = set.intersection(*map(set, lost)) if len(lost) == 2 else set()
+    said: dict[str, list[int]] = {}
+    for side, of in zip(sides, lost, strict=True):
+        for seed in sorted(of.keys() - both):
+            said.setdefault(f"{side.method} {of[seed]}", []).append(seed)
+    one_side = "; ".join(_at(what, seeds) for what, seeds in said.items())
+    return one_side, f"{labels.seeds(both)} left out: failed on both sides" if both else ""
+
+
+def _unpaired(records: Records, sides: list[Side]) -> list[str]:
+    """Say of which seeds one side has a record and the other none: they are left out."""
+    methods = dict.fromkeys(side.method for side in sides)
+    every = {seed for method in methods for seed in records.runs.get(method, {})}
+    lacking = {method: every - records.runs.get(method, {}).keys() for method in methods}
+    return [f"{method} has no record of {labels.seeds(seeds)}, left out" for method, seeds in lacking.items() if seeds]
+
+
+def _lost(records: Records, side: Side, by_seed: dict[int, RunRecord]) -> dict[int, str]:
+    """What became of the seeds of a side that give no value."""
+    lost = {}
+    for seed, record in records.runs.get(side.method, {}).items():
+        if record.status == "failed":
+            reason = record.reason or "no reason told"
+            lost[seed] = "diverged" if reason == "diverged" else f"failed ({reason})"
+        elif seed not in by_seed:
+            lost[seed] = f"has no metric '{side.metric}'"
+    return lost
+
+
+def _at(what: str, seeds: list[int]) -> str:
+    """``detr diverged at seeds 1, 4``; what stands in brackets stays last."""
+    head, bracket, tail = what.partition(" (")
+    return f"{head} at {labels.seeds(seeds)}{bracket}{tail}"
 
 
 def _why_too_few(seeds: list[int], sides: list, records: Records) -> str:
@@ -282,10 +336,12 @@ def _why(verdict: Verdict) -> str:
         margin = f"{labels.number(verdict.smallest_effect, decimals)} {verdict.unit}".strip()
     few = f"{verdict.n} {verdict.replication}"
     if verdict.direction == "equal":
+        room = f"{labels.effect(1 / (1 + verdict.smallest_effect), kind, decimals)} to {margin}"
+        room = room if kind == "ratio" else f"±{margin}"
         return {
-            "reproduced": f"the 90 % interval lies inside ±{margin}",
-            "contradicted": f"the 95 % interval lies outside ±{margin}",
-            "inconclusive": f"{few} leave room for effects inside and outside ±{margin}",
+            "reproduced": f"the 90 % interval lies inside {room}",
+            "contradicted": f"the 95 % interval lies outside {room}",
+            "inconclusive": f"{few} leave room for effects inside and outside {room}",
         }[verdict.raw]
     beyond = verdict.interval[1] <= least if verdict.direction == "less" else verdict.interval[0] >= least
     sign = f"the effect has the claimed sign, and one of {margin} is possible"
@@ -312,8 +368,10 @@ def _adjust(family: list[Verdict]) -> list[Verdict]:
         if decisive is not None and decisive > statistics.ALPHA:
             verdict.adjusted = "inconclusive"
             before = verdict.p if verdict.raw == "reproduced" else verdict.p_against
+            change = f"p {labels.p_value(before)} → {labels.p_value(decisive)}"
             verdict.reason = (
-                f"{verdict.raw} on its own, but not among {len(tested)} claims of the paper "
-                f"(p {labels.p_value(before)} → {labels.p_value(decisive)} by Holm); {verdict.reason}"
-            )
+                f"{verdict.raw} on its own, but not among {len(tested)} claims of the paper ({change} by Holm); "
+                if len(tested) > 1
+                else f"{verdict.raw} at 5 %, but statement and denial share these ({change}); "
+            ) + verdict.reason
     return family

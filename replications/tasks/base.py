@@ -9,13 +9,14 @@ A task may have pictures of its own: ``replications.tasks.<name>.pictures`` with
 """
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from replications.errors import UserError, nearest
-from replications.records import Curve, RunRecord
+from replications.errors import RunFailure, UserError, nearest
+from replications.records import Curve, RunRecord, without_nonfinite
 from replications.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -28,13 +29,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metric:
-    """A row of a task's metric table. `unit` is what a reader sees ('%', 'degrees', 'AUC')."""
+    """A row of a task's metric table. `unit` is what a reader sees ('%', 'degrees', 'AUC').
+
+    `scale` is ``log`` for times, memory, speed-ups and other positive sizes whose noise is a factor: claims compare
+    them as ratios. `timed` says that a clock gave the value, so another machine, or others on the same one, move it.
+    """
 
     title: str
     unit: str
     higher_is_better: bool
     description: str
     decimals: int = 2
+    scale: Literal["linear", "log"] = "linear"
+    timed: bool = False
 
 
 @dataclass
@@ -50,6 +57,25 @@ class Evaluation:
     model_parameters: int | None = None
     flops_per_sample: float | None = None
     arrays: dict[str, Any] = field(default_factory=dict)  # written beside the record as arrays.npz
+
+
+def finite(evaluation: Evaluation) -> Evaluation:
+    """Return what a record can hold; raises RunFailure ``diverged`` where a metric is not finite, naming it.
+
+    So for the values of groups, which verdicts may rest on. A point of a curve that is not finite is left out; in
+    `extra` and `data` such a value becomes None.
+    """
+    for name, value in evaluation.metrics.items():
+        if not math.isfinite(value):
+            raise RunFailure("diverged", f"the metric {name} is {value}")
+    for name, values in evaluation.groups.items():
+        if not all(map(math.isfinite, values)):
+            raise RunFailure("diverged", f"the metric {name} is not finite in one of its groups")
+    for curve in evaluation.curves.values():
+        kept = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
+        curve.x, curve.y = [x for x, _ in kept], [y for _, y in kept]
+    evaluation.extra, evaluation.data = (without_nonfinite(plain) for plain in (evaluation.extra, evaluation.data))
+    return evaluation
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,12 @@ OF_LAYERS = {
 }
 LEARNING = {
     "epochs_to_level": Metric(
-        "Epochs to level", "epochs", False, "until validation AP50 reaches the tier's level; all, if it never does", 3
+        "Epochs to level",
+        "epochs",
+        False,
+        "until validation AP50 reaches the tier's level; all, if it never does",
+        3,
+        scale="log",
     ),
     "mean_ap": Metric("AP over training", "%", True, "validation AP, mean over the validations of the training"),
 }

@@ -28,7 +28,9 @@ NAMED = {
     ),
     "vote_distance_before": Metric("Seed to centre", "m", False, "of seeds on objects, mean", 3),
     "vote_distance_after": Metric("Vote to centre", "m", False, "of the votes of the same seeds, mean", 3),
-    "scenes_per_second": Metric("Scenes/s", "1/s", True, "of the test: network, suppression and decoding", 1),
+    "scenes_per_second": Metric(
+        "Scenes/s", "1/s", True, "of the test: network, suppression and decoding", 1, scale="log", timed=True
+    ),
 }  # fmt: skip
 SAMPLED = re.compile(r"mAP25_(?P<sampling>votes|seeds)")
 COUNTED = re.compile(r"mAP25_x(?P<factor>\d+(p\d+)?)")

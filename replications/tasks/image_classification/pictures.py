@@ -59,7 +59,7 @@ def draw(album: Album) -> Iterator[Picture]:
             "throughput", figure,
             "Accuracy against training throughput of the run's own loop.",
             "Top-1 against training images a second, pretraining and classifiers together, without probes (log scale). "
-            "Runs may have shared the machine; speed measured alone is in the leaderboard.",
+            "Runs may have shared the machine; speed measured by itself is in the leaderboard.",
             publish=True,
         )  # fmt: skip
 

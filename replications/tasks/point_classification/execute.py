@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from replications.errors import RunFailure
 from replications.records import Curve
 from replications.tasks.base import Context, Evaluation
 from replications.tasks.point_classification.conditions import conditions, differences, voted_accuracy
@@ -39,9 +38,6 @@ def execute(context: Context) -> Evaluation:
             _reconstruction(stage, evaluation)
     _classification(classification, evaluation)
     _further(classification, evaluation)
-    for name, value in evaluation.metrics.items():
-        if not np.isfinite(value):
-            raise RunFailure("diverged", f"test {name} is {value}")
     return evaluation
 
 

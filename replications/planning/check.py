@@ -1,0 +1,79 @@
+"""The check of the catalogue beyond what reading it tells: metrics, scales and functions that paper.yaml names.
+
+Nothing here imports torch or a paper's code.
+"""
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from replications import catalogue
+from replications.errors import UserError, nearest
+from replications.spec import Claim, Paper
+from replications.tasks.base import find_task
+
+
+def refuse(papers: Mapping[str, Paper]) -> None:
+    """Raise UserError with the first thing that is wrong."""
+    for line in problems(papers, papers):
+        raise UserError(line)
+
+
+def problems(papers: Mapping[str, Paper], keys: Mapping[str, Paper] | tuple[str, ...]) -> Iterator[str]:
+    """Say what is wrong with the papers `keys`, a line each: file and line, claim or method, and the remedy."""
+    for key in keys:
+        for index, claim in enumerate(papers[key].claims):
+            for where, told in _claim(claim, papers).items():
+                yield f"{catalogue.place(key, 'claims', index, *where)}: claim {claim.id} {told}"
+        for name, method in papers[key].methods.items():
+            for part, function in (("build", method.build), ("weights", method.weights)):
+                if function and (told := _function(catalogue.PAPERS / key, function)):
+                    yield f"{catalogue.place(key, 'methods', name, part)}: {part} of {key}/{name} {told}"
+
+
+def _claim(claim: Claim, papers: Mapping[str, Paper]) -> dict[tuple[str, ...], str]:
+    """What is wrong with a claim, by the place in it."""
+    wrong: dict[tuple[str, ...], str] = {}
+    for name, side in claim.sides().items():
+        metrics = find_task(papers[side.method.partition("/")[0]].task).metrics
+        if side.metric not in metrics:
+            wrong[name, "metric"] = f"names the unknown metric '{side.metric}'{nearest(side.metric, metrics)}"
+        elif metrics[side.metric].scale == "log" and claim.effect != "ratio":
+            wrong["subject", "metric"] = f"compares '{side.metric}' by difference: its scale needs 'effect: ratio'"
+    if claim.effect == "ratio" and claim.expected is not None and claim.expected <= 0:
+        wrong["expected",] = f"is a ratio to {claim.expected:g}: it must be above 0"
+    return wrong
+
+
+def _function(folder: Path, name: str) -> str:
+    """Say why ``module:function`` is not in a paper's folder; empty where it is."""
+    module, _, function = name.partition(":")
+    path = folder / f"{module}.py"
+    if not path.is_file():
+        return f"names {module}.py, which papers/{folder.name}/ does not have"
+    text = path.read_text(encoding="utf-8")
+    if re.search(rf"^(?:def|class)\s+{re.escape(function)}\b", text, re.M):
+        return ""
+    try:
+        known = _names(ast.parse(text))
+    except SyntaxError as error:
+        return f"names {module}.py, whose line {error.lineno} is not valid: {error.msg}"
+    return "" if function in known else f"names '{function}', which {module}.py does not have{nearest(function, known)}"
+
+
+def _names(tree: ast.Module) -> set[str]:
+    """Names that a module defines, assigns or imports outside of its functions and classes."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found.update(alias.asname or alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        else:
+            waiting.extend(ast.iter_child_nodes(node))
+    return found
