@@ -106,7 +106,10 @@ class Recipe(Strict):
 
 
 class Override(Strict):
-    """What a method changes against its task's set-up: options of the model, the recipe, the data or the task."""
+    """What a method changes against its task's set-up: options of the model, the recipe, the data or the task.
+
+    Changes are merged into what is there, at any depth (`replications.parsing.merged`); a null takes a key out.
+    """
 
     options: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
