@@ -155,3 +155,17 @@ def test_the_papers_own_recipes_in_tier_paper():
     assert [round(own[s].warmup * own[s].epochs) for s in own] == [5, 10, 40]
     scratch = catalogue.resolve("mae/supervised", "paper", 0).recipe
     assert (scratch.lr, scratch.weight_decay, scratch.batch_size, scratch.epochs) == (1e-4 * 16, 0.3, 4096, 300)
+
+
+def test_detectors_have_their_authors_recipes_in_tier_paper():
+    """DETR: 64 images, 300 epochs, drop at 200; Conditional DETR's code: 16 images, 50 epochs, drop at 40."""
+    for address, batch, epochs, drop in (
+        ("detr/detr", 64, 300, 200),
+        ("conditional_detr/conditional_detr", 16, 50, 40),
+    ):
+        spec = catalogue.resolve(address, "paper", 0)
+        recipe = spec.recipe
+        assert (recipe.batch_size, recipe.epochs, recipe.lr, recipe.weight_decay) == (batch, epochs, 1e-4, 1e-4)
+        assert [round(share * epochs) for share in recipe.schedule_milestones] == [drop]
+        assert recipe.lr * spec.task_options["backbone_lr"] == pytest.approx(1e-5)
+        assert (recipe.optimizer, recipe.clip_norm, recipe.warmup) == ("adamw", 0.1, 0)

@@ -41,10 +41,10 @@ def create_optimizer(
     torch's own optimisers update all tensors in one fused kernel, unless the options say ``fused`` or ``foreach``.
 
     `recipe.optimizer_options` go to the optimiser (``betas``, ``eps``, ``nesterov``, ``fused``, ...; null is its
-    default), except timm's grouping options: ``filter_bias_and_bn: true`` takes weight decay off biases, norms and every
-    other vector (default false: everything decays, as in torch), ``layer_decay`` scales the rate by depth. The names in
-    the module's ``no_weight_decay()`` never decay. LARS scales and decays matrices and kernels only, whatever the
-    options (`lars_groups`). `parameter_groups` replaces all of that.
+    default), except timm's grouping options: ``filter_bias_and_bn: true`` takes weight decay off biases, norms and
+    every other vector (default false: everything decays, as in torch), ``layer_decay`` scales the rate by depth. The
+    names in the module's ``no_weight_decay()`` never decay. LARS scales and decays matrices and kernels only, whatever
+    the options (`lars_groups`). `parameter_groups` replaces all of that.
 
     Raises UserError for an unknown optimiser or option, and where nothing is trainable.
     """

@@ -81,7 +81,10 @@ def percent_name(fraction: float) -> str:
 
 
 def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
-    """Return a stage's recipe, `changes` merged into the run's; raises UserError that names an unknown key or the first wrong value."""
+    """Return a stage's recipe: `changes` merged into the run's.
+
+    Raises UserError that names an unknown key or the first wrong value.
+    """
     for name in changes:
         if name not in Recipe.model_fields:
             raise UserError(f"{where}: unknown recipe key '{name}'{nearest(name, Recipe.model_fields)}")
