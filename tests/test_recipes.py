@@ -169,3 +169,35 @@ def test_detectors_have_their_authors_recipes_in_tier_paper():
         assert [round(share * epochs) for share in recipe.schedule_milestones] == [drop]
         assert recipe.lr * spec.task_options["backbone_lr"] == pytest.approx(1e-5)
         assert (recipe.optimizer, recipe.clip_norm, recipe.warmup) == ("adamw", 0.1, 0)
+
+
+def test_in_tier_paper_rows_are_augmented_as_their_papers_say():
+    """ViT and ResNet by crops and mirror images; MAE's finetuning and supervised rows by mixup, cutmix, smoothing."""
+    plain, strong = (0.0, 0.0, 0.0, 0.0), (0.3, 0.8, 1.0, 0.1)
+    expected = {
+        "vit/vit": plain, "vit/vit_coarse": plain, "vit/vit_mean": plain, "vit/vit_sincos": plain,
+        "resnet/resnet": plain, "vit/deit": strong, "mae/supervised": strong, "mae/supervised_long": strong,
+        "mae/mae": strong,
+    }  # fmt: skip
+    for address, told in expected.items():
+        options = parse_options(catalogue.resolve(address, "paper", 0).task_options)
+        used = options.finetune.augmentation if address == "mae/mae" else options.augmentation
+        assert used.crop_scale == (0.08, 1.0)
+        assert (used.colour, used.mixup, used.cutmix, used.smoothing) == told, address
+        for weak in (options.pretrain, options.probe):
+            assert (weak.augmentation.colour, weak.augmentation.mixup, weak.augmentation.smoothing) == (0, 0, 0)
+
+
+def test_faster_rcnn_has_detectrons_nine_times_schedule():
+    recipe = catalogue.resolve("faster_rcnn/faster_rcnn", "paper", 0).recipe
+    assert [round(810 * share) for share in recipe.schedule_milestones] == [750, 790]
+    assert (recipe.optimizer, recipe.momentum, recipe.lr, recipe.batch_size) == ("momentum", 0.9, 0.02, 16)
+    assert (recipe.weight_decay, recipe.epochs, round(810 * recipe.warmup)) == (1e-4, 109, 1)
+
+
+def test_arcfaces_recipe_in_tier_paper():
+    """CASIA-WebFace: 512 images, 0.1 tenfold less at 20 k and 28 k of 32 k iterations, weight decay 5e-4."""
+    recipe = catalogue.resolve("arcface/arcface", "paper", 0).recipe
+    assert (recipe.optimizer, recipe.batch_size, recipe.lr, recipe.momentum) == ("momentum", 512, 0.1, 0.9)
+    assert [round(share * recipe.steps) for share in recipe.schedule_milestones] == [20_000, 28_000]
+    assert (recipe.steps, recipe.weight_decay, recipe.warmup) == (32_000, 5e-4, 0)
