@@ -12,13 +12,15 @@ from typing import Any
 import yaml
 
 from replications.errors import UserError, nearest
-from replications.parsing import parse
+from replications.parsing import merged, parse
 from replications.spec import TIERS, Method, Override, Paper, Recipe, RunSpec, TaskTier, TierConfig
 
 PACKAGE = Path(__file__).parent
 PAPERS = PACKAGE / "papers"
 TASKS = PACKAGE / "tasks"
 CONFIG = PACKAGE.parent / "config"
+PARTS = ("data", "recipe", "task", "options")
+LENGTHS = {"epochs", "steps"}
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -165,27 +167,20 @@ def layers(address: str, tier: str) -> tuple[TaskTier, list[Method | Override]]:
 def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = ()) -> RunSpec:
     """Resolve a run: task set-up, then the method's changes, then `assignments` like ``recipe.lr=0.05``.
 
-    A name may lead into an option, as ``task.sweep.lengths=[512]``.
+    Each is laid over the one before as `replications.parsing.merged` says. A name may lead into an option, as
+    ``task.sweep.lengths=[512]``.
 
     Raises UserError for unknown names, a malformed assignment, or a recipe that does not validate.
     """
     setup, over = layers(address, tier)
     paper, method = find_method(address)
-    merged: dict[str, dict[str, Any]] = {
-        "data": dict(setup.data),
-        "recipe": dict(setup.recipe),
-        "task": dict(setup.task),
-        "options": dict(setup.options),
-    }
+    parts: dict[str, dict[str, Any]] = {part: dict(getattr(setup, part)) for part in PARTS}
     for layer in over:
-        for part, values in merged.items():
-            change = getattr(layer, part)
-            if part == "recipe":
-                _replace_length(values, change)
-            values.update(change)
+        for part in PARTS:
+            _change(parts, part, getattr(layer, part))
     changes = tuple(assignments)
     for assignment in changes:
-        _assign(merged, assignment)
+        _assign(parts, assignment)
     return parse(
         RunSpec,
         {
@@ -195,10 +190,10 @@ def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = ())
             "seed": seed,
             "task": paper.task,
             "build": method.build,
-            "data": merged["data"],
-            "options": merged["options"],
-            "recipe": merged["recipe"],
-            "task_options": merged["task"],
+            "data": parts["data"],
+            "options": parts["options"],
+            "recipe": parts["recipe"],
+            "task_options": parts["task"],
             "threads": tier_config(tier).threads,
             "changes": changes,
         },
@@ -206,51 +201,60 @@ def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = ())
     )
 
 
-def _replace_length(recipe: dict[str, Any], change: dict[str, Any]) -> None:
-    """A change from epochs to steps (or back) replaces the length instead of giving two."""
-    if "epochs" in change or "steps" in change:
-        recipe.pop("epochs", None)
-        recipe.pop("steps", None)
+def _change(parts: dict[str, dict[str, Any]], part: str, change: Mapping[str, Any]) -> None:
+    """Lay a change over a part; one from epochs to steps (or back) replaces the length instead of giving two."""
+    base = parts[part]
+    if part == "recipe" and change.keys() & LENGTHS:
+        base = {name: value for name, value in base.items() if name not in LENGTHS}
+    parts[part] = merged(base, change)
 
 
-def _assign(merged: dict[str, dict[str, Any]], assignment: str) -> None:
+def _assign(parts: dict[str, dict[str, Any]], assignment: str) -> None:
     key, equals, text = assignment.partition("=")
     part, dot, name = key.partition(".")
     if not (equals and dot and name):
         raise UserError(f"'{assignment}' is not of the form part.name=value, as in recipe.lr=0.05")
-    if part not in merged:
-        raise UserError(f"'{assignment}': unknown part '{part}'{nearest(part, merged)}")
+    if part not in parts:
+        raise UserError(f"'{assignment}': unknown part '{part}'{nearest(part, parts)}")
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError):  # 2026-99-99 is no date, 5,000 digits no integer
         raise UserError(f"'{assignment}': '{text}' is not a value") from None
-    if part == "recipe":
-        if name not in Recipe.model_fields:
-            raise UserError(f"'{assignment}': unknown recipe key '{name}'{nearest(name, Recipe.model_fields)}")
-        _replace_length(merged[part], {name: value})
-    *path, last = name.split(".")
-    inner = merged[part]
-    for step in path:
+    path = name.split(".")
+    if part == "recipe" and path[0] not in Recipe.model_fields:
+        raise UserError(f"'{assignment}': unknown recipe key '{name}'{nearest(name, Recipe.model_fields)}")
+    inner = parts[part]
+    for step in path[:-1]:
         if not isinstance(inner.get(step), dict):
             raise UserError(f"'{assignment}': {part} has no '{step}' with parts{nearest(step, inner)}")
-        inner[step] = inner = dict(inner[step])  # the tier's own stays as it is
-    inner[last] = value
+        inner = inner[step]
+    for step in reversed(path):
+        value = {step: value}
+    _change(parts, part, value)
 
 
 def differences(address: str, tier: str) -> dict[str, tuple[Any, Any]]:
     """Return where a method departs from its task's set-up in data, recipe or task options.
 
-    Keys read ``recipe.lr``; values are (the task's, the method's). Shown beside every verdict.
+    Keys read ``recipe.lr`` or ``task.sweep.lengths``; values are (the task's, the method's), None where there is none.
+    Shown beside every verdict.
     """
     setup, over = layers(address, tier)
     found = {}
     for part in ("data", "recipe", "task"):
-        base = getattr(setup, part)
+        base = theirs = getattr(setup, part)
         for layer in over:
-            for name, value in getattr(layer, part).items():
-                if base.get(name) != value:
-                    found[f"{part}.{name}"] = (base.get(name), value)
+            theirs = merged(theirs, getattr(layer, part))
+        found |= dict(_differing(base, theirs, part))
     return found
+
+
+def _differing(base: Any, other: Any, name: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    if isinstance(base, Mapping) and isinstance(other, Mapping):
+        for key in {**base, **other}:
+            yield from _differing(base.get(key), other.get(key), f"{name}.{key}")
+    elif base != other:
+        yield name, (base, other)
 
 
 def methods_of(keys: Iterable[str], tier: str, ablations: bool = True) -> list[str]:

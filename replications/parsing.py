@@ -1,11 +1,29 @@
-"""What a person writes, as typed options: the first thing wrong becomes one line."""
+"""What a person writes: changes laid over a set-up, and typed options, where the first thing wrong becomes one line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from replications.errors import UserError, nearest
+
+
+def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `change` over it.
+
+    Mappings are merged key by key at any depth. A null takes out what `base` has under its key, so that the default
+    holds; where there is nothing to take out it stays a null. Anything else, lists too, replaces what was there.
+    """
+    result = dict(base)
+    for name, value in change.items():
+        if value is None and result.get(name) is not None:
+            del result[name]
+        elif isinstance(value, Mapping):
+            old = result.get(name)
+            result[name] = merged(old if isinstance(old, Mapping) else {}, value)
+        else:
+            result[name] = value
+    return result
 
 
 def parse(model: type[BaseModel], value: Any, where: str) -> Any:

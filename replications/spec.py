@@ -228,7 +228,10 @@ RecipeChanges = Annotated[dict[str, Any], AfterValidator(_check_recipe_changes)]
 
 
 class Override(Strict):
-    """What a method changes against its task's set-up: options of the model, the recipe, the data or the task."""
+    """What a method changes against its task's set-up: options of the model, the recipe, the data or the task.
+
+    Changes are merged into what is there, at any depth (`replications.parsing.merged`); a null takes a key out.
+    """
 
     options: dict[str, Any] = {}
     recipe: dict[str, Any] = {}

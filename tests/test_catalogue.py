@@ -95,6 +95,22 @@ def test_differences_are_those_that_change_the_comparison(house):
     assert catalogue.differences("toy/plain", "mini") == {}
 
 
+def test_changes_are_merged_into_options_of_options_and_told_by_their_place(house):
+    tiers, paper = house / "tasks" / "toy_task" / "tiers.yaml", house / "papers" / "toy" / "paper.yaml"
+    tiers.write_text(TIERS.replace("{resolution: 32}", "{sweep: {lengths: [1, 2], stamps: 3}, extra: {x: 1}}"))
+    change = "task: {sweep: {stamps: 5}, extra: null}\n    recipe: {optimizer_options: {eps: 1.0}, steps: 50}"
+    paper.write_text(PAPER.replace("recipe: {steps: 50}", change))
+    spec = catalogue.resolve("toy/wide", "mini", 0)
+    assert spec.task_options == {"sweep": {"lengths": [1, 2], "stamps": 5}}
+    assert catalogue.differences("toy/wide", "mini") == {
+        "recipe.optimizer_options": (None, {"eps": 1.0}),
+        "recipe.steps": (None, 50),
+        "task.sweep.stamps": (3, 5),
+        "task.extra": ({"x": 1}, None),
+    }
+    assert catalogue.resolve("toy/plain", "mini", 0).task_options["sweep"]["stamps"] == 3
+
+
 def test_a_paper_needs_what_its_claims_compare_with(house):
     assert catalogue.methods_of(["toy"], "mini") == ["other/plain", "toy/plain", "toy/wide"]
     assert catalogue.methods_of(["other"], "mini") == ["other/plain", "other/wide"]

@@ -16,7 +16,7 @@ from replications.datasets.detection.procedural import _draw_job, prepare
 from replications.errors import UserError
 from replications.tasks.detection_2d.data import DetectionSet, training_targets
 from replications.tasks.detection_2d.evaluation import SUMMARY, Found, Judge, coco_dataset, coco_results
-from replications.tasks.detection_2d.files import FileBatches, random_view, resized_size, shown_batch
+from replications.tasks.detection_2d.files import FileBatches, random_view, resized, resized_size, shown_batch
 from replications.tasks.detection_2d.options import DetectionOptions, parse_options
 
 SCENES = {
@@ -154,7 +154,7 @@ def test_png_with_alpha_and_grey_images_become_rgb(tmp_path):
     data, _ = prepared(tmp_path, [], files)
     options = parse_options({"short_side": 32, "long_side": 64})
     batch = shown_batch(data, np.arange(4), options, torch.device("cpu"))
-    assert batch["image"].shape == (4, 3, 32, 43) and not batch["padding"].any()
+    assert batch["image"].shape == (4, 3, 32, 42) and not batch["padding"].any()
 
 
 def test_an_image_that_is_missing_or_another(tmp_path):
@@ -251,8 +251,18 @@ def test_scenes_are_the_same_on_every_machine(scenes):
 
 
 def test_sides_keep_the_form():
-    assert resized_size((640, 480), 800, 1333) == (1067, 800)
-    assert resized_size((1000, 200), 800, 1333) == (1333, 267)
+    """Known from the authors' function: the longer side is rounded down, and may pass its limit by a pixel or two."""
+    sizes = {(640, 480): (1066, 800), (1000, 200): (1335, 267), (427, 640): (800, 1199), (500, 500): (800, 800)}
+    assert {size: resized_size(size, 800, 1333) for size in sizes} == sizes
+    assert resized_size((3000, 300), 400, None) == (4000, 400), "no limit before a crop"
+
+
+def test_images_are_resized_as_torchvision_does_it(tmp_path):
+    from torchvision.transforms.v2 import functional
+
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8))
+    theirs = functional.resize(image, [16, 21])  # bilinear by default, as in the authors' code
+    assert np.array_equal(resized(image, 16, 100), np.asarray(theirs))
 
 
 def test_a_mirrored_view_mirrors_its_boxes():

@@ -8,8 +8,11 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from replications.errors import RunFailure, UserError
+from replications.papers.conditional_detr import model as conditional_detr
+from replications.papers.detr import model as detr
 from replications.tasks.detection_2d.attention import Attention
 from replications.tasks.detection_2d.backbone import Backbone
 from replications.tasks.detection_2d.boxes import generalized_iou, to_cxcywh, to_xyxy
@@ -185,6 +188,20 @@ def test_attention_is_torchs():
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(mine.keep[0].mean(1), weights)
     torch.testing.assert_close(mine(query, query, query), theirs(query, query, query)[0])
+
+
+def test_attentions_start_without_biases_as_torchs_and_the_authors_do():
+    """Of nn.MultiheadAttention the biases are 0; of Conditional DETR's own attention that of its output."""
+    backbone = {"name": "resnet10t", "frozen_norm": False, "frozen_stages": 0, "options": {"channels": [8, 8, 8, 8]}}
+    size = {"width": 16, "heads": 2, "feedforward": 8, "encoder_layers": 1, "decoder_layers": 2, "queries": 3}
+    for made in (
+        detr.build(2, (1, 2), backbone=backbone, **size),
+        conditional_detr.build(2, backbone=backbone, **size),
+    ):
+        own = {n: p for n, p in made.named_parameters() if n.endswith(("out_proj.bias", "in_proj_bias"))}
+        torch_has = nn.MultiheadAttention(16, 2)
+        assert not torch_has.out_proj.bias.any() and not torch_has.in_proj_bias.any()
+        assert len([n for n in own if "out_proj" in n]) == 5 and not any(p.any() for p in own.values()), own.keys()
 
 
 def test_backbone_is_torchvisions_resnet50_with_frozen_norms():

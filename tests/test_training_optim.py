@@ -213,3 +213,26 @@ def test_training_ends_with_the_averaged_weights(tmp_path):
     for step in trajectory[1:]:
         expected = {name: 0.8 * expected[name] + 0.2 * step[name] for name in step}
     torch.testing.assert_close(weights(averaged.module), expected)
+
+
+def test_lars_scales_matrices_even_without_weight_decay_and_takes_plain_steps_on_vectors():
+    """Two steps against NumPy in float64: the formula of the official linear probe, momentum before the rate."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(3, 5)), rng.normal(size=3)
+    gradients = [(rng.normal(size=(3, 5)), rng.normal(size=3)) for _ in range(2)]
+    module = nn.Linear(5, 3).double()
+    module.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
+    made = recipe(optimizer="lars", lr=6.4, momentum=0.9, weight_decay=0.0, optimizer_options={"eps": 0.0})
+    optimizer = create_optimizer(module, made)
+    moved_weight, moved_bias = np.zeros((3, 5)), np.zeros(3)
+    for of_weight, of_bias in gradients:
+        module.weight.grad, module.bias.grad = torch.tensor(of_weight), torch.tensor(of_bias)
+        step_optimizer(optimizer)
+        ratio = 0.001 * np.sqrt((weight**2).sum()) / np.sqrt((of_weight**2).sum())
+        moved_weight = 0.9 * moved_weight + ratio * of_weight
+        moved_bias = 0.9 * moved_bias + of_bias
+        weight, bias = weight - 6.4 * moved_weight, bias - 6.4 * moved_bias
+        torch.testing.assert_close(module.weight.detach(), torch.tensor(weight), rtol=1e-12, atol=0)
+        torch.testing.assert_close(module.bias.detach(), torch.tensor(bias), rtol=1e-12, atol=0)

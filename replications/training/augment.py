@@ -14,6 +14,8 @@ from torch import Generator, Tensor
 from replications.training.stage import Batch
 
 Draws = dict[str, Tensor]
+# Mean and standard deviation of ImageNet's red, green and blue, as shares of 255.
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 class Augment(Protocol):

@@ -28,6 +28,8 @@ TORCH_OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adamw": torch.optim.AdamW,
 }
 
+LARS = ("lars", "nlars")
+
 
 def create_optimizer(
     module: nn.Module,
@@ -38,14 +40,15 @@ def create_optimizer(
 
     torch's own optimisers update all tensors in one fused kernel, unless the options say ``fused`` or ``foreach``.
 
-    `recipe.optimizer_options` go to the optimiser (``betas``, ``eps``, ``nesterov``, ``fused``, ...), except timm's
-    grouping options: ``filter_bias_and_bn: true`` takes weight decay off biases, norms and every other vector
-    (default false: everything decays, as in torch), ``layer_decay`` scales the rate by depth. The names in the
-    module's ``no_weight_decay()`` never decay. `parameter_groups` replaces all of that.
+    `recipe.optimizer_options` go to the optimiser (``betas``, ``eps``, ``nesterov``, ``fused``, ...; null is its
+    default), except timm's grouping options: ``filter_bias_and_bn: true`` takes weight decay off biases, norms and
+    every other vector (default false: everything decays, as in torch), ``layer_decay`` scales the rate by depth. The
+    names in the module's ``no_weight_decay()`` never decay. LARS scales and decays matrices and kernels only, whatever
+    the options (`lars_groups`). `parameter_groups` replaces all of that.
 
     Raises UserError for an unknown optimiser or option, and where nothing is trainable.
     """
-    options = dict(recipe.optimizer_options)
+    options = {name: value for name, value in recipe.optimizer_options.items() if value is not None}
     name = recipe.optimizer.lower()
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise UserError("nothing to train: every parameter of the module is frozen")
@@ -79,7 +82,11 @@ def _create_with_timm(module, recipe: Recipe, name: str, options: dict[str, Any]
     if name.rpartition("_")[2] not in known:
         raise UserError(f"unknown optimizer '{recipe.optimizer}'{nearest(name, known)}")
     options.setdefault("filter_bias_and_bn", False)
-    target = parameter_groups(module, recipe) if parameter_groups else module
+    target = module
+    if parameter_groups:
+        target = parameter_groups(module, recipe)
+    elif name in LARS:
+        target = lars_groups(module, recipe.weight_decay)
     return timm.optim.create_optimizer_v2(
         target, opt=name, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum, **options
     )
@@ -107,6 +114,21 @@ def weight_decay_groups(module: nn.Module, weight_decay: float, exclude_vectors:
         (without if excluded else with_decay).append(parameter)
     groups = ({"params": without, "weight_decay": 0.0}, {"params": with_decay, "weight_decay": weight_decay})
     return [group for group in groups if group["params"]]
+
+
+def lars_groups(module: nn.Module, weight_decay: float) -> list[dict]:
+    """Split the trainable parameters for LARS: vectors and biases take plain SGD steps, without trust ratio and decay.
+
+    All others are scaled by ``trust_coeff * |w| / |g|`` even where nothing decays, which timm's LARS leaves out then
+    (LARS as MoCo v3 and MAE use it for linear probes).
+    """
+    without, scaled = (
+        {"params": [], "weight_decay": 0.0, "always_adapt": False},
+        {"params": [], "weight_decay": weight_decay, "always_adapt": True},
+    )
+    for parameter in filter(lambda p: p.requires_grad, module.parameters()):
+        (without if parameter.ndim <= 1 else scaled)["params"].append(parameter)
+    return [group for group in (without, scaled) if group["params"]]
 
 
 def step_optimizer(optimizer: Optimizer) -> None:

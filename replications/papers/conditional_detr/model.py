@@ -39,6 +39,8 @@ class ConditionalDecoderLayer(FeedForward):
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
         self.drop = nn.Dropout(dropout)
         self.keep: list[Tensor] | None = None
+        for projection in (self.sa_out_proj, self.ca_out_proj):
+            nn.init.zeros_(projection.bias)
 
     def forward(
         self, x: Tensor, query: Tensor, spot: Tensor, memory: Tensor, place: Tensor, ignored: Tensor | None

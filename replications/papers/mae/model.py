@@ -150,6 +150,10 @@ class MaskedAutoencoder(VisionTransformer):
             *losses, hidden.unflatten(1, (self.grid, self.grid)), unpatchify(shown, self.patch, self.grid)
         )
 
+    def no_weight_decay(self) -> set[str]:
+        """Nothing by name: in the authors' pretraining class and mask token decay (positions are not trained)."""
+        return set()
+
     def at_paper_size(self, saving: bool, depth: float) -> "MaskedAutoencoder | None":
         """ViT-L/16 at 224 pixels with a decoder of eight blocks, the default of Table 2; None unless `tell_speed`."""
         if not self.tell_speed:

@@ -1,6 +1,7 @@
 """Reading checkpoints in the layout of the official release: autoencoders, their encoders, finetuned classifiers.
 
-The names are those of this suite's own modules; a ``.pth`` file holds them under ``model``.
+The names are those of this suite's own modules; a ``.pth`` file holds them under ``model``. All were trained on images
+normalised by ImageNet's mean and standard deviation (``main_pretrain.py``, ``util/datasets.py``), not in [-1, 1].
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from replications.errors import UserError
 from replications.tasks.image_classification.model import Classifier, Loaded
+from replications.training.augment import IMAGENET
 
 WRAPPERS = ("model", "state_dict")
 
@@ -22,11 +24,11 @@ def read(classifier: Classifier, path: Path) -> None:
     """
     state = _state(Path(path))
     if "head.weight" in state:
-        loaded, optional = Loaded("classifier", classifier), ()
+        loaded, optional = Loaded("classifier", classifier, IMAGENET), ()
     elif "decoder_pred.weight" in state:
-        loaded, optional = Loaded("autoencoder", classifier.pretrainer()), ()
+        loaded, optional = Loaded("autoencoder", classifier.pretrainer(), IMAGENET), ()
     else:
-        loaded, optional = Loaded("encoder", classifier.pretrainer()), ("decoder_", "mask_token")
+        loaded, optional = Loaded("encoder", classifier.pretrainer(), IMAGENET), ("decoder_", "mask_token")
     _fill(loaded.network, state, optional, Path(path).name)
     classifier.loaded = loaded
 

@@ -3,11 +3,8 @@
 import torch
 from torch import Generator, Tensor
 
-from replications.training.augment import Draws
+from replications.training.augment import IMAGENET, Draws
 from replications.training.stage import Batch
-
-# ImageNet's, as in the official code.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class FlipObjects:
@@ -42,10 +39,12 @@ class Normalise:
 
 
 def normalised(batch: Batch) -> Batch:
-    """Return the batch with its image normalised by ImageNet's statistics."""
+    """Return the batch with its image normalised by ImageNet's statistics, as in the official code.
+
+    Every weights file that this task reads (ResNet-50 of ImageNet, DETR's checkpoints) was trained on images like that.
+    """
     image: Tensor = batch["image"]
-    mean = torch.tensor(MEAN, device=image.device)
-    std = torch.tensor(STD, device=image.device)
+    mean, std = (torch.tensor(IMAGENET[name], device=image.device) for name in ("mean", "std"))
     image = ((image.float() / 255 - mean) / std).permute(0, 3, 1, 2)
     if "padding" in batch:
         image = image.masked_fill(batch["padding"][:, None], 0.0)

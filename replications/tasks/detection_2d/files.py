@@ -24,11 +24,21 @@ NUMBERS = 8  # random numbers that a sample may use
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]  # image [h, w, 3], boxes cxcywh [n, 4], labels [n]
 
 
-def resized_size(size: tuple[int, int], short: int, longest: int) -> tuple[int, int]:
-    """Return width and height with the shorter side at `short`, or the longer at `longest` where that is smaller."""
-    width, height = size
-    scale = min(short / min(size), longest / max(size))
-    return max(1, round(width * scale)), max(1, round(height * scale))
+def resized_size(size: tuple[int, int], short: int, longest: int | None) -> tuple[int, int]:
+    """Return width and height with the shorter side at `short`, or less, so that the longer is about `longest` at most.
+
+    Rounded as in the authors' code (``datasets/transforms.py``): the shorter side to the nearest, the longer down.
+    """
+    least, most = min(size), max(size)
+    if longest is not None and most / least * short > longest:
+        short = round(longest * least / most)
+    short = max(1, short)
+    return (short, int(short * most / least)) if size[0] < size[1] else (int(short * most / least), short)
+
+
+def resized(image: Image.Image, short: int, longest: int) -> np.ndarray:
+    """Resize an image as `resized_size` says, bilinear with antialiasing, as in the authors' code: ``[h, w, 3]``."""
+    return np.asarray(image.resize(resized_size(image.size, short, longest), Image.Resampling.BILINEAR))
 
 
 def random_view(
@@ -42,7 +52,7 @@ def random_view(
         boxes = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [1, 0, 1, 0]
     if options.crop and crops < 0.5:
         side = options.crop_sides[int(before * len(options.crop_sides))]
-        width, height = resized_size(image.size, side, options.long_side)
+        width, height = resized_size(image.size, side, None)
         least, most = options.crop
         # torchvision's RandomSizeCrop of the official code: sides between `least` and the smaller of image and `most`.
         own_width = round(min(width, least) + crop_width * (min(width, most) - min(width, least)))
@@ -54,8 +64,7 @@ def random_view(
         boxes = np.clip((boxes - np.tile(box[:2], 2)) / size, 0, 1)
         kept = (boxes[:, 2:] > boxes[:, :2]).all(1)
         boxes, labels = boxes[kept], labels[kept]
-    image = image.resize(resized_size(image.size, sides[int(choice * len(sides))], options.long_side))
-    return np.asarray(image), _centred(boxes), labels
+    return resized(image, sides[int(choice * len(sides))], options.long_side), _centred(boxes), labels
 
 
 def _corners(boxes: np.ndarray) -> np.ndarray:
@@ -160,9 +169,5 @@ class FileBatches:
 def shown_batch(data: DetectionSet, rows: np.ndarray, options: DetectionOptions, device: torch.device) -> Batch:
     """Return images of rows at their test size, padded, with no objects."""
     none = np.zeros((0, 4)), np.zeros(0, np.int64)
-    samples: list[Sample] = []
-    for row in rows:
-        image = data.picture(row)
-        image = image.resize(resized_size(image.size, options.short_side, options.long_side))
-        samples.append((np.asarray(image), *none))
+    samples = ((resized(data.picture(row), options.short_side, options.long_side), *none) for row in rows)
     return padded(samples, device)

@@ -131,10 +131,15 @@ class CentreCrop:
         return {**batch, "image": self(batch["image"])}
 
 
-def plain_images(images: ImageSet, rows: np.ndarray, image_size: int, device: torch.device) -> Tensor:
-    """Return rows as a network sees them at test time: the middle, float ``[n, 3, image_size, image_size]``."""
+def plain_images(
+    images: ImageSet, rows: np.ndarray, image_size: int, device: torch.device, to_float: ToFloat | None = None
+) -> Tensor:
+    """Return rows as a network sees them at test time: the middle, float ``[n, 3, image_size, image_size]``.
+
+    Values lie in [-1, 1], unless `to_float` normalises otherwise.
+    """
     batch = torch.from_numpy(np.ascontiguousarray(images.images[rows])).to(device)
-    return ToFloat()(CentreCrop(images.size, image_size)(batch))
+    return (to_float or ToFloat())(CentreCrop(images.size, image_size)(batch))
 
 
 def batches(

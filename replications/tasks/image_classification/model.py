@@ -5,6 +5,7 @@ without labels first, the classifier's `pretrainer` gives the module that does; 
 lets each classifier `start_from` it.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -54,10 +55,16 @@ class Pretrainer(Protocol):
 
 
 class Loaded(NamedTuple):
-    """What a weights file held: a ``classifier``, an ``encoder``, or an ``autoencoder`` (with its decoder)."""
+    """What a weights file held: a ``classifier``, an ``encoder``, or an ``autoencoder`` (with its decoder).
+
+    `normalisation` is that of the images it was trained on: ``mean`` and ``std`` of `ToFloat`. Test images are
+    normalised so. (Taken into the first layer it would be exact for a classifier, but not for an autoencoder, whose
+    targets are pixels.)
+    """
 
     holds: str
     network: nn.Module
+    normalisation: Mapping[str, float | Sequence[float]]
 
 
 class Classifier(nn.Module):

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from replications.errors import UserError, nearest
+from replications.parsing import merged
 from replications.spec import Recipe, RecipeChanges, Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -33,10 +34,10 @@ class Augmentation(Strict):
 
 
 class StageOptions(Strict):
-    """How a stage departs from the run's recipe and augmentation."""
+    """How a stage departs from the run: its recipe is merged into the run's, its augmentation stands by itself."""
 
     recipe: RecipeChanges = Field({})
-    augmentation: Augmentation | None = Field(None, description="null: the run's")
+    augmentation: Augmentation | None = Field(None, description="in place of the run's, all of it; null: the run's")
 
 
 class Probe(Strict):
@@ -80,17 +81,18 @@ def percent_name(fraction: float) -> str:
 
 
 def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
-    """Return a stage's recipe; raises UserError that names an unknown key or the first wrong value."""
+    """Return a stage's recipe: `changes` merged into the run's.
+
+    Raises UserError that names an unknown key or the first wrong value.
+    """
     for name in changes:
         if name not in Recipe.model_fields:
             raise UserError(f"{where}: unknown recipe key '{name}'{nearest(name, Recipe.model_fields)}")
-    merged = recipe.model_dump() | dict(changes)
-    if "steps" in changes:
-        merged["epochs"] = None
-    elif "epochs" in changes:
-        merged["steps"] = None
+    base = recipe.model_dump()
+    if "steps" in changes or "epochs" in changes:
+        base |= {"epochs": None, "steps": None}
     try:
-        return Recipe.model_validate(merged)
+        return Recipe.model_validate(merged(base, changes))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))

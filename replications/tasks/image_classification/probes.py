@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from replications.errors import RunFailure
 from replications.tasks.image_classification.data import ImageSet, plain_images
 from replications.tasks.image_classification.model import Classifier, Pretrainer
-from replications.training.augment import Compose
+from replications.training.augment import Compose, ToFloat
 from replications.training.determinism import generator_for
 from replications.training.stage import Batch
 
@@ -46,8 +46,11 @@ def features(
     device: torch.device,
     augment: Compose | None = None,
     seed: int = 0,
+    to_float: ToFloat | None = None,
 ) -> Tensor:
     """Return float32 features ``[n, dim]`` of rows, of the images as they are or of a random view (`augment`).
+
+    `to_float` normalises images as they are, where not to [-1, 1].
 
     Raises RunFailure where one is not finite.
     """
@@ -56,7 +59,7 @@ def features(
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         if augment is None:
-            image = plain_images(images, chosen, image_size, device)
+            image = plain_images(images, chosen, image_size, device, to_float)
         else:
             raw = {"image": torch.from_numpy(np.ascontiguousarray(images.images[chosen])).to(device)}
             draws = augment.draw(len(chosen), generator_for(seed, "view", start))

@@ -21,7 +21,7 @@ from replications.tasks.image_classification.options import (
     percent_name,
 )
 from replications.tasks.image_classification.rescore import percent_right
-from replications.training.augment import Compose
+from replications.training.augment import Compose, ToFloat
 from replications.training.batches import DeviceBatches
 from replications.training.loop import count_steps
 from replications.training.stage import Stage
@@ -29,11 +29,15 @@ from replications.training.stage import Stage
 
 @dataclass(frozen=True)
 class ImageRun:
-    """A run's data and options, and the stages made of them."""
+    """A run's data and options, and the stages made of them.
+
+    `to_float` is how test images are normalised, where not as the run's own training images: in [-1, 1].
+    """
 
     context: Context
     options: ImageOptions
     images: data.ImageSet
+    to_float: ToFloat | None = None
 
     @classmethod
     def of(cls, context: Context) -> "ImageRun":
@@ -138,13 +142,14 @@ class ImageRun:
 
     def plain(self, rows: np.ndarray) -> Tensor:
         """Return rows as a network sees them at test time."""
-        return data.plain_images(self.images, rows, self.options.image_size, self.device)
+        return data.plain_images(self.images, rows, self.options.image_size, self.device, self.to_float)
 
     def features(self, network: Classifier | Pretrainer, rows: np.ndarray, view: int = 0) -> Tensor:
         """Return features of rows as they are, or of their random view number `view` from 1 on."""
         augment = self.transforms(self.options.probe.augmentation) if view else None
         arguments = (self.images, rows, self.options.image_size, self.options.evaluation_batch_size, self.device)
-        return probes.features(network, *arguments, augment=augment, seed=self.seed + 1000 * view)
+        seed = self.seed + 1000 * view
+        return probes.features(network, *arguments, augment=augment, seed=seed, to_float=self.to_float)
 
     def probing(self, network: Classifier | Pretrainer, train_features: Tensor) -> Stage:
         """Return the stage that trains a linear probe on features of the training images and of further views."""

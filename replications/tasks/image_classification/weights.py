@@ -1,5 +1,7 @@
 """Scoring a weights file on the test images, without training."""
 
+from dataclasses import replace
+
 from replications.errors import UserError
 from replications.tasks.base import Context, Evaluation
 from replications.tasks.image_classification.execute import TOP, category, described, inference_flops
@@ -8,6 +10,7 @@ from replications.tasks.image_classification.probes import nearest_classes
 from replications.tasks.image_classification.reconstruction import reconstruct_rows
 from replications.tasks.image_classification.rescore import rescore
 from replications.tasks.image_classification.stages import ImageRun
+from replications.training.augment import ToFloat
 
 
 def score_weights(context: Context) -> Evaluation:
@@ -16,7 +19,8 @@ def score_weights(context: Context) -> Evaluation:
     The k-NN probe reads the tier's training images and their labels; nothing is trained.
     """
     run = ImageRun.of(context)
-    holds, network = load(context, run)
+    holds, network, normalisation = load(context, run)
+    run = replace(run, to_float=ToFloat(**normalisation))
     arrays = {"test_label": run.labels(run.test_rows).cpu().numpy()}
     rows = run.images.rows("train")
     train, test = run.features(network, rows), run.features(network, run.test_rows)
@@ -33,7 +37,7 @@ def score_weights(context: Context) -> Evaluation:
     if holds == "autoencoder":
         evaluation.metrics |= reconstruct_rows(run, network)
     evaluation.model_parameters = sum(p.numel() for p in network.parameters())
-    evaluation.extra["holds"] = holds
+    evaluation.extra |= {"holds": holds, "normalisation": {name: list(v) for name, v in normalisation.items()}}
     return evaluation
 
 
@@ -42,4 +46,4 @@ def load(context: Context, run: ImageRun) -> Loaded:
     built = context.load("weights", num_classes=run.images.num_classes, image_size=run.options.image_size)
     if built.loaded is None:
         raise UserError(f"{context.spec.address}: its reader of weights filled nothing")
-    return Loaded(built.loaded.holds, built.loaded.network.to(run.device).eval())
+    return built.loaded._replace(network=built.loaded.network.to(run.device).eval())
