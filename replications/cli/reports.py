@@ -63,22 +63,20 @@ def report(args: argparse.Namespace) -> None:
     """Make the report, unless it is only to be shown, and print leaderboard, verdicts and paths."""
     from replications.datasets import registry
     from replications.datasets.arrays import open_set
-    from replications.reporting.report import build, derive, read_manifest
+    from replications.reporting.report import build, derive, read_manifest, with_earlier
     from replications.reporting.tables import stamp
     from replications.reporting.terminal import print_report
 
     folder = tier_folder(args.results, catalogue.tier_config(args.tier).name, args.tried)
     papers = catalogue.papers()
     selected = parse_papers(args.papers, args.tier)
-    manifest = read_manifest(folder) if args.show else None
-    if manifest:
-        asked = {key: manifest[key] for key in ("methods", "selected", "seeds")}
-    else:
-        asked = {
-            "methods": catalogue.methods_of(selected, args.tier, not args.no_ablations),
-            "selected": selected,
-            "seeds": None,
-        }
+    asked = {
+        "methods": catalogue.methods_of(selected, args.tier, not args.no_ablations),
+        "selected": selected,
+        "seeds": None,
+    }
+    manifest = read_manifest(folder)
+    problems: list[str] = []
     if not args.show:
         build(
             folder,
@@ -87,11 +85,14 @@ def report(args: argparse.Namespace) -> None:
             deviations={key: catalogue.deviations(key) for key in papers},
             describe_set=registry.describe_set,
             open_arrays=lambda key: open_set(key, args.data_root).arrays,
-            **asked,
+            problems=problems,
+            **with_earlier(asked, manifest, folder, papers),
         )
+    elif manifest:
+        asked = {key: manifest[key] for key in asked}
     records, boards, verdicts, result = derive(folder, args.tier, papers, **asked)
     files = [folder / name for name in (read_manifest(folder) or {"files": ()})["files"]]
-    problems = [*records.problems, *_outdated(records)]
+    problems = [*(records.problems if args.show else problems), *_outdated(records)]
     print_report(boards, verdicts, problems, _shown(files), stamp=stamp(args.tier, result))
 
 

@@ -62,13 +62,15 @@ def build(
     seeds: int | None = None,
     describe_set: Callable[[str], Mapping] | None = None,
     open_arrays: Callable[[str], Mapping] | None = None,
+    problems: list[str] | None = None,
 ) -> dict[str, Path]:
     """Write the report of a tier into `results` (``results/<tier>``) and return its files by name.
 
     Arguments as in `derive`; `deviations` are each paper's numbered deviations, `describe_set` the data
     registry's, and `open_arrays` returns the arrays of a prepared set (needed for pictures of samples only, which
     are left out without it). Every file is made in a temporary folder and moved into place, the
-    page last; files of an earlier report that this one does not make are removed.
+    page last; files of an earlier report that this one does not make are removed. The problems that the page names
+    are added to `problems`.
     """
     results = Path(results)
     records, boards, verdicts, result = derive(
@@ -88,6 +90,8 @@ def build(
             from replications.reporting.drawing import draw
 
             plots = draw(temporary, results, records, boards, verdicts, result, describe_set, open_arrays)
+        if problems is not None:
+            problems += records.problems
 
         texts["index.html"] = site.page(
             records, papers, boards, verdicts, deviations or {}, plots, texts["citations.bib"],
@@ -132,9 +136,29 @@ def read_manifest(results: Path) -> dict | None:
     """
     try:
         manifest = json.loads((Path(results) / MANIFEST).read_text())
-        return manifest if {"tier", "methods", "selected", "seeds", "files"} <= manifest.keys() else None
-    except (FileNotFoundError, ValueError, AttributeError):
+        texts = [*manifest["methods"], *(manifest["selected"] or ()), *manifest["files"], manifest["tier"]]
+        return manifest if "seeds" in manifest and all(isinstance(text, str) for text in texts) else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def with_earlier(asked: Mapping, manifest: Mapping | None, results: Path, papers: Mapping[str, Paper]) -> dict:
+    """Return what is `asked` for (``methods``, ``selected``, ``seeds``) and what the report in `results` already holds.
+
+    A page has one place: a report on some papers keeps the claims and rows of those others that an earlier one, by its
+    `manifest`, was made for and that have a record.
+    """
+    if manifest is None:
+        return dict(asked)
+    earlier = papers if manifest["selected"] is None else manifest["selected"]
+    others = [key for key in papers if key in earlier and key not in asked["selected"]]
+    kept = [key for key in others if any(results.glob(f"runs/{key}/*/seed*/run.json"))]
+    addresses = {f"{key}/{method}" for key in kept for method in papers[key].methods}
+    return {
+        **asked,
+        "selected": [key for key in papers if key in kept or key in asked["selected"]],
+        "methods": sorted({*asked["methods"], *addresses.intersection(manifest["methods"])}),
+    }
 
 
 def _move_into_place(temporary: Path, results: Path, files: Sequence[str]) -> dict[str, Path]:
@@ -143,6 +167,6 @@ def _move_into_place(temporary: Path, results: Path, files: Sequence[str]) -> di
         (results / name).parent.mkdir(exist_ok=True)
         os.replace(temporary / name, results / name)
     for name in earlier - set(files):
-        if Path(name).suffix and ".." not in Path(name).parts:
+        if Path(name).suffix and ".." not in Path(name).parts and not Path(name).is_absolute():
             (results / name).unlink(missing_ok=True)
     return {name: results / name for name in files}
