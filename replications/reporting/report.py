@@ -142,23 +142,14 @@ def read_manifest(results: Path) -> dict | None:
         return None
 
 
-def with_earlier(asked: Mapping, manifest: Mapping | None, results: Path, papers: Mapping[str, Paper]) -> dict:
-    """Return what is `asked` for (``methods``, ``selected``, ``seeds``) and what the report in `results` already holds.
+def papers_on_page(results: Path, papers: Mapping[str, Paper]) -> list[str]:
+    """Return the papers whose claims the report in `results` judges, and that have a record, in the order of `papers`.
 
-    A page has one place: a report on some papers keeps the claims and rows of those others that an earlier one, by its
-    `manifest`, was made for and that have a record.
+    A tier's page has one place: a report on other papers goes on judging these.
     """
-    if manifest is None:
-        return dict(asked)
-    earlier = papers if manifest["selected"] is None else manifest["selected"]
-    others = [key for key in papers if key in earlier and key not in asked["selected"]]
-    kept = [key for key in others if any(results.glob(f"runs/{key}/*/seed*/run.json"))]
-    addresses = {f"{key}/{method}" for key in kept for method in papers[key].methods}
-    return {
-        **asked,
-        "selected": [key for key in papers if key in kept or key in asked["selected"]],
-        "methods": sorted({*asked["methods"], *addresses.intersection(manifest["methods"])}),
-    }
+    manifest = read_manifest(results) or {"selected": ()}
+    judged = papers if manifest["selected"] is None else manifest["selected"]
+    return [key for key in papers if key in judged and any(Path(results).glob(f"runs/{key}/*/seed*/run.json"))]
 
 
 def _move_into_place(temporary: Path, results: Path, files: Sequence[str]) -> dict[str, Path]:
