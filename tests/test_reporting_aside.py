@@ -26,6 +26,10 @@ def note(folder, name):
     (folder / str(name)).write_text(str(os.getpid()))
 
 
+def raised(error, *arguments):
+    raise error
+
+
 def fail(error, after=0.0):
     time.sleep(after)
     raise error
@@ -33,7 +37,7 @@ def fail(error, after=0.0):
 
 @pytest.mark.parametrize("processes", [1, 2, 5])
 def test_all_is_done_by_the_end(tmp_path, children, processes):
-    with Aside(processes) as work:
+    with Aside(raised, processes) as work:
         for name in range(23):
             if name == 20:  # the last ones wait for a process
                 for _ in range(processes):
@@ -47,51 +51,21 @@ def test_all_is_done_by_the_end(tmp_path, children, processes):
 
 def test_with_one_processor_it_is_done_here_and_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(aside, "cpu_count", lambda: 1)
-    with Aside() as work:
+    with Aside(raised) as work:
         work.do(note, tmp_path, "name")
         assert (tmp_path / "name").read_text() == str(os.getpid())
         with pytest.raises(ValueError, match="wrong"):
-            work.do(fail, ValueError("wrong"))
+            work.do(fail, ValueError("wrong"))  # told at once
 
 
 @forks
 def test_no_more_at_a_time_than_there_are_processors(children):
     most = 0
-    with Aside(2) as work:
+    with Aside(raised, 2) as work:
         for _ in range(12):
             work.do(time.sleep, 0.3)
             most = max(most, len([p for p in children() if p.status() != psutil.STATUS_ZOMBIE]))
     assert most == 2
-
-
-@pytest.mark.parametrize("processes", [1, 2, 4])
-def test_the_error_of_the_piece_asked_for_first_is_raised(tmp_path, children, processes):
-    """Though a later one fails sooner, and what asks fails too."""
-    with pytest.raises(OSError, match="No space") as error, Aside(processes) as work:
-        work.do(note, tmp_path, "done")
-        work.do(fail, OSError(errno.ENOSPC, "No space left"), 0.6)
-        work.do(fail, ValueError("a later one"))
-        time.sleep(0.2)
-        raise KeyError("later still")
-    assert (error.value.errno, error.value.strerror) == (errno.ENOSPC, "No space left")
-    assert (tmp_path / "done").exists() and not children()
-
-
-@forks
-def test_an_error_stops_what_comes_after_it(tmp_path):
-    with pytest.raises(ValueError, match="first"), Aside(2) as work:
-        work.do(fail, ValueError("first"))
-        for name in range(1000):
-            work.do(note, tmp_path, name)
-            work.do(fail, KeyError("later"), 0.01)
-    assert len(list(tmp_path.iterdir())) < 500
-
-
-@forks
-def test_an_error_says_where_it_was_raised():
-    with pytest.raises(ValueError, match="wrong") as error, Aside(2) as work:
-        work.do(fail, ValueError("wrong"))
-    assert any("in fail" in line for line in error.value.__notes__)
 
 
 class Unpicklable(Exception):
@@ -99,16 +73,55 @@ class Unpicklable(Exception):
         super().__init__(one)
 
 
-@forks
-def test_an_error_that_does_not_pickle_comes_in_words():
-    with pytest.raises(RuntimeError, match="Unpicklable: wrong"), Aside(2) as work:
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_what_a_piece_raises_is_told_and_all_others_are_done(tmp_path, children, processes):
+    told = []
+    with Aside(lambda error, *arguments: told.append((error, arguments)), processes) as work:
+        for name in range(9):
+            work.do(note, tmp_path, name)
+            if name % 4 == 0:
+                work.do(fail, OSError(errno.ENOSPC, f"No space for {name}"), 0.05)
         work.do(fail, Unpicklable("wrong", 2))
+    assert {path.name for path in tmp_path.iterdir()} == set("012345678")
+    assert [(error.errno, error.strerror) for error, _ in told[:3]] == [(28, f"No space for {n}") for n in (0, 4, 8)]
+    assert all(arguments[1:] == (0.05,) for _, arguments in told[:3])
+    assert "wrong" in str(told[3][0]) and len(told) == 4 and not children()
+
+
+def test_what_asks_may_fail_itself(tmp_path, children):
+    with pytest.raises(KeyError, match="later"), Aside(raised, 2) as work:
+        work.do(note, tmp_path, "done")
+        raise KeyError("later")
+    assert (tmp_path / "done").exists() and not children()
 
 
 @forks
-def test_a_process_that_dies_is_an_error():
-    with pytest.raises(RuntimeError, match="exit code -9"), Aside(2) as work:
-        work.do(lambda: os.kill(os.getpid(), signal.SIGKILL))
+def test_only_the_piece_over_which_a_process_dies_is_lost(tmp_path, children):
+    """The others of the same process are done once more."""
+    told = []
+
+    def die(name):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with Aside(lambda error, *arguments: told.append((str(error), arguments)), 2) as work:
+        for _ in range(2):
+            work.do(time.sleep, 0.2)  # what comes now is done by one process
+        for name in range(8):
+            work.do(*((die, name) if name in (1, 6) else (note, tmp_path, name)))
+    assert {path.name for path in tmp_path.iterdir()} == set("023457")
+    assert told == [("a process ended with exit code -9", (1,)), ("a process ended with exit code -9", (6,))]
+    assert not children()
+
+
+@forks
+def test_without_room_for_another_process_it_is_done_here(tmp_path, monkeypatch):
+    def no_room(self):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(aside.multiprocessing.get_context("fork").Process, "start", no_room)
+    with Aside(raised, 2) as work:
+        work.do(note, tmp_path, "name")
+    assert (tmp_path / "name").read_text() == str(os.getpid())
 
 
 @forks

@@ -14,7 +14,7 @@ from reporting_factory import DEVIATIONS, TASKS, describe_set, failed, papers, t
 
 from replications.errors import UserError
 from replications.records import read_run, read_throughput, write_record
-from replications.reporting import compare, drawing, formats, publications, publish, report, summary, terminal
+from replications.reporting import compare, drawing, formats, labels, publications, publish, report, summary, terminal
 from replications.reporting.site import Plot
 from replications.reporting.temporary import temporary_folder
 from replications.reporting.verify import verify
@@ -298,6 +298,48 @@ def test_the_terminal_view_fits_its_width(results, width):
     assert "problem: a problem with [brackets]" in lines and lines[-1].endswith("index.html")
     shown = next(line for line in lines if line.startswith("Method "))
     assert ("Angle" in shown) == (width == 200), "as many metrics as fit"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+@pytest.mark.parametrize("tty", [False, True])
+def test_a_claim_can_be_read_at_any_width(results, width, tty, monkeypatch):
+    _, boards, verdicts, _ = report.derive(results, "mini", PAPERS, tasks=TASKS, seeds=3)
+    stream = io.StringIO()
+    stream.isatty = lambda: tty
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("LINES", "50")
+    monkeypatch.setenv("TERM", "xterm")
+    terminal.print_report(boards, verdicts, [], [], stream=stream)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()).splitlines()
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    told, undecided = text[text.index("Verdicts (") :].split("\nUndecided, by reason\n")
+    for v in verdicts:
+        assert (told.count(f"{v.address} "), undecided.count(v.address)) == (
+            (0, 1) if v.adjusted == "not tested" else (1, 0)
+        )
+        if v.adjusted != "not tested":
+            own = told[told.index(f"{v.address} ") :]
+            parts = [
+                labels.verdict(v.adjusted, v.raw),
+                v.effect_text,
+                labels.interval(v.interval, v.effect_kind, v.decimals),
+            ]
+            places = [own.index(part) for part in parts]  # each in one piece, near its claim
+            assert places == sorted(places) and own[: places[-1]].count("\n") <= (2 if width == 40 else 1)
+            words = " ".join(own[places[-1] + len(parts[-1]) :].split())
+            assert words.startswith(v.statement)
+    assert re.search(r"^ 1  not tested: no record of a method$\n^    deepface/A3$", undecided, re.M)
+
+
+def test_undecided_claims_are_counted_by_reason(results):
+    shutil.rmtree(results / "runs")
+    _, boards, verdicts, _ = report.derive(results, "mini", PAPERS, tasks=TASKS, seeds=3)
+    stream = io.StringIO()
+    terminal.print_report(boards, verdicts, [], [], stream=stream, width=80)
+    text = stream.getvalue()
+    assert "Verdicts (" not in text and "10  not tested: no record of a method\n    arcface/C1, arcface/C2," in text
+    assert " 1  not tested: tier mini cannot test it, only paper\n    arcface/C6\n" in text
 
 
 def test_the_terminal_says_so_when_there_is_nothing():

@@ -1,9 +1,9 @@
 """``report``, ``verify``, ``cite``, ``compare`` and ``publish``: what is made from records alone."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from replications import catalogue
 from replications.cli.options import add_folders, add_tier, add_tried, command, folder_type
@@ -63,7 +63,7 @@ def report(args: argparse.Namespace) -> None:
     """Make the report, unless it is only to be shown, and print leaderboard, verdicts and paths."""
     from replications.datasets import registry
     from replications.datasets.arrays import open_set
-    from replications.reporting.report import build, derive, read_manifest
+    from replications.reporting.report import build, derive, papers_on_page, read_manifest
     from replications.reporting.tables import stamp
     from replications.reporting.terminal import print_report
 
@@ -72,16 +72,14 @@ def report(args: argparse.Namespace) -> None:
     selected = parse_papers(args.papers, args.tier)
     if next(folder.glob("runs/*/*/*/run.json"), None) is None:
         raise UserError(f"no record below {folder}: 'snakemake --cores all' makes them")
-    manifest = read_manifest(folder) if args.show else None
-    if manifest:
-        asked = {key: manifest[key] for key in ("methods", "selected", "seeds")}
-    else:
-        asked = {
-            "methods": catalogue.methods_of(selected, args.tier, not args.no_ablations),
-            "selected": selected,
-            "seeds": None,
-        }
+
+    def about(keys: Collection[str]) -> dict[str, Any]:
+        methods = catalogue.methods_of(keys, args.tier, not args.no_ablations)
+        return {"methods": methods, "selected": list(keys), "seeds": None}
+
+    asked, problems = about(selected), []
     if not args.show:
+        on_page = {*selected, *papers_on_page(folder, papers)}
         build(
             folder,
             args.tier,
@@ -89,11 +87,14 @@ def report(args: argparse.Namespace) -> None:
             deviations={key: catalogue.deviations(key) for key in papers},
             describe_set=registry.describe_set,
             open_arrays=lambda key: open_set(key, args.data_root).arrays,
-            **asked,
+            problems=problems,
+            **about([key for key in papers if key in on_page]),
         )
+    elif manifest := read_manifest(folder):
+        asked = {key: manifest[key] for key in asked}
     records, boards, verdicts, result = derive(folder, args.tier, papers, **asked)
     files = [folder / name for name in (read_manifest(folder) or {"files": ()})["files"]]
-    problems = [*records.problems, *_outdated(records)]
+    problems = [*(records.problems if args.show else problems), *_outdated(records)]
     print_report(boards, verdicts, problems, _shown(files), stamp=stamp(args.tier, result))
 
 

@@ -33,6 +33,9 @@ class TierAlbum:
         self._looks = style.looks(self.addresses)
         self._records, self._results = records, results
         self._describe_set, self._open_arrays = describe_set, open_arrays
+        self._title = board.title
+        self._without_arrays: dict[tuple[str, int], None] = {}  # in the order asked for
+        self._problems: dict[str, None] = {}
 
     def role(self, address: str) -> str:
         return self._roles[address]
@@ -45,16 +48,22 @@ class TierAlbum:
 
     def arrays(self, address: str, seed: int) -> Mapping[str, Any]:
         path = run_path(self._results, *address.split("/"), seed).parent / "arrays.npz"
-        if not path.exists():
-            return {}
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return dict(stored)
+        except FileNotFoundError:
+            if seed in self.runs(address):
+                self._without_arrays[address, seed] = None
+        except Exception as error:  # zipfile's, zlib's, numpy's own: any of them means that it cannot be read
+            short = path.relative_to(self._results).as_posix()
+            self._missing(f"{short} is damaged ({type(error).__name__}: {error})")
+        return {}
 
     def kind(self, key: str) -> str:
         try:
             return self._describe_set(key)["kind"]
         except UserError as error:
-            self._records.problems.append(f"a picture is missing: {error}")
+            self._missing(error)
             return "unknown"
 
     def open_set(self, key: str) -> Mapping[str, Any] | None:
@@ -63,8 +72,23 @@ class TierAlbum:
         try:
             return self._open_arrays(key)
         except UserError as error:
-            self._records.problems.append(f"a picture is missing: {error}")
-            return None
+            self._missing(error)
+        except Exception as error:
+            self._missing(f"data set '{key}' cannot be read ({type(error).__name__}: {error})")
+        return None
+
+    def _missing(self, reason: object) -> None:
+        self._problems[f"pictures of {self._title} are missing: {reason}"] = None
+
+    def problems(self) -> list[str]:
+        """Return a line for each thing that could not be shown so far."""
+        lines = list(self._problems)
+        if self._without_arrays:
+            (address, seed), *others = self._without_arrays
+            more = f", and {len(others)} more" if others else ""
+            reason = f"no arrays.npz beside the record of {address}, seed {seed}{more}"
+            lines.append(f"pictures of {self._title} are missing: {reason}")
+        return lines
 
 
 def pictures(task: str, album: TierAlbum) -> Iterator[Picture]:

@@ -62,13 +62,15 @@ def build(
     seeds: int | None = None,
     describe_set: Callable[[str], Mapping] | None = None,
     open_arrays: Callable[[str], Mapping] | None = None,
+    problems: list[str] | None = None,
 ) -> dict[str, Path]:
     """Write the report of a tier into `results` (``results/<tier>``) and return its files by name.
 
     Arguments as in `derive`; `deviations` are each paper's numbered deviations, `describe_set` the data
     registry's, and `open_arrays` returns the arrays of a prepared set (needed for pictures of samples only, which
     are left out without it). Every file is made in a temporary folder and moved into place, the
-    page last; files of an earlier report that this one does not make are removed.
+    page last; files of an earlier report that this one does not make are removed. The problems that the page names
+    are added to `problems`.
     """
     results = Path(results)
     records, boards, verdicts, result = derive(
@@ -88,6 +90,8 @@ def build(
             from replications.reporting.drawing import draw
 
             plots = draw(temporary, results, records, boards, verdicts, result, describe_set, open_arrays)
+        if problems is not None:
+            problems += records.problems
 
         texts["index.html"] = site.page(
             records, papers, boards, verdicts, deviations or {}, plots, texts["citations.bib"],
@@ -131,10 +135,11 @@ def read_manifest(results: Path) -> dict | None:
     """
     try:
         manifest = json.loads((Path(results) / MANIFEST).read_text())
-        known = {"tier", "methods", "selected", "seeds", "files"} <= manifest.keys()
-        named = [*manifest["files"], *manifest.get("publish", ())] if known else []
+        texts = [*manifest["methods"], *(manifest["selected"] or ()), *manifest["files"], manifest["tier"]]
+        named = [*manifest["files"], *manifest.get("publish", ())]
+        known = "seeds" in manifest and all(isinstance(text, str) for text in [*texts, *named])
         return manifest if known and all(map(_is_inside, named)) else None
-    except (FileNotFoundError, ValueError, AttributeError, TypeError, RecursionError):
+    except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
     except OSError as error:
         raise disk_error(error, "read", Path(results) / MANIFEST) from error
@@ -144,6 +149,16 @@ def _is_inside(name: str) -> bool:
     """Whether a name that a manifest gives a file is one below its folder."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def papers_on_page(results: Path, papers: Mapping[str, Paper]) -> list[str]:
+    """Return the papers whose claims the report in `results` judges, and that have a record, in the order of `papers`.
+
+    A tier's page has one place: a report on other papers goes on judging these.
+    """
+    manifest = read_manifest(results) or {"selected": ()}
+    judged = papers if manifest["selected"] is None else manifest["selected"]
+    return [key for key in papers if key in judged and any(Path(results).glob(f"runs/{key}/*/seed*/run.json"))]
 
 
 def _move_into_place(temporary: Path, results: Path, files: Sequence[str]) -> dict[str, Path]:

@@ -77,15 +77,18 @@ def stamp(figure: Figure, text: str) -> None:
         )  # fmt: skip
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+def paths(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / f"{name}.svg", folder / f"{name}.png"
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
     """Write ``<name>.svg`` and ``<name>.png``; the same figure always gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     if figure.get_layout_engine() is not None:
         figure.get_layout_engine().set(w_pad=0.07)  # text is a little wider in one format than in the other
         figure.draw_without_rendering()  # lay out once, not once a format
         figure.set_layout_engine("none")
-    paths = [folder / f"{name}.svg", folder / f"{name}.png"]
+    svg, png = paths(folder, name)
     # Tight: nothing that is written beside the axes is cut off.
-    figure.savefig(paths[0], bbox_inches="tight", metadata={"Date": None, "Creator": None})
-    figure.savefig(paths[1], bbox_inches="tight", dpi=200, metadata={"Software": None})
-    return paths
+    figure.savefig(svg, bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    figure.savefig(png, bbox_inches="tight", dpi=200, metadata={"Software": None})

@@ -1,20 +1,23 @@
 """The leaderboard and the verdicts in the terminal: colours and lines on a terminal, plain text elsewhere."""
 
 import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from replications.reporting import labels, tables
 from replications.reporting.leaderboard import Leaderboard
-from replications.reporting.summary import by_paper, counts
+from replications.reporting.summary import SYMBOLS, by_paper, counts, marked
 from replications.reporting.verdicts import Verdict
 
 PLAIN_WIDTH = 110
-STATEMENT_WIDTH = 95  # below it the claims' statements are left to the files
+STATEMENT_WIDTH = 50  # where less is left beside a claim's numbers, its statement is below them
 STYLES = {"reproduced": "green", "contradicted": "bold red", "inconclusive": "blue", "not tested": "dim"}
-GAP = 2
+GAP, INDENT = 2, 4
+ADDRESS = re.compile(r"\b[a-z0-9_]+/[a-z0-9_.]+")
 
 
 def print_report(
@@ -35,7 +38,7 @@ def print_report(
 
     stream = stream or sys.stdout
     if width is None and not stream.isatty():
-        width = int(os.environ["COLUMNS"]) if os.environ.get("COLUMNS", "").isdigit() else PLAIN_WIDTH
+        width = int(os.environ["COLUMNS"]) if os.environ.get("COLUMNS", "").isdecimal() else PLAIN_WIDTH
     console = Console(file=stream, width=width, highlight=False)
     if stamp:
         console.print(stamp, style="bold red")
@@ -44,7 +47,8 @@ def print_report(
     if not any(board.rows for board in boards):
         console.print("No record yet: make them with 'snakemake --cores all'.")
     if verdicts:
-        _print_verdicts(console, verdicts)
+        _print_tested(console, [v for v in verdicts if v.adjusted != "not tested"])
+        _print_undecided(console, [v for v in verdicts if v.adjusted in ("inconclusive", "not tested")])
         _print_counts(console, verdicts)
     for problem in problems:
         console.print(f"problem: {problem}", style="red", markup=False, soft_wrap=True)
@@ -76,15 +80,22 @@ def _print_board(console, board: Leaderboard) -> None:
     primary = [c.key for c in quality.columns].index(board.primary_metric) if board.columns else None
     shown = [first, *([primary] if primary is not None else []), seeds]
     room = console.width - sum(widths[i] + GAP for i in shown) - 2
+    narrow = room < 0
     for index in range(1, seeds):
         if index not in shown and widths[index] + GAP <= room:
             shown.append(index)
             room -= widths[index] + GAP
     shown.sort()
     console.print(f"\n{quality.title}", style="bold", markup=False)
+    if narrow:
+        _print_filled(console, [titles[index] for index in shown], {})
     for number, (heading, section) in enumerate(quality.sections):
-        # One table a section, all of the same widths: a heading may then be longer than its column.
         console.print(heading, style="italic", markup=False, no_wrap=True, overflow="ellipsis")
+        if narrow:
+            for cells in [cells for _, cells in section]:
+                _print_filled(console, [cells[index].text for index in shown], {})
+            continue
+        # One table a section, all of the same widths: a heading may then be longer than its column.
         table = _table(console, show_header=number == 0)
         for index in shown:
             table.add_column(
@@ -98,33 +109,94 @@ def _print_board(console, board: Leaderboard) -> None:
         console.print(table)
 
 
-def _print_verdicts(console, verdicts: Sequence[Verdict]) -> None:
+def _print_tested(console, verdicts: Sequence[Verdict]) -> None:
+    """A claim's numbers on one line where they fit, its statement beside them where there is room, else below."""
+    if not verdicts:
+        return
+    console.print("\nVerdicts (adjusted by Holm within a paper)", style="bold")
+    rows = [
+        (
+            v.address,
+            labels.verdict(v.adjusted, v.raw),
+            v.effect_text,
+            labels.interval(v.interval, v.effect_kind, v.decimals),
+        )
+        for v in verdicts
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    used = sum(width + GAP for width in widths)
+    beside = console.width - used >= STATEMENT_WIDTH
+    for v, (address, word, effect, interval) in zip(verdicts, rows, strict=True):
+        if used - GAP <= console.width:
+            address, word, effect, interval = (
+                address.ljust(widths[0]), word.ljust(widths[1]), effect.rjust(widths[2]), interval.ljust(widths[3]),
+            )  # fmt: skip
+        statement = _wrapped(v.statement, console.width, used if beside else INDENT)
+        first = [statement.pop(0).strip()] if beside else []
+        _print_filled(console, [address, word, effect, interval, *first], {1: STYLES[v.adjusted]})
+        for line in statement:
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def _print_filled(console, parts: Sequence[str], styles: Mapping[int, str]) -> None:
+    """Print the parts, as many on a line as it has room for; those that follow are indented. `styles` are by place."""
     from rich.text import Text
 
-    console.print("\nVerdicts (adjusted by Holm within a paper)", style="bold")
-    table = _table(console)
-    wide = console.width >= STATEMENT_WIDTH
-    for title in ("Claim", "Verdict", "Effect", "95 % interval"):
-        table.add_column(title, no_wrap=True, justify="right" if title == "Effect" else "left")
-    if wide:
-        table.add_column("Statement")
+    line = Text()
+    for place, part in enumerate(parts):
+        if line and len(line) + GAP + len(part.rstrip()) > console.width:
+            console.print(line, soft_wrap=True)
+            line = Text(" " * (INDENT - GAP))
+        line.append(" " * GAP if line else "").append(part, styles.get(place, ""))
+    line.rstrip()
+    console.print(line, soft_wrap=True)
+
+
+def _wrapped(text: str, width: int, left: int) -> list[str]:
+    """The lines of a text that begins at a column `left`."""
+    return textwrap.wrap(text, max(width, left + 20), initial_indent=" " * left, subsequent_indent=" " * left)
+
+
+def _print_undecided(console, verdicts: Sequence[Verdict]) -> None:
+    """How many claims have no answer, by reason; those that were not tested are named nowhere else."""
+    if not verdicts:
+        return
+    by_reason: dict[str, list[Verdict]] = {}
     for v in verdicts:
-        interval = labels.interval(v.interval, v.effect_kind, v.decimals)
-        cells = [v.address, labels.verdict(v.adjusted, v.raw), v.effect_text, interval]
-        if wide:
-            cells.append(v.statement if v.adjusted != "not tested" else f"{v.statement} ({v.reason})")
-        table.add_row(*(Text(cell, style=STYLES[v.adjusted] if cell is cells[1] else "") for cell in cells))
-    console.print(table)
+        by_reason.setdefault(f"{v.adjusted}: {_reason(v)}", []).append(v)
+    console.print("\nUndecided, by reason", style="bold")
+    places = len(str(len(verdicts)))
+    for reason, own in sorted(by_reason.items(), key=lambda entry: -len(entry[1])):
+        head, *rest = _wrapped(reason, console.width, places + GAP)
+        lines = [f"{len(own):>{places}}{head[places:]}", *rest]
+        if own[0].adjusted == "not tested":
+            lines += _wrapped(", ".join(v.address for v in own), console.width, places + GAP)
+        for line in lines:
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def _reason(v: Verdict) -> str:
+    """Why there is no answer, in words that claims share: without numbers and methods of their own."""
+    if v.adjusted == "inconclusive":
+        if v.raw != v.adjusted:
+            return f"{v.raw} on its own, but not among all claims of its paper (Holm)"
+        return f"{v.n} {v.replication} leave room for both answers"
+    return "; ".join(dict.fromkeys(ADDRESS.sub("a method", part) for part in v.reason.split("; ")))
 
 
 def _print_counts(console, verdicts: Sequence[Verdict]) -> None:
-    """One line a paper: how many of its claims have each verdict."""
+    """How many claims of each paper have each verdict: a line a paper."""
     console.print("\nVerdicts in numbers", style="bold")
-    table = _table(console)
     rows = [*by_paper(verdicts).items(), ("all", verdicts)]
-    table.add_column("Paper", no_wrap=True, min_width=max(len(name) for name, _ in rows))
-    for word in STYLES:
-        table.add_column(word.capitalize(), justify="right", overflow="fold")
+    name_width = max(len(name) for name, _ in rows)
+    titles = {word: word.capitalize() for word in STYLES}
+    if name_width + sum(GAP + len(title) for title in titles.values()) + GAP > console.width:
+        titles = SYMBOLS
+        _print_filled(console, [marked(word) for word in titles], {})
+    table = _table(console)
+    table.add_column("Paper", no_wrap=True, min_width=name_width)
+    for title in titles.values():
+        table.add_column(title, justify="right", no_wrap=True)
     for name, own in rows:
         table.add_row(name, *(str(number) for number in counts(own).values()))
     console.print(table)

@@ -173,8 +173,12 @@ def _rescored(results: Path, records: Records, tasks: Mapping[str, Task]) -> Ite
             arrays = path.with_name("arrays.npz")
             if rescore is None or record.status != "finished" or not arrays.exists():
                 continue
-            with np.load(arrays) as stored:
-                again = rescore(dict(stored))
+            try:
+                with np.load(arrays) as stored:
+                    again = rescore(dict(stored))
+            except Exception as error:  # zipfile's, zlib's, numpy's own; or the scores are not those of the task
+                yield f"{arrays.relative_to(results)}: cannot be scored again ({type(error).__name__}: {error})"
+                continue
             for key, value in again.items():
                 found = record.metrics.get(key)
                 if found is None or not math.isclose(found, value, rel_tol=1e-6, abs_tol=1e-9):

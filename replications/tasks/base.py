@@ -8,6 +8,7 @@ A task may have pictures of its own: ``replications.tasks.<name>.pictures`` with
 `Picture`s from what an `Album` shows it. That module is no part of a run: changing it trains nothing again.
 """
 
+import functools
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -80,16 +81,21 @@ def finite(evaluation: Evaluation) -> Evaluation:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of a task for the report's page. `alt` says in words what it shows.
+    """A figure of a task for the report's page, drawn where it is first asked for: a report outlives one that fails.
 
-    `publish` is true where no sample of a data set is to be seen: only such figures are copied to a publication.
+    `draw` returns None where there is nothing to show. `alt` says in words what the figure shows. `publish` is true
+    where no sample of a data set is to be seen: only such figures are copied to a publication.
     """
 
     name: str
-    figure: "Figure"
+    draw: Callable[[], "Figure | None"]
     alt: str
     caption: str
     publish: bool = False
+
+    @functools.cached_property
+    def figure(self) -> "Figure | None":
+        return self.draw()
 
 
 @dataclass(frozen=True)

@@ -25,47 +25,44 @@ Arrays = Mapping[str, Any]
 
 def draw(album: Album) -> Iterator[Picture]:
     """Yield the pictures: rooms of the first method with votes, the gain over the first baseline, the curves."""
-    voting = [a for a in album.addresses if album.role(a) == "method" and _votes(album, a)]
-    baseline = [a for a in album.addresses if album.role(a) == "baseline" and album.runs(a)]
-    for address in voting[:1]:
-        seed = min(album.runs(address))
-        arrays = album.arrays(address, seed)
-        if len(arrays.get("shown_points", ())):
-            yield Picture(
-                "rooms",
-                rooms(arrays, album.width),
-                "Test scenes from above and in perspective: points, seeds on objects, votes, true and found boxes.",
-                f"Test scenes, {address}, seed {seed}. Grey: points. Blue: seeds on objects; green: their votes. "
-                f"Black: true boxes, of whole objects. Orange: detections that score above {SHOWN_SCORE:g}.",
-            )
-    for address in voting[:1]:
-        for other in baseline[:1]:
-            yield Picture(
-                "gain",
-                gain(album, address, other),
-                "Gain of voting in AP@0.25 by class, against the distance of the class's centres to the nearest point.",
-                f"AP@0.25 of {address} less that of {other}, by class: mean over the common seeds, bars from the "
-                "least to the greatest seed. The line is the least-squares fit of the means.",
-                publish=True,
-            )
-    shown = [a for a in [*voting[:1], *baseline[:1]] if album.runs(a)]
-    if shown:
+    voting = next((a for a in album.addresses if album.role(a) == "method" and _votes(album, a)), None)
+    baseline = next((a for a in album.addresses if album.role(a) == "baseline" and album.runs(a)), None)
+    if voting:
+        seed = min(album.runs(voting))
         yield Picture(
-            "precision_recall",
-            class_curves(album, shown),
-            "Precision against recall at IoU 0.25 for each class, a panel a class.",
-            "Precision against recall, IoU above 0.25, by class; lowest seed. In brackets: average precision.",
+            "rooms",
+            lambda: rooms(album.arrays(voting, seed), album.width),
+            "Test scenes from above and in perspective: points, seeds on objects, votes, true and found boxes.",
+            f"Test scenes, {voting}, seed {seed}. Grey: points. Blue: seeds on objects; green: their votes. "
+            f"Black: true boxes, of whole objects. Orange: detections that score above {SHOWN_SCORE:g}.",
+        )
+    if voting and baseline:
+        yield Picture(
+            "gain",
+            lambda: gain(album, voting, baseline),
+            "Gain of voting in AP@0.25 by class, against the distance of the class's centres to the nearest point.",
+            f"AP@0.25 of {voting} less that of {baseline}, by class: mean over the common seeds, bars from the "
+            "least to the greatest seed. The line is the least-squares fit of the means.",
             publish=True,
         )
+    yield Picture(
+        "precision_recall",
+        lambda: class_curves(album, [a for a in (voting, baseline) if a]),
+        "Precision against recall at IoU 0.25 for each class, a panel a class.",
+        "Precision against recall, IoU above 0.25, by class; lowest seed. In brackets: average precision.",
+        publish=True,
+    )
 
 
 def _votes(album: Album, address: str) -> bool:
     return any("vote_distance_after" in record.metrics for record in album.runs(address).values())
 
 
-def rooms(arrays: Arrays, width: float) -> Figure:
+def rooms(arrays: Arrays, width: float) -> Figure | None:
     """A row a scene: from above on the left, in perspective on the right."""
-    count = min(ROOMS, len(arrays["shown_points"]))
+    count = min(ROOMS, len(arrays.get("shown_points", ())))
+    if not count:
+        return None
     figure = Figure(figsize=(width, 3.6 * count + 0.4), layout="constrained")
     for s in range(count):
         scene = {
@@ -136,9 +133,11 @@ def _perspective(axes, scene: dict[str, Any]) -> None:
     axes.set_axis_off()
 
 
-def gain(album: Album, address: str, other: str) -> Figure:
-    """Per-class gain against the class's distance, with its correlation."""
+def gain(album: Album, address: str, other: str) -> Figure | None:
+    """Per-class gain against the class's distance, with its correlation; of seeds that both have."""
     seeds = sorted(set(album.runs(address)) & set(album.runs(other)))
+    if not seeds:
+        return None
     tables = [[_by_class(album.runs(a)[seed]) for seed in seeds] for a in (address, other)]
     names = [name for name in tables[0][0] if all(name in table for of in tables for table in of)]
     x = np.array([tables[0][0][name]["distance"] for name in names])
@@ -177,10 +176,12 @@ def _by_class(record) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in record.extra["classes"]}
 
 
-def class_curves(album: Album, addresses: list[str]) -> Figure:
+def class_curves(album: Album, addresses: list[str]) -> Figure | None:
     """A panel a class: precision against recall of each method's lowest seed."""
     arrays = {address: album.arrays(address, min(album.runs(address))) for address in addresses}
     arrays = {address: of for address, of in arrays.items() if of}
+    if not arrays:
+        return None
     classes = [str(name) for name in next(iter(arrays.values()))["classes"]]
     columns = min(4, len(classes))
     rows = -(-len(classes) // columns)

@@ -4,6 +4,7 @@ Only procedural faces are shown; photographs of people never are.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -30,7 +31,7 @@ def draw(album: Album) -> Iterator[Picture]:
             shown = dict(list(by_address.items())[:METHODS_SHOWN])
             yield Picture(
                 "wrong",
-                wrong_pairs(shown, arrays["images"], album.width),
+                partial(wrong_pairs, shown, arrays, album.width),
                 "Pairs of procedural images that each method got most wrong, with truth and score.",
                 "Pairs that each method got most wrong (lowest seed): the truth, and how far the score lies above or "
                 "below the threshold. The images are procedural: they show no person.",
@@ -38,12 +39,15 @@ def draw(album: Album) -> Iterator[Picture]:
         return
 
 
-def wrong_pairs(chosen: Mapping[str, RunRecord], images: np.ndarray, width: float, columns: int = 8) -> Figure:
+def wrong_pairs(
+    chosen: Mapping[str, RunRecord], arrays: Mapping[str, np.ndarray], width: float, columns: int = 8
+) -> Figure:
     """The pairs that each method's record names as most wrong: false rejects, then false accepts.
 
-    `images` [N, H, W, 3] are those of a procedural test set, `width` is in inches. A record's
+    `arrays` are those of a procedural test set, ``images`` [N, H, W, 3]; `width` is in inches. A record's
     ``extra["worst_pairs"]`` are ``{"rows": [a, b], "same": bool, "score": s, "threshold": t}``, worst first.
     """
+    images = arrays["images"]
     rows = {address: _half_and_half(record, columns) for address, record in chosen.items()}
     height, breadth = images.shape[1:3]
     across, down = 2.2 * breadth, 1.45 * height

@@ -4,6 +4,7 @@ Samples of a data set are never published; curves are.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,46 +23,46 @@ def draw(album: Album) -> Iterator[Picture]:
         if album.role(address) == "method" and (arrays := _arrays(album, address, "picture_mask_75")):
             yield Picture(
                 "reconstructions",
-                reconstructions(arrays, album.width),
+                partial(reconstructions, arrays, album.width),
                 f"Test images, masked at several ratios, and what {address} makes of them.",
                 f"Reconstructions of test images by {address} (lowest seed), trained at "
                 f"{_percent(album, address)} % masked. Visible patches are shown as they are. Where the target is "
                 "normalised, a hidden patch is shown with its own mean and contrast, which the network was not told.",
             )
             break
-    if figure := by_mask_ratio(album):
-        yield Picture(
-            "mask_ratio", figure,
-            "Linear probe, k-NN probe and finetuned accuracy against the share of hidden patches.",
-            "Accuracy against the share of patches hidden in pretraining, random masks: mean over seeds, bars from the "
-            "least to the greatest seed.",
-            publish=True,
-        )  # fmt: skip
-    if figure := by_labels(album):
-        yield Picture(
-            "labels", figure,
-            "Accuracy against the number of labels, log scale, for every method that was trained on several.",
-            "Top-1 against the number of labelled training images (log scale): mean over seeds, bands from the least "
-            "to the greatest seed. What is pretrained has seen all training images without labels.",
-            publish=True,
-        )  # fmt: skip
+    yield Picture(
+        "mask_ratio",
+        lambda: by_mask_ratio(album),
+        "Linear probe, k-NN probe and finetuned accuracy against the share of hidden patches.",
+        "Accuracy against the share of patches hidden in pretraining, random masks: mean over seeds, bars from the "
+        "least to the greatest seed.",
+        publish=True,
+    )
+    yield Picture(
+        "labels",
+        lambda: by_labels(album),
+        "Accuracy against the number of labels, log scale, for every method that was trained on several.",
+        "Top-1 against the number of labelled training images (log scale): mean over seeds, bands from the least "
+        "to the greatest seed. What is pretrained has seen all training images without labels.",
+        publish=True,
+    )
     shown = {a: arrays for a in album.addresses if (arrays := _arrays(album, a, "picture_attention"))}
     chosen = [a for a in shown if album.role(a) != "ablation"][:2]
     if chosen:
         yield Picture(
             "attention",
-            attention({a: shown[a] for a in chosen}, album.width),
+            lambda: attention({a: shown[a] for a in chosen}, album.width),
             "Test images and where the class token of the last block looks.",
             "Attention of the class token in the last block, mean over heads (lowest seed): bright where it looks.",
         )
-    if figure := throughput(album):
-        yield Picture(
-            "throughput", figure,
-            "Accuracy against training throughput of the run's own loop.",
-            "Top-1 against training images a second, pretraining and classifiers together, without probes (log scale). "
-            "Runs may have shared the machine; speed measured by itself is in the leaderboard.",
-            publish=True,
-        )  # fmt: skip
+    yield Picture(
+        "throughput",
+        lambda: throughput(album),
+        "Accuracy against training throughput of the run's own loop.",
+        "Top-1 against training images a second, pretraining and classifiers together, without probes (log scale). "
+        "Runs may have shared the machine; speed measured by itself is in the leaderboard.",
+        publish=True,
+    )
 
 
 def _arrays(album: Album, address: str, needed: str) -> Mapping[str, Any]:

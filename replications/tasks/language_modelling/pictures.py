@@ -36,7 +36,7 @@ def draw(album: Album) -> Iterator[Picture]:
     if swept:
         yield Picture(
             "length",
-            length_figure(swept, {address: album.look(address) for address in swept}, album.width),
+            lambda: length_figure(swept, {address: album.look(address) for address in swept}, album.width),
             "Cost of a training step and of decoding against length, and the lengths where costs meet, with "
             "intervals; exponents are in the legends.",
             "What length costs, means over seeds on log axes, with the exponent p of cost ~ length^p and its 95 % "
@@ -49,7 +49,7 @@ def draw(album: Album) -> Iterator[Picture]:
     if timed:
         yield Picture(
             "time",
-            time_figure(timed, album, album.width),
+            lambda: time_figure(timed, album, album.width),
             "Bits per byte of the validation text against seconds of training, and those of the test text after equal "
             "steps and after equal time.",
             "Left: quality while training, against the seconds that the steps took (mean over seeds); the learning "
@@ -57,11 +57,11 @@ def draw(album: Album) -> Iterator[Picture]:
             "steps (filled) and anew for equal seconds with a schedule of that length (open), with 95 % intervals.",
             publish=True,
         )
-    maps = {a: found["attention"][-1] for a in album.addresses if "attention" in (found := album.arrays(a, 0))}
+    maps = {a: found["attention"] for a in album.addresses if "attention" in (found := album.arrays(a, 0))}
     if maps:
         yield Picture(
             "attention",
-            attention_figure(maps, album.width),
+            lambda: attention_figure({address: layers[-1] for address, layers in maps.items()}, album.width),
             "What each position takes from those before it, one panel a method.",
             "Weights of the last layer on the first bytes of the test text (seed 0, mean over heads, a row a query). "
             "Each row is drawn relative to its largest weight, without signs; the shade is its square root.",

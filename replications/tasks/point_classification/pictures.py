@@ -25,7 +25,7 @@ def draw(album: Album) -> Iterator[Picture]:
     if segmented:
         yield Picture(
             "parts",
-            parts(segmented, album.width),
+            lambda: parts(segmented, album.width),
             "Test clouds coloured by part: the truth, and what each method says.",
             "Test clouds coloured by part (lowest seed), the truth on top. Part mIoU is the mean over all test clouds.",
         )
@@ -34,7 +34,7 @@ def draw(album: Album) -> Iterator[Picture]:
     if density is not None or maps is not None:
         yield Picture(
             "clouds",
-            densities_and_maps(density, maps, album.width),
+            lambda: densities_and_maps(density, maps, album.width),
             "Test clouds coloured by estimated density, and with the nodes of their self-organising maps.",
             "Test clouds (lowest seed): dark points lie in dense places by the kernel estimate; circles are the nodes "
             "of the self-organising map, lines join neighbours on its grid.",
@@ -43,7 +43,7 @@ def draw(album: Album) -> Iterator[Picture]:
     if drawn is not None:
         yield Picture(
             "reconstructions",
-            reconstructions(drawn, album.width),
+            lambda: reconstructions(drawn, album.width),
             "Test clouds above their reconstructions by the autoencoder.",
             "Test clouds (above) and what the autoencoder makes of them (below), before the encoder learns any class.",
         )
@@ -52,7 +52,7 @@ def draw(album: Album) -> Iterator[Picture]:
     if kept:
         yield Picture(
             "kept",
-            fewer_points(kept, album),
+            lambda: fewer_points(kept, album),
             "Accuracy against the share of the points that is left.",
             "Accuracy with fewer points, mean over seeds with their range. Points are dropped at random; those that "
             "are left are repeated, so that every method sees as many points as in training, and a map is computed of "
@@ -63,7 +63,7 @@ def draw(album: Album) -> Iterator[Picture]:
     if confused:
         yield Picture(
             "confusions",
-            confusions({a: first[a][1] for a in confused[:CONFUSIONS]}, album),
+            lambda: confusions({a: first[a][1] for a in confused[:CONFUSIONS]}, album),
             "Confusion matrices of the main methods.",
             "Confusions, all seeds together: a row is a true class, its cells share 100 %. Blank cells are 0.",
             publish=True,
@@ -200,6 +200,8 @@ def confusions(methods: Mapping[str, Mapping], album: Album) -> Figure:
         table = np.zeros((len(names), len(names)))
         for seed in runs:
             found = album.arrays(address, seed)
+            if not found:
+                continue
             own = ~found["copy"]
             np.add.at(table, (found["label"][own], found["predicted"][own]), 1)
         share = 100 * table / np.maximum(table.sum(1, keepdims=True), 1)

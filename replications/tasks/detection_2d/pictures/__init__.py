@@ -27,7 +27,7 @@ def draw(album: Album) -> Iterator[Picture]:
     if "query_boxes" in lead.arrays:
         yield Picture(
             "queries",
-            query_boxes(lead.arrays["query_boxes"].astype("float32"), album.width),
+            lambda: query_boxes(lead.arrays["query_boxes"].astype("float32"), album.width),
             "For each object query, the centres of the boxes that it predicted over the test images.",
             f"Where the object queries of {lead.address} put their boxes: centres over all test images, whatever their "
             "score, coloured by the box: green small, red large and wide, blue large and tall (DETR, Figure 7).",
@@ -39,7 +39,7 @@ def draw(album: Album) -> Iterator[Picture]:
     board = [one for one in main if one.test == lead.test]
     yield Picture(
         "detections",
-        detections(data, board, album.width),
+        lambda: detections(data, board, album.width),
         "Test images with the annotated objects and with those that each method found.",
         "The first test images: what is annotated (crowds dashed), and each method's surest detections with scores, in "
         "all as many as there are annotated objects (lowest seed).",
@@ -47,23 +47,23 @@ def draw(album: Album) -> Iterator[Picture]:
     if "decoder_attention" in lead.arrays:
         yield Picture(
             "decoder_attention",
-            decoder_attention(data, lead, album.width),
+            lambda: decoder_attention(data, lead, album.width),
             "Attention of the surest queries to the image, with the boxes they predict.",
             f"What the surest queries of {lead.address} look at: attention of the last decoder layer, mean over heads, "
             "over the image, and the box that the query predicts.",
         )
-    if "encoder_attention" in lead.arrays and (figure := encoder_attention(data, lead, album.width)) is not None:
+    if "encoder_attention" in lead.arrays:
         yield Picture(
             "encoder_attention",
-            figure,
+            lambda: encoder_attention(data, lead, album.width),
             "Self-attention of points of the image in the last encoder layer.",
             f"Self-attention of points (crosses: centres of annotated objects) in the last encoder layer of "
             f"{lead.address}, mean over heads (DETR, Figure 3).",
         )
-    if "raw_logits" in lead.arrays and (figure := matching(data, lead, album.width)) is not None:
+    if "raw_logits" in lead.arrays:
         yield Picture(
             "matching",
-            figure,
+            lambda: matching(data, lead, album.width),
             "Predicted boxes of all queries of one image, and which object each was matched with.",
             f"The matching of one image, as the loss of {lead.address} would have it: annotated objects (solid), the "
             "boxes of all queries (dotted: unmatched), and the costs with the cheapest assignment outlined.",

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
+from replications.records import RunRecord
 from replications.tasks.base import Album, Picture
 
 
@@ -16,21 +17,14 @@ def curves(album: Album) -> Iterator[Picture]:
     tests = {a: next(iter(album.runs(a).values())).spec.data["test"] for a in main if curves[a]}
     curves = {a: own for a, own in curves.items() if own and tests[a] == next(iter(tests.values()))}
     if curves:
-        figure, means = Figure(figsize=(album.width, 3.4), layout="constrained"), {}
-        axes = figure.subplots()
+        series = {}
         for address, own in curves.items():
             x = np.array(own[0].x)
-            ys = np.array([np.interp(x, curve.x, curve.y) for curve in own])
-            look, means[address] = album.look(address), (x, ys.mean(0))
-            axes.plot(
-                x, ys.mean(0), color=look.colour, linestyle=look.dash, marker=look.marker, markersize=4, label=address
-            )
-            axes.fill_between(x, ys.min(0), ys.max(0), color=look.colour, alpha=0.15, linewidth=0)
-        axes.set(xlabel="epoch", ylabel="AP of the validation images (%)", ylim=(0, None), xlim=(0, None))
-        axes.legend(loc="upper left", fontsize=8)
+            series[address] = x, np.array([np.interp(x, curve.x, curve.y) for curve in own])
+        means = {address: (x, ys.mean(0)) for address, (x, ys) in series.items()}
         yield Picture(
             "convergence",
-            figure,
+            lambda: convergence(album, series),
             "Validation AP against epochs of the main methods.",
             f"Validation AP against epochs, mean and range over seeds. {crossings(means)}",
             publish=True,
@@ -39,30 +33,50 @@ def curves(album: Album) -> Iterator[Picture]:
         a: list(album.runs(a).values()) for a in main if any("ap_of_layers" in r.curves for r in album.runs(a).values())
     }
     if layered:
-        figure = Figure(figsize=(album.width, 3.0), layout="constrained")
-        grid = figure.subplots(1, len(layered), sharey=True, squeeze=False)[0]
-        for axes, (address, records) in zip(grid, layered.items(), strict=True):
-            colour = album.look(address).colour
-            for name, label, dash in (
-                ("ap_of_layers", "as predicted", "-"),
-                ("ap_of_layers_with_nms", "with NMS", ":"),
-            ):
-                own = [record.curves[name] for record in records if name in record.curves]
-                ys = np.array([curve.y for curve in own])
-                axes.plot(own[0].x, ys.mean(0), color=colour, linestyle=dash, marker="o", markersize=4, label=label)
-                axes.fill_between(own[0].x, ys.min(0), ys.max(0), color=colour, alpha=0.12, linewidth=0)
-            axes.set(title=address, xlabel="decoder layer", xticks=own[0].x)
-            axes.legend(loc="lower right", fontsize=8)
-        grid[0].set_ylim(bottom=0)
-        grid[0].set_ylabel("AP of the test images (%)")
         yield Picture(
             "decoder_layers",
-            figure,
+            lambda: decoder_layers(album, layered),
             "AP of each decoder layer's predictions, with and without non-maximum suppression.",
             "AP of each decoder layer's predictions, with and without non-maximum suppression; mean and range over "
             "seeds (DETR, Figure 4).",
             publish=True,
         )
+
+
+def convergence(album: Album, series: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """AP ``[seeds, epochs]`` against epochs ``[epochs]`` by address."""
+    figure = Figure(figsize=(album.width, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for address, (x, ys) in series.items():
+        look = album.look(address)
+        axes.plot(
+            x, ys.mean(0), color=look.colour, linestyle=look.dash, marker=look.marker, markersize=4, label=address
+        )
+        axes.fill_between(x, ys.min(0), ys.max(0), color=look.colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel="epoch", ylabel="AP of the validation images (%)", ylim=(0, None), xlim=(0, None))
+    axes.legend(loc="upper left", fontsize=8)
+    return figure
+
+
+def decoder_layers(album: Album, layered: Mapping[str, list[RunRecord]]) -> Figure:
+    """AP of each decoder layer's predictions, a panel a method."""
+    figure = Figure(figsize=(album.width, 3.0), layout="constrained")
+    grid = figure.subplots(1, len(layered), sharey=True, squeeze=False)[0]
+    for axes, (address, records) in zip(grid, layered.items(), strict=True):
+        colour = album.look(address).colour
+        for name, label, dash in (
+            ("ap_of_layers", "as predicted", "-"),
+            ("ap_of_layers_with_nms", "with NMS", ":"),
+        ):
+            own = [record.curves[name] for record in records if name in record.curves]
+            ys = np.array([curve.y for curve in own])
+            axes.plot(own[0].x, ys.mean(0), color=colour, linestyle=dash, marker="o", markersize=4, label=label)
+            axes.fill_between(own[0].x, ys.min(0), ys.max(0), color=colour, alpha=0.12, linewidth=0)
+        axes.set(title=address, xlabel="decoder layer", xticks=own[0].x)
+        axes.legend(loc="lower right", fontsize=8)
+    grid[0].set_ylim(bottom=0)
+    grid[0].set_ylabel("AP of the test images (%)")
+    return figure
 
 
 def crossings(means: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
