@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from replications.tasks.detection_3d.boxes import nms
+from replications.layers.rooms.boxes import nms
 from replications.tasks.detection_3d.evaluation import Detections, Truth, evaluate
 
 SCENES, PROPOSALS, OBJECTS, CLASSES = 1000, 256, 20, 10

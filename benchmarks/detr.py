@@ -15,8 +15,8 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
+from replications.layers.detection import criterion
 from replications.papers.detr.model import build
-from replications.tasks.detection_2d import criterion
 
 CLASSES = 80
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from replications.datasets.rooms.box_points import points_inside
-from replications.tasks.detection_3d.boxes import (
+from replications.layers.rooms.boxes import (
     aligned_iou,
     bounds,
     corners,

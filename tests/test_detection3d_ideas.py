@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from replications.layers.rooms.losses import Assignment, Targets, proposal_losses
+from replications.layers.rooms.model import Predictions
 from replications.papers.boxnet.model import build as build_boxnet
 from replications.papers.votenet.aggregation import NearestVote
 from replications.papers.votenet.model import build as build_votenet
 from replications.papers.votenet.voting import VotingModule
 from replications.tasks.detection_3d.execute import detect
-from replications.tasks.detection_3d.losses import Assignment, Targets, proposal_losses
-from replications.tasks.detection_3d.model import Predictions
 from replications.tasks.detection_3d.options import DetectionOptions
 
 SIZES = [[0.5, 0.5, 0.9], [1.0, 1.6, 0.7], [2.0, 1.5, 0.5]]
@@ -76,7 +76,9 @@ def proposals_of(module: nn.Module, points: torch.Tensor, features: torch.Tensor
         distance = (points - points[place]).square().sum(1).sqrt()
         group = [k for k in range(len(points)) if distance[k] < RADIUS][:NEIGHBOURS]
         offset = (points[group] - points[place]) / RADIUS
-        pooled.append(run_layers(module.proposal.aggregate.mlps[0].layers, torch.cat([offset, features[group]], 1)).amax(0))
+        pooled.append(
+            run_layers(module.proposal.aggregate.mlps[0].layers, torch.cat([offset, features[group]], 1)).amax(0)
+        )
     return index, run_layers(module.proposal.head, torch.stack(pooled))
 
 
@@ -92,7 +94,9 @@ def naive(module: nn.Module, batch: dict[str, torch.Tensor], voting: bool) -> li
     for points, features, index in zip(seeds.points, seeds.features, seeds.index, strict=True):
         votes = votes_of(module.voting.network, points, features) if voting else (points, features)
         chosen, raw = proposals_of(module, *votes)
-        result.append(SimpleNamespace(seeds=points, index=index, votes=votes[0], chosen=chosen, base=votes[0][chosen], raw=raw))
+        result.append(
+            SimpleNamespace(seeds=points, index=index, votes=votes[0], chosen=chosen, base=votes[0][chosen], raw=raw)
+        )
     return result
 
 
@@ -212,7 +216,9 @@ def test_detections_are_confident_hold_points_and_outlive_better_ones_of_their_c
     boxes[:, 0] = at
     classes = torch.eye(2)[torch.tensor([0, 0, 1, 0, 0, 0])]
     objectness = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.04])
-    points = torch.cat([torch.zeros(10, 3), torch.tensor([[6.0, 0, 0]]).expand(5, 3), torch.tensor([[20.0, 0, 0]]).expand(4, 3)])
+    points = torch.cat(
+        [torch.zeros(10, 3), torch.tensor([[6.0, 0, 0]]).expand(5, 3), torch.tensor([[20.0, 0, 0]]).expand(4, 3)]
+    )
     nothing = torch.zeros(1, 1, 3)
     found = Predictions(boxes[None], objectness[None], classes[None], nothing, nothing, nothing[..., 0].long())
     options = DetectionOptions(points=19, min_points=5, confidence=0.05, nms_iou=0.25)

@@ -10,16 +10,10 @@ import torch
 from replications import catalogue
 from replications.errors import UserError
 from replications.layers.points import farthest_point_sample, gather
-from replications.papers.boxnet.model import build as build_boxnet
-from replications.papers.votenet.aggregation import WeightedAverage
-from replications.papers.votenet.model import build as build_votenet
-from replications.tasks.detection_3d.augment import MoveScene, Subsample, moved
-from replications.tasks.detection_3d.backbone import Backbone
-from replications.tasks.detection_3d.boxes import paired_iou
-from replications.tasks.detection_3d.coding import BoxCoding
-from replications.tasks.detection_3d.data import SceneSet, check_scenes, nearest_to_centre
-from replications.tasks.detection_3d.execute import points_in
-from replications.tasks.detection_3d.losses import (
+from replications.layers.rooms.backbone import Backbone
+from replications.layers.rooms.boxes import paired_iou
+from replications.layers.rooms.coding import BoxCoding
+from replications.layers.rooms.losses import (
     Targets,
     assign_by_distance,
     assign_by_membership,
@@ -27,6 +21,12 @@ from replications.tasks.detection_3d.losses import (
     total_loss,
     vote_loss,
 )
+from replications.papers.boxnet.model import build as build_boxnet
+from replications.papers.votenet.aggregation import WeightedAverage
+from replications.papers.votenet.model import build as build_votenet
+from replications.tasks.detection_3d.augment import MoveScene, Subsample, moved
+from replications.tasks.detection_3d.data import SceneSet, check_scenes, nearest_to_centre
+from replications.tasks.detection_3d.execute import points_in
 from replications.tasks.detection_3d.options import DetectionOptions, parse_options
 
 SIZES = [[0.5, 0.5, 0.9], [1.0, 1.6, 0.7], [2.0, 1.5, 0.5]]

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from replications.errors import RunFailure, UserError
+from replications.layers.detection.attention import Attention
+from replications.layers.detection.backbone import Backbone
+from replications.layers.detection.boxes import generalized_iou, to_cxcywh, to_xyxy
+from replications.layers.detection.criterion import SetLoss, classes_of_queries
+from replications.layers.detection.matcher import UNMATCHED, MatchCost, match, matching_cost
+from replications.layers.detection.model import Detections, image_sizes
+from replications.layers.detection.positions import point_positions, sine_positions
 from replications.papers.conditional_detr import model as conditional_detr
 from replications.papers.detr import model as detr
-from replications.tasks.detection_2d.attention import Attention
-from replications.tasks.detection_2d.backbone import Backbone
-from replications.tasks.detection_2d.boxes import generalized_iou, to_cxcywh, to_xyxy
-from replications.tasks.detection_2d.criterion import SetLoss, classes_of_queries
 from replications.tasks.detection_2d.execute import learning, suppressed
-from replications.tasks.detection_2d.matcher import UNMATCHED, MatchCost, match, matching_cost
-from replications.tasks.detection_2d.model import Detections, image_sizes
-from replications.tasks.detection_2d.positions import point_positions, sine_positions
 
 CLASSES = 4
 

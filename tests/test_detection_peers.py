@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from replications.layers.detection.criterion import SetLoss
+from replications.layers.detection.matcher import UNMATCHED, MatchCost, match, matching_cost
 from replications.papers.detr.model import build
-from replications.tasks.detection_2d.criterion import SetLoss
-from replications.tasks.detection_2d.matcher import UNMATCHED, MatchCost, match, matching_cost
 
 transformers = pytest.importorskip("transformers")
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from replications.errors import UserError
-from replications.tasks.face_verification.backbone import BLOCKS, IBasicBlock, IResNet
-from replications.tasks.face_verification.heads import (
+from replications.layers.faces.backbone import BLOCKS, IBasicBlock, IResNet
+from replications.layers.faces.heads import (
     CosineHead,
     FaceClassifier,
     SoftmaxHead,

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from replications.errors import RunFailure, UserError
+from replications.layers.faces.heads import CosineHead, FaceClassifier
+from replications.layers.faces.model import FaceModel
+from replications.layers.faces.verifiers import CosineVerifier, PCAJointBayesian
 from replications.spec import RunSpec
 from replications.tasks.face_verification import TASK, training
 from replications.tasks.face_verification.data import FaceSet
 from replications.tasks.face_verification.embedding import AveragePool, Embedder, resizing
-from replications.tasks.face_verification.heads import CosineHead, FaceClassifier
 from replications.tasks.face_verification.metrics import Calibration, verification_metrics
-from replications.tasks.face_verification.model import FaceModel
-from replications.tasks.face_verification.verifiers import CosineVerifier, PCAJointBayesian
 from replications.training.determinism import seed_everything
 from replications.training.loop import train
 from replications.training.stage import Batch, Stage, StageResult

@@ -9,14 +9,14 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from replications.errors import RunFailure, UserError
-from replications.tasks.face_verification.pairs import distinct_pairs, draw_pairs
-from replications.tasks.face_verification.verifiers import (
+from replications.layers.faces.pairs import distinct_pairs, draw_pairs
+from replications.layers.faces.verifiers import (
     CosineVerifier,
     NetworkVerifier,
     PCAJointBayesian,
     WeightedChi2,
 )
-from replications.tasks.face_verification.verifiers.joint_bayesian import JointBayesian, fit_joint_bayesian
+from replications.layers.faces.verifiers.joint_bayesian import JointBayesian, fit_joint_bayesian
 
 
 def random_covariance(rng, dim, scale=1.0):
@@ -145,7 +145,7 @@ def test_joint_bayesian_learns_to_ignore_what_varies_within_a_person():
 def test_pca_spans_what_sklearn_finds(exact, monkeypatch):
     from sklearn.decomposition import PCA as Reference
 
-    from replications.tasks.face_verification.verifiers import pca
+    from replications.layers.faces.verifiers import pca
 
     monkeypatch.setattr(pca, "EXACT_DIMENSIONS", exact)
     rng = np.random.default_rng(10)
@@ -181,7 +181,7 @@ def test_network_verifier_does_not_import_the_compiler():
     # torch.optim would, at the first step, for 4 CPU seconds: more than a smoke run.
     program = (
         "import sys, numpy as np\n"
-        "from replications.tasks.face_verification.verifiers import NetworkVerifier\n"
+        "from replications.layers.faces.verifiers import NetworkVerifier\n"
         "NetworkVerifier(1, steps=2).fit(np.ones((8, 2), np.float32), np.arange(8) // 2)\n"
         "assert 'torch._dynamo' not in sys.modules and 'sklearn' not in sys.modules\n"
     )
@@ -191,7 +191,7 @@ def test_network_verifier_does_not_import_the_compiler():
 def test_network_verifier_keeps_groups_apart_in_its_first_layer():
     import torch
 
-    from replications.tasks.face_verification.verifiers.network import PairNetwork
+    from replications.layers.faces.verifiers.network import PairNetwork
 
     network = PairNetwork(groups=60, inputs=640, local_units=80, dropout=0.5)
     assert network.full.in_features == network.full.out_features == 4800

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from replications import catalogue
 from replications.errors import UserError
+from replications.layers.text.blocks import Rotary, exclusive_prefix, into_chunks
+from replications.layers.text.model import IGNORED
 from replications.run import RunContext
 from replications.tasks.language_modelling import TASK, execute, stages, sweep
-from replications.tasks.language_modelling.blocks import Rotary, exclusive_prefix, into_chunks
 from replications.tasks.language_modelling.data import (
     MASK,
     MaskedBatches,
@@ -29,7 +30,6 @@ from replications.tasks.language_modelling.evaluation import (
     masked_bytes,
     scored_bytes,
 )
-from replications.tasks.language_modelling.model import IGNORED
 from replications.tasks.language_modelling.options import parse_options
 from replications.tasks.language_modelling.stages import TrainedStage
 

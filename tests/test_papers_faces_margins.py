@@ -9,12 +9,12 @@ from pytorch_metric_learning import losses
 from torch.nn import functional as F
 
 from replications.errors import UserError
+from replications.layers.faces.heads import CosineHead
 from replications.papers.arcface.model import ArcFaceHead, ArcFaceWithTerms
 from replications.papers.arcface.model import build as build_arcface
 from replications.papers.cosface.model import CosFaceHead
 from replications.papers.normface.model import NormFaceHead
 from replications.papers.sphereface.model import LAMBDA_MIN, SphereFaceHead, annealed_lambda, psi
-from replications.tasks.face_verification.heads import CosineHead
 
 DIM, CLASSES, BATCH = 16, 10, 64
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from replications.layers.faces.locally_connected import LocallyConnected2d
 from replications.papers.deepface.model import InnerProduct
 from replications.papers.deepface.model import build as build_deepface
 from replications.papers.deepid.model import ConvNets, DeepID, FirstPatch
 from replications.papers.deepid.model import build as build_deepid
 from replications.papers.deepid.patches import RECTANGLE, SQUARE, CropAndResize, patch_set
 from replications.papers.eigenfaces.model import build as build_eigenfaces
-from replications.tasks.face_verification.locally_connected import LocallyConnected2d
 
 LAYERS = [
     {"kernel": 3, "input_size": (8, 6), "share": 2},

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from replications.layers.text.attention import SoftmaxAttention
 from replications.papers.flash.gau import QuadraticUnit
 from replications.papers.flash.mixed import MixedChunkUnit
 from replications.papers.linear_attention.features import EluFeatures
 from replications.papers.linear_attention.model import LinearAttention
-from replications.tasks.language_modelling.attention import SoftmaxAttention
 
 N, WIDTH, HEADS = 7, 8, 2
 

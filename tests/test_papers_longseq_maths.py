@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from replications.layers.text.attention import SoftmaxAttention
 from replications.papers.flash import mixed
 from replications.papers.flash.gau import QuadraticUnit
 from replications.papers.flash.mixed import MixedChunkUnit
@@ -14,7 +15,6 @@ from replications.papers.linear_attention import forms, model
 from replications.papers.linear_attention.features import RandomFeatures
 from replications.papers.linear_attention.model import build as build_linear
 from replications.papers.transformer.model import build as build_transformer
-from replications.tasks.language_modelling.attention import SoftmaxAttention
 
 SIZE = {"width": 16, "depth": 1}
 HEADED = {**SIZE, "heads": 2}

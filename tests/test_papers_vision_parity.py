@@ -5,9 +5,9 @@ import timm
 import torch
 from torch import nn
 
+from replications.layers.images.vision_transformer import VisionTransformer
 from replications.measurement.flops import forward_flops
 from replications.papers.mae.model import MaskedAutoencoder, MaskedAutoencoderClassifier
-from replications.tasks.image_classification.vision_transformer import VisionTransformer
 
 # Parameters with a head of 1,000 classes, and FLOPs of an image at 224 pixels: the papers' 5.7, 22, 86, 307 and 632 M
 # (ViT, Table 1; DeiT, Table 1) and DeiT's 1.26, 4.6 and 17.6 G multiply-adds.

@@ -7,6 +7,12 @@ import pytest
 import torch
 
 from replications.errors import UserError
+from replications.layers.images.vision_transformer import (
+    VisionTransformer,
+    patchify,
+    sincos_positions,
+    unpatchify,
+)
 from replications.papers.mae.masking import check_masking, mask_noise
 from replications.papers.mae.model import MaskedAutoencoder, build
 from replications.papers.resnet.model import build as build_resnet
@@ -17,12 +23,6 @@ from replications.tasks.image_classification.pictures import hide
 from replications.tasks.image_classification.probes import LinearProbe, nearest_classes
 from replications.tasks.image_classification.rescore import rescore
 from replications.tasks.image_classification.speed import speed_metrics
-from replications.tasks.image_classification.vision_transformer import (
-    VisionTransformer,
-    patchify,
-    sincos_positions,
-    unpatchify,
-)
 from replications.training.optim import create_optimizer, set_learning_rate
 
 CPU = torch.device("cpu")

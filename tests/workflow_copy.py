@@ -36,7 +36,7 @@ MODEL = '''
 import torch.nn.functional as F
 from torch import nn
 
-from replications.tasks.face_verification.model import FaceModel
+from replications.layers.faces.model import FaceModel
 
 
 class Tiny(FaceModel):

@@ -39,7 +39,9 @@ def as_written(files: Iterable[Path], assignments: Iterable[str] = ()) -> dict[s
     """
     found = {}
     for path in files:
-        with suppress(OSError, ValueError, yaml.YAMLError):  # what is wrong with the file is said where all of it is read
+        with suppress(
+            OSError, ValueError, yaml.YAMLError
+        ):  # what is wrong with the file is said where all of it is read
             content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_AsWritten)
             found.update({key: content[key] for key in FOLDERS if key in content})
     for key, _, text in (word.partition("=") for word in assignments):

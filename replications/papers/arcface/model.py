@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from replications.errors import UserError, nearest
-from replications.tasks.face_verification.backbone import IResNet
-from replications.tasks.face_verification.heads import (
+from replications.layers.faces.backbone import IResNet
+from replications.layers.faces.heads import (
     CosineHead,
     FaceClassifier,
     SoftmaxHead,

@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
-from replications.tasks.detection_3d.backbone import Backbone, Seeds, shrunk
-from replications.tasks.detection_3d.coding import BoxCoding
-from replications.tasks.detection_3d.losses import Assignment, Targets, assign_by_membership
-from replications.tasks.detection_3d.model import Detector, Votes
-from replications.tasks.detection_3d.proposal import ProposalModule, Proposals, ball_max_pool
+from replications.layers.rooms.backbone import Backbone, Seeds, shrunk
+from replications.layers.rooms.coding import BoxCoding
+from replications.layers.rooms.losses import Assignment, Targets, assign_by_membership
+from replications.layers.rooms.model import Detector, Votes
+from replications.layers.rooms.proposal import ProposalModule, Proposals, ball_max_pool
 
 
 class BoxNet(Detector):

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from replications.tasks.detection_2d.attention import BoxHead, Encoder, EncoderLayer, FeedForward, attend, watched
-from replications.tasks.detection_2d.backbone import Backbone, feature_shape, shrink_padding
-from replications.tasks.detection_2d.boxes import to_xyxy
-from replications.tasks.detection_2d.criterion import SetLoss
-from replications.tasks.detection_2d.matcher import MatchCost
-from replications.tasks.detection_2d.model import Detections, Detector
-from replications.tasks.detection_2d.positions import TEMPERATURE, point_positions, sine_positions
+from replications.layers.detection.attention import BoxHead, Encoder, EncoderLayer, FeedForward, attend, watched
+from replications.layers.detection.backbone import Backbone, feature_shape, shrink_padding
+from replications.layers.detection.boxes import to_xyxy
+from replications.layers.detection.criterion import SetLoss
+from replications.layers.detection.matcher import MatchCost
+from replications.layers.detection.model import Detections, Detector
+from replications.layers.detection.positions import TEMPERATURE, point_positions, sine_positions
 
 FOCAL = {"label": 2.0, "focal": True, "cost": MatchCost(label=2.0, focal=True)}
 PRIOR = 0.01  # probability of each class at the start, as the focal loss has it

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from replications.tasks.face_verification.backbone import IResNet
-from replications.tasks.face_verification.heads import CosineHead, FaceClassifier, replace_target, target_of
+from replications.layers.faces.backbone import IResNet
+from replications.layers.faces.heads import CosineHead, FaceClassifier, replace_target, target_of
 
 
 class CosFaceHead(CosineHead):

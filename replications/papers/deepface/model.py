@@ -7,9 +7,9 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from replications.tasks.face_verification.locally_connected import LocallyConnected2d
-from replications.tasks.face_verification.model import FaceModel
-from replications.tasks.face_verification.verifiers import CosineVerifier, Verifier, WeightedChi2
+from replications.layers.faces.locally_connected import LocallyConnected2d
+from replications.layers.faces.model import FaceModel
+from replications.layers.faces.verifiers import CosineVerifier, Verifier, WeightedChi2
 
 
 class DeepFace(FaceModel):

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from replications.papers.deepid.patches import CropAndResize, Patch, patch_set
-from replications.tasks.face_verification.locally_connected import LocallyConnected2d
-from replications.tasks.face_verification.model import FaceModel
-from replications.tasks.face_verification.verifiers import (
+from replications.layers.faces.locally_connected import LocallyConnected2d
+from replications.layers.faces.model import FaceModel
+from replications.layers.faces.verifiers import (
     CosineVerifier,
     NetworkVerifier,
     PCAJointBayesian,
     Verifier,
 )
+from replications.papers.deepid.patches import CropAndResize, Patch, patch_set
 
 FEATURES = 160
 

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from replications.errors import UserError
+from replications.layers.detection.backbone import shrink_padding
+from replications.layers.detection.matcher import UNMATCHED
+from replications.layers.detection.model import Detections, Detector
 from replications.papers.detr.model import Detr, best_classes
 from replications.papers.detr.model import build as build_boxes
-from replications.tasks.detection_2d.backbone import shrink_padding
-from replications.tasks.detection_2d.matcher import UNMATCHED
-from replications.tasks.detection_2d.model import Detections, Detector
 
 GROUPS = 8
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from replications.errors import UserError, nearest
-from replications.papers.detr.official import renamed
-from replications.tasks.detection_2d.attention import (
+from replications.layers.detection.attention import (
     Attention,
     BoxHead,
     Encoder,
@@ -20,11 +19,12 @@ from replications.tasks.detection_2d.attention import (
     FeedForward,
     watched,
 )
-from replications.tasks.detection_2d.backbone import Backbone, feature_shape, shrink_padding
-from replications.tasks.detection_2d.boxes import to_xyxy
-from replications.tasks.detection_2d.criterion import SetLoss
-from replications.tasks.detection_2d.model import Detections, Detector
-from replications.tasks.detection_2d.positions import TEMPERATURE, sine_positions
+from replications.layers.detection.backbone import Backbone, feature_shape, shrink_padding
+from replications.layers.detection.boxes import to_xyxy
+from replications.layers.detection.criterion import SetLoss
+from replications.layers.detection.model import Detections, Detector
+from replications.layers.detection.positions import TEMPERATURE, sine_positions
+from replications.papers.detr.official import renamed
 
 POSITIONS = ("attention", "input", "learned", "decoder", "none")
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from replications.tasks.face_verification.model import FaceModel
-from replications.tasks.face_verification.verifiers import PCA, CosineVerifier, Verifier
+from replications.layers.faces.model import FaceModel
+from replications.layers.faces.verifiers import PCA, CosineVerifier, Verifier
 
 LUMA = (0.299, 0.587, 0.114)
 

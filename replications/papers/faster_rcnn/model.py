@@ -16,9 +16,9 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from replications.errors import UserError
-from replications.tasks.detection_2d.backbone import Backbone
-from replications.tasks.detection_2d.boxes import to_xyxy
-from replications.tasks.detection_2d.model import Detections, Detector, image_sizes
+from replications.layers.detection.backbone import Backbone
+from replications.layers.detection.boxes import to_xyxy
+from replications.layers.detection.model import Detections, Detector, image_sizes
 
 
 class Pyramid(nn.Module):

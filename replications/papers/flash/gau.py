@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from replications.errors import UserError, nearest
-from replications.tasks.language_modelling.blocks import Mixer, Rotary, State, check_room
+from replications.layers.text.blocks import Mixer, Rotary, State, check_room
 
 KERNELS = ("relu2", "softmax", "softmax_plus")
 DIVISORS = ("length", "longest")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from replications.errors import UserError, nearest
+from replications.layers.text.blocks import State, exclusive_prefix, into_chunks
 from replications.papers.flash.gau import GatedUnit, hide_ahead
-from replications.tasks.language_modelling.blocks import State, exclusive_prefix, into_chunks
 
 PARTS = ("both", "local", "global")
 SMALLEST_HALF = 64  # of a chunk: smaller products are not worth the calls

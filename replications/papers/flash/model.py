@@ -1,9 +1,9 @@
 """FLASH and FLASH-Quad (Hua et al. 2022, "Transformer Quality in Linear Time")."""
 
 from replications.errors import UserError
+from replications.layers.text.model import SequenceModel, residual_model
 from replications.papers.flash.gau import QuadraticUnit
 from replications.papers.flash.mixed import MixedChunkUnit
-from replications.tasks.language_modelling.model import SequenceModel, residual_model
 
 
 def build_quad(

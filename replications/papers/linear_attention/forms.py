@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from replications.tasks.language_modelling.blocks import exclusive_prefix, inclusive_prefix, into_chunks
+from replications.layers.text.blocks import exclusive_prefix, inclusive_prefix, into_chunks
 
 Turned = tuple[Tensor, Tensor] | None
 

@@ -4,6 +4,17 @@ import torch
 from torch import Tensor, nn
 
 from replications.errors import UserError, nearest
+from replications.layers.text.blocks import (
+    FeedForward,
+    Mixer,
+    Rotary,
+    State,
+    head_width,
+    inclusive_prefix,
+    join_heads,
+    split_heads,
+)
+from replications.layers.text.model import SequenceModel, residual_model
 from replications.papers.linear_attention.features import CosFeatures, EluFeatures, RandomFeatures
 from replications.papers.linear_attention.forms import (
     CHUNK,
@@ -16,17 +27,6 @@ from replications.papers.linear_attention.forms import (
     full,
     with_ones,
 )
-from replications.tasks.language_modelling.blocks import (
-    FeedForward,
-    Mixer,
-    Rotary,
-    State,
-    head_width,
-    inclusive_prefix,
-    join_heads,
-    split_heads,
-)
-from replications.tasks.language_modelling.model import SequenceModel, residual_model
 
 MAPS = ("elu", "cosformer", "favor", "efficient")
 FORMS = ("chunked", "naive")

@@ -10,9 +10,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from replications.errors import UserError
-from replications.papers.mae.masking import check_masking, mask_noise
-from replications.tasks.image_classification.model import Pretrainer, Reconstruction
-from replications.tasks.image_classification.vision_transformer import (
+from replications.layers.images.model import Pretrainer, Reconstruction
+from replications.layers.images.vision_transformer import (
     VisionTransformer,
     blocks,
     initialise,
@@ -21,6 +20,7 @@ from replications.tasks.image_classification.vision_transformer import (
     sincos_positions,
     unpatchify,
 )
+from replications.papers.mae.masking import check_masking, mask_noise
 from replications.training.stage import Batch
 
 VARIANCE_EPS = 1e-6

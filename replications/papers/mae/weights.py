@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from replications.errors import UserError
-from replications.tasks.image_classification.model import Classifier, Loaded
+from replications.layers.images.model import Classifier, Loaded
 from replications.training.augment import IMAGENET
 
 WRAPPERS = ("model", "state_dict")

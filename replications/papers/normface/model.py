@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from replications.tasks.face_verification.backbone import IResNet
-from replications.tasks.face_verification.heads import CosineHead, FaceClassifier
+from replications.layers.faces.backbone import IResNet
+from replications.layers.faces.heads import CosineHead, FaceClassifier
 
 
 class NormFaceHead(CosineHead):

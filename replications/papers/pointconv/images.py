@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from replications.errors import UserError
 from replications.layers.points import gather, knn
+from replications.layers.points.model import ClassifierHead, PointClassifier, scaled
 from replications.papers.pointconv.operator import PointConv
-from replications.tasks.point_classification.model import ClassifierHead, PointClassifier, scaled
 from replications.training.stage import Batch
 
 WIDTHS = (64, 64, 128, 128, 256)

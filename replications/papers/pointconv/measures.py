@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from replications.layers.points.model import Measures
 from replications.papers.pointconv.operator import PointConv
-from replications.tasks.point_classification.model import Measures
 from replications.training.stage import Batch
 
 CENTRES = 16  # that the forms are compared on: the naive one needs k c_in c_out numbers for each

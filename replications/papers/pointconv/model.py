@@ -8,9 +8,7 @@ from torch import Tensor, nn
 
 from replications.errors import UserError
 from replications.layers.points import FeaturePropagation
-from replications.papers.pointconv.layers import Options, PointConvLayer, PointDeconv
-from replications.papers.pointconv.measures import measure
-from replications.tasks.point_classification.model import (
+from replications.layers.points.model import (
     ClassifierHead,
     Measures,
     PartSegmenter,
@@ -18,6 +16,8 @@ from replications.tasks.point_classification.model import (
     scaled,
     with_class,
 )
+from replications.papers.pointconv.layers import Options, PointConvLayer, PointDeconv
+from replications.papers.pointconv.measures import measure
 from replications.training.stage import Batch
 
 # Shared widths and output of the classification network's levels (PyTorch code), and of the segmentation network's

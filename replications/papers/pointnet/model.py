@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from replications.layers.points import SharedMLP
-from replications.tasks.point_classification.model import (
+from replications.layers.points.model import (
     ClassifierHead,
     PartSegmenter,
     PointClassifier,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from replications.layers.points import FeaturePropagation, MultiScaleSetAbstraction, SetAbstraction
-from replications.tasks.point_classification.model import (
+from replications.layers.points.model import (
     ClassifierHead,
     PartSegmenter,
     PointClassifier,

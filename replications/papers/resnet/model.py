@@ -4,7 +4,7 @@ import timm
 from torch import Tensor, nn
 
 from replications.errors import UserError, nearest
-from replications.tasks.image_classification.model import Classifier
+from replications.layers.images.model import Classifier
 
 STEMS = ("imagenet", "small")
 

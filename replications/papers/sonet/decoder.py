@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from replications.layers.points import SharedMLP
+from replications.layers.points.model import scaled
 from replications.papers.sonet.layers import convolution, initialise
-from replications.tasks.point_classification.model import scaled
 
 STEPS = (1024, 512, 256, 128, 128, 128)  # channels at 2 x 2, 4 x 4, ... 64 x 64
 SIXTEEN = 3  # the step to 16 x 16, the coarsest that the released loss sees

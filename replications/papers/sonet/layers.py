@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from replications.layers.points import SharedMLP, gather, knn
+from replications.layers.points.model import scaled
 from replications.papers.sonet.som import cluster_means
-from replications.tasks.point_classification.model import scaled
 from replications.training.stage import Batch
 
 JITTER, JITTER_MOST = 0.04, 0.1  # of nodes in training

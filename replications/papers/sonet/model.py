@@ -8,10 +8,7 @@ from torch import Tensor, nn
 
 from replications.errors import UserError
 from replications.layers.points import SharedMLP, chamfer_distance, gather
-from replications.papers.sonet.decoder import STEPS, PointDecoder
-from replications.papers.sonet.layers import AGGREGATIONS, Encoder, initialise
-from replications.papers.sonet.som import train_som
-from replications.tasks.point_classification.model import (
+from replications.layers.points.model import (
     Autoencoder,
     ClassifierHead,
     Measures,
@@ -21,6 +18,9 @@ from replications.tasks.point_classification.model import (
     scaled,
     with_class,
 )
+from replications.papers.sonet.decoder import STEPS, PointDecoder
+from replications.papers.sonet.layers import AGGREGATIONS, Encoder, initialise
+from replications.papers.sonet.som import train_som
 from replications.training.determinism import generator_for
 from replications.training.stage import Batch
 

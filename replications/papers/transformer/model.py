@@ -4,9 +4,9 @@ Norm first, rotary positions, no biases, no dropout. The "++" version has a gate
 """
 
 from replications.errors import UserError
-from replications.tasks.language_modelling.attention import SoftmaxAttention
-from replications.tasks.language_modelling.blocks import FeedForward
-from replications.tasks.language_modelling.model import SequenceModel, residual_model
+from replications.layers.text.attention import SoftmaxAttention
+from replications.layers.text.blocks import FeedForward
+from replications.layers.text.model import SequenceModel, residual_model
 
 POSITIONS = ("rotary", "sinusoidal")
 

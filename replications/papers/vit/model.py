@@ -1,6 +1,6 @@
 """The Vision Transformer under the suite's data and budget; the network itself is common ground of the task."""
 
-from replications.tasks.image_classification.vision_transformer import VisionTransformer
+from replications.layers.images.vision_transformer import VisionTransformer
 
 
 def build(

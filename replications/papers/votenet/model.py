@@ -6,13 +6,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from replications.errors import UserError
+from replications.layers.rooms.backbone import Backbone, Seeds, shrunk
+from replications.layers.rooms.coding import BoxCoding
+from replications.layers.rooms.losses import Assignment, Targets, assign_by_distance, vote_loss
+from replications.layers.rooms.model import Detector, Votes
+from replications.layers.rooms.proposal import ProposalModule, Proposals, Sampling, ball_max_pool
 from replications.papers.votenet.aggregation import NearestVote, WeightedAverage
 from replications.papers.votenet.voting import VotingModule
-from replications.tasks.detection_3d.backbone import Backbone, Seeds, shrunk
-from replications.tasks.detection_3d.coding import BoxCoding
-from replications.tasks.detection_3d.losses import Assignment, Targets, assign_by_distance, vote_loss
-from replications.tasks.detection_3d.model import Detector, Votes
-from replications.tasks.detection_3d.proposal import ProposalModule, Proposals, Sampling, ball_max_pool
 
 
 class VoteNet(Detector):

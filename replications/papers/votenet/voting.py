@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from replications.tasks.detection_3d.proposal import head
+from replications.layers.rooms.proposal import head
 
 
 class VotingModule(nn.Module):

@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.ops import batched_nms
 
 from replications.errors import UserError
+from replications.layers.detection.model import Detections, Detector
 from replications.records import Curve, HistoryPoint
 from replications.spec import Recipe
 from replications.tasks.base import Context, Evaluation
@@ -27,7 +28,6 @@ from replications.tasks.detection_2d.data import (
 )
 from replications.tasks.detection_2d.evaluation import Found, Judge
 from replications.tasks.detection_2d.files import FileBatches, shown_batch
-from replications.tasks.detection_2d.model import Detections, Detector
 from replications.tasks.detection_2d.options import DetectionOptions, parse_options
 from replications.tasks.detection_2d.traces import traces
 from replications.tasks.detection_2d.weights import load_initial

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from replications.tasks.detection_2d.model import Detections, Detector
+from replications.layers.detection.model import Detections, Detector
 
 if TYPE_CHECKING:
     from replications.tasks.detection_2d.execute import Setup

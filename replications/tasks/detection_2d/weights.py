@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from replications.errors import UserError
-from replications.tasks.detection_2d.model import Detector
+from replications.layers.detection.model import Detector
 
 HEAD = ("fc.",)  # of a classifier, which a detector has no use for
 

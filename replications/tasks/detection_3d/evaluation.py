@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from replications.tasks.detection_3d.boxes import iou_matrix
+from replications.layers.rooms.boxes import iou_matrix
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from replications.errors import RunFailure, UserError
+from replications.layers.rooms.boxes import nms
+from replications.layers.rooms.model import Detector, Predictions
+from replications.layers.rooms.proposal import Sampling
 from replications.tasks.base import Context, Evaluation
 from replications.tasks.detection_3d.augment import MoveScene, Subsample
-from replications.tasks.detection_3d.boxes import nms
 from replications.tasks.detection_3d.data import SceneSet, nearest_to_centre, open_scenes
 from replications.tasks.detection_3d.evaluation import Detections, Truth, evaluate, mean_precision
-from replications.tasks.detection_3d.model import Detector, Predictions
 from replications.tasks.detection_3d.options import DetectionOptions, parse_options
-from replications.tasks.detection_3d.proposal import Sampling
 from replications.tasks.detection_3d.scores import THRESHOLDS, class_table, mean_curve, metrics_of
 from replications.training.augment import Augment, Compose
 from replications.training.batches import DeviceBatches
@@ -55,7 +55,9 @@ class Run:
                     f"{options.points}: lower the option"
                 )
         if train.oriented and options.heading_bins == 1:
-            raise UserError(f"data set '{train.key}' has boxes with headings: raise the task option heading_bins from 1")
+            raise UserError(
+                f"data set '{train.key}' has boxes with headings: raise the task option heading_bins from 1"
+            )
         whole = options.points == train.points.shape[1]
         model = context.build(
             "train",

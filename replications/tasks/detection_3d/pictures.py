@@ -9,8 +9,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from replications.layers.rooms.boxes import corners, footprints
 from replications.tasks.base import Album, Picture
-from replications.tasks.detection_3d.boxes import corners, footprints
 from replications.tasks.detection_3d.evaluation import evaluate_class, overlaps
 from replications.tasks.detection_3d.rescore import unpack
 

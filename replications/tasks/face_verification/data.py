@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from replications.errors import UserError
+from replications.layers.faces.pairs import distinct_pairs
 from replications.tasks.face_verification.options import FOLDS, FaceOptions
-from replications.tasks.face_verification.pairs import distinct_pairs
 
 
 @dataclass(frozen=True)

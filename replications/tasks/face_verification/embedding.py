@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from replications.errors import RunFailure, UserError
+from replications.layers.faces.model import FaceModel
 from replications.progress import progress
-from replications.tasks.face_verification.model import FaceModel
 from replications.training.augment import ToFloat
 from replications.training.determinism import float32_precision
 from replications.training.stage import Batch

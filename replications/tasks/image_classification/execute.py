@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from replications.layers.images.model import Classifier, Pretrainer
 from replications.tasks.base import Context, Evaluation
-from replications.tasks.image_classification.model import Classifier, Pretrainer
 from replications.tasks.image_classification.options import percent_name
 from replications.tasks.image_classification.probes import nearest_classes
 from replications.tasks.image_classification.reconstruction import PICTURED_RATIOS, reconstruct_rows, shown

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from replications.errors import RunFailure
+from replications.layers.images.model import Classifier, Pretrainer
 from replications.tasks.image_classification.data import ImageSet, plain_images
-from replications.tasks.image_classification.model import Classifier, Pretrainer
 from replications.training.augment import Compose, ToFloat
 from replications.training.determinism import generator_for
 from replications.training.stage import Batch

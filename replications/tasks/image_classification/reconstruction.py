@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from replications.tasks.image_classification.model import Pretrainer
+from replications.layers.images.model import Pretrainer
 from replications.tasks.image_classification.stages import ImageRun
 
 PICTURED_RATIOS = {"own": None, "50": 0.5, "75": 0.75, "90": 0.9}

@@ -9,7 +9,7 @@ import time
 import torch
 from torch import nn
 
-from replications.tasks.image_classification.model import Pretrainer
+from replications.layers.images.model import Pretrainer
 
 SHARE = 0.125  # of the blocks
 IMAGES = {"cpu": 1, "cuda": 64}

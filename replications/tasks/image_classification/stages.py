@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from replications.errors import UserError
+from replications.layers.images.model import Classifier, Pretrainer, top_classes
 from replications.spec import Recipe
 from replications.tasks.base import Context
 from replications.tasks.image_classification import data, probes
-from replications.tasks.image_classification.model import Classifier, Pretrainer, top_classes
 from replications.tasks.image_classification.options import (
     Augmentation,
     ImageOptions,

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from replications.errors import UserError
+from replications.layers.images.model import Loaded
 from replications.tasks.base import Context, Evaluation
 from replications.tasks.image_classification.execute import TOP, category, described, inference_flops
-from replications.tasks.image_classification.model import Loaded
 from replications.tasks.image_classification.probes import nearest_classes
 from replications.tasks.image_classification.reconstruction import reconstruct_rows
 from replications.tasks.image_classification.rescore import rescore

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from replications.datasets.arrays import PreparedSet, open_set
 from replications.errors import UserError
-from replications.tasks.language_modelling.model import IGNORED
+from replications.layers.text.model import IGNORED
 from replications.training.batches import part_of
 from replications.training.determinism import generator_for
 from replications.training.stage import Batch

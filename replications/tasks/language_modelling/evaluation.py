@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from replications.errors import UserError
+from replications.layers.text.model import IGNORED, SequenceModel
 from replications.tasks.language_modelling.data import BYTES, Sequences, asked_targets, mask_bytes
-from replications.tasks.language_modelling.model import IGNORED, SequenceModel
 from replications.training.determinism import generator_for
 from replications.training.stage import Batch
 

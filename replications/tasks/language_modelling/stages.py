@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from replications.errors import UserError
+from replications.layers.text.model import SequenceModel
 from replications.spec import Recipe
 from replications.tasks.base import Context
 from replications.tasks.language_modelling.data import (
@@ -28,7 +29,6 @@ from replications.tasks.language_modelling.evaluation import (
     masked_bytes,
     scored_bytes,
 )
-from replications.tasks.language_modelling.model import SequenceModel
 from replications.tasks.language_modelling.options import LanguageOptions, StageOptions, parse_options
 from replications.training.batches import DeviceBatches
 from replications.training.loop import count_steps

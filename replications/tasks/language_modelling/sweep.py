@@ -21,15 +21,15 @@ from typing import Any
 
 import torch
 
+from replications.layers.text.attention import SoftmaxAttention
+from replications.layers.text.blocks import FeedForward
+from replications.layers.text.model import SequenceModel, residual_model
 from replications.measurement.lease import in_turn
 from replications.measurement.memory import is_out_of_memory, peak_memory, reset_peak_memory
 from replications.measurement.process import die_with_parent
 from replications.measurement.sweep import crossover, fit_power_law
 from replications.tasks.base import Context
-from replications.tasks.language_modelling.attention import SoftmaxAttention
-from replications.tasks.language_modelling.blocks import FeedForward
 from replications.tasks.language_modelling.data import BYTES
-from replications.tasks.language_modelling.model import SequenceModel, residual_model
 from replications.tasks.language_modelling.options import SweepOptions
 
 PAGE = 4096

@@ -181,8 +181,8 @@ def matching(data: Mapping[str, np.ndarray], lead: Shown, width: float) -> Figur
     """The image with most objects: boxes of queries and objects, and the table of costs with its assignment."""
     import torch
 
-    from replications.tasks.detection_2d.boxes import to_cxcywh
-    from replications.tasks.detection_2d.matcher import MatchCost, matching_cost
+    from replications.layers.detection.boxes import to_cxcywh
+    from replications.layers.detection.matcher import MatchCost, matching_cost
 
     truths = [[entry for entry in _truth(data, row) if not entry[2]] for row in lead.arrays["row"]]
     image = max(range(len(truths)), key=lambda i: len(truths[i]))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from replications.tasks.face_verification.pairs import draw_pairs
+from replications.layers.faces.pairs import draw_pairs
 
 
 class WeightedChi2:

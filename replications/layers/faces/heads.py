@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from replications.tasks.face_verification.model import FaceModel
+from replications.layers.faces.model import FaceModel
 
 WEIGHT_STD = 0.01
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from replications.layers.points import gather, he_normal_
-from replications.tasks.detection_3d.backbone import Backbone, Seeds
-from replications.tasks.detection_3d.coding import BoxCoding
-from replications.tasks.detection_3d.losses import Assignment, Targets, proposal_losses, total_loss
-from replications.tasks.detection_3d.proposal import ProposalModule, Proposals, Sampling
+from replications.layers.rooms.backbone import Backbone, Seeds
+from replications.layers.rooms.coding import BoxCoding
+from replications.layers.rooms.losses import Assignment, Targets, proposal_losses, total_loss
+from replications.layers.rooms.proposal import ProposalModule, Proposals, Sampling
 from replications.training.stage import Batch
 
 BN_START, BN_HALVINGS = 0.5, 9  # the authors halve it every 20 of 180 epochs

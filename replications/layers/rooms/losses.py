@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from replications.layers.points import gather
-from replications.tasks.detection_3d.coding import BoxCoding, Outputs
+from replications.layers.rooms.coding import BoxCoding, Outputs
 
 NEAR, FAR = 0.3, 0.6  # metres from a centre: positive below, negative above
 OBJECTNESS_WEIGHTS = (0.2, 0.8)

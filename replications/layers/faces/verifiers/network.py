@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from replications.layers.faces.pairs import draw_pairs
 from replications.spec import Recipe
-from replications.tasks.face_verification.pairs import draw_pairs
 from replications.training.optim import (
     create_optimizer,
     learning_rate_factor,

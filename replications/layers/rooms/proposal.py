@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from replications.errors import UserError
 from replications.layers.points import SetAbstraction, farthest_point_sample
-from replications.tasks.detection_3d.coding import BoxCoding, Outputs
+from replications.layers.rooms.coding import BoxCoding, Outputs
 
 Sampling = Literal["votes", "seeds"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from replications.errors import RunFailure
-from replications.tasks.face_verification.verifiers.pca import PCA
+from replications.layers.faces.verifiers.pca import PCA
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from replications.errors import RunFailure
-from replications.tasks.detection_2d.boxes import generalized_iou, to_xyxy
+from replications.layers.detection.boxes import generalized_iou, to_xyxy
 
 UNMATCHED = -1
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from replications.errors import UserError, nearest
-from replications.tasks.image_classification.model import Classifier
+from replications.layers.images.model import Classifier
 
 # Table 1 of the paper; Ti and S are DeiT's (Touvron et al., ICML 2021, Table 1).
 SIZES = {

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from replications.errors import UserError, nearest
-from replications.tasks.language_modelling.blocks import (
+from replications.layers.text.blocks import (
     Mixer,
     Rotary,
     State,

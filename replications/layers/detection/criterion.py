@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from replications.errors import UserError, nearest
-from replications.tasks.detection_2d.boxes import generalized_iou, to_xyxy
-from replications.tasks.detection_2d.matcher import UNMATCHED, MatchCost, match, matching_cost
+from replications.layers.detection.boxes import generalized_iou, to_xyxy
+from replications.layers.detection.matcher import UNMATCHED, MatchCost, match, matching_cost
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from replications.tasks.language_modelling.blocks import Block, Mixer, State, make_norm, sinusoidal_positions
+from replications.layers.text.blocks import Block, Mixer, State, make_norm, sinusoidal_positions
 
 IGNORED = -100  # a target that does not count
 

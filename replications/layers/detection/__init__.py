@@ -1,0 +1,1 @@
+"""Networks, losses and matching that detectors of objects in images share."""

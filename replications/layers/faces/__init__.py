@@ -1,0 +1,1 @@
+"""Networks, heads and verifiers that face recognisers share."""

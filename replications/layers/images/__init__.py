@@ -1,0 +1,1 @@
+"""Networks that image classifiers and their pretraining share."""

@@ -1,0 +1,1 @@
+"""Networks, box coding and losses that detectors of objects in rooms share."""

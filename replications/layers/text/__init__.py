@@ -1,0 +1,1 @@
+"""Blocks and networks that models of sequences share."""
