@@ -12,16 +12,19 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 
-# path -> ((mtime, size), digest of the tree, modules imported); files are parsed once a process and version
-_PARSED: dict[Path, tuple[tuple[int, int], str, frozenset[str]]] = {}
+# (path, fields) -> ((mtime, size), digest of the tree, modules imported); a file is parsed once a process and version
+_PARSED: dict[tuple[Path, bool], tuple[tuple[int, int], str, frozenset[str]]] = {}
+FORMS = {"Strict", "BaseModel"}
 
 
-def code_fingerprint(entry_files: Iterable[Path], *, package: Path = PACKAGE, leave_out: Collection[str] = ()) -> str:
+def code_fingerprint(
+    entry_files: Iterable[Path], *, package: Path = PACKAGE, leave_out: Collection[str] = (), fields: bool = True
+) -> str:
     """Return the sha256 (hex) of the meaning of the entry files and of every package module they import.
 
     See `module_hashes`, whose hashes it covers.
     """
-    return combined(module_hashes(entry_files, package=package, leave_out=leave_out))
+    return combined(module_hashes(entry_files, package=package, leave_out=leave_out, fields=fields))
 
 
 def combined(hashes: Mapping[str, str]) -> str:
@@ -31,14 +34,15 @@ def combined(hashes: Mapping[str, str]) -> str:
 
 
 def module_hashes(
-    entry_files: Iterable[Path], *, package: Path = PACKAGE, leave_out: Collection[str] = ()
+    entry_files: Iterable[Path], *, package: Path = PACKAGE, leave_out: Collection[str] = (), fields: bool = True
 ) -> dict[str, str]:
     """Return the sha256 (hex) of the meaning of each module that the entry files reach, by its full name.
 
     Imports are followed statically: at the top of a module and inside its functions, but not below
     ``if TYPE_CHECKING:``; importing ``package.a.b`` runs, and so counts, ``a/__init__.py`` too. A module imported by
     a name made at run time is not seen: give its file as an entry. Modules named in `leave_out` (full dotted names)
-    are neither counted nor followed.
+    are neither counted nor followed. Without `fields`, a field with a default of a typed form (a class
+    that derives from ``Strict``) does not count: for a caller that hashes the form's values beside the code.
 
     Raises ValueError for an entry outside the package; OSError or SyntaxError for one that cannot be read.
     """
@@ -52,7 +56,7 @@ def module_hashes(
         path = _path_of(module, package)
         if path is None:  # a name inside a module, or a module of another package
             continue
-        trees[module], imported = _parse(path, module, package.name)
+        trees[module], imported = _parse(path, module, package.name, fields)
         waiting |= imported | _parents(module)
     return trees
 
@@ -75,18 +79,20 @@ def _parents(module: str) -> set[str]:
     return {".".join(parts[:end]) for end in range(1, len(parts))}
 
 
-def _parse(path: Path, module: str, package_name: str) -> tuple[str, frozenset[str]]:
+def _parse(path: Path, module: str, package_name: str, fields: bool) -> tuple[str, frozenset[str]]:
     status = path.stat()
     version = (status.st_mtime_ns, status.st_size)
-    known = _PARSED.get(path)
+    known = _PARSED.get((path, fields))
     if known is None or known[0] != version:
         tree = ast.parse(path.read_bytes(), filename=str(path))
         parent = module if path.name == "__init__.py" else module.rpartition(".")[0]
         imported = frozenset(name for name in _imports(tree, parent) if name.split(".")[0] == package_name)
+        if not fields:
+            _drop_fields(tree)
         text: list[str] = []
         _write_canonical(tree, text)
         digest = hashlib.sha256("".join(text).encode("utf-8", "surrogatepass")).hexdigest()
-        known = _PARSED[path] = (version, digest, imported)
+        known = _PARSED[path, fields] = (version, digest, imported)
     return known[1], known[2]
 
 
@@ -112,6 +118,13 @@ def _imports(node: ast.AST, parent: str) -> Iterator[str]:
 def _is_type_checking(test: ast.expr) -> bool:
     name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", None)
     return name == "TYPE_CHECKING"
+
+
+def _drop_fields(tree: ast.Module) -> None:
+    """Take out the fields with a default of the module's typed forms."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") in FORMS for base in node.bases):
+            node.body = [part for part in node.body if not (isinstance(part, ast.AnnAssign) and part.value)]
 
 
 def _write_canonical(node: ast.AST, out: list[str]) -> None:

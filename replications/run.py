@@ -7,6 +7,7 @@ copied to where the tables look for it. A finished record with the same fingerpr
 import hashlib
 import importlib
 import inspect
+import json
 import sys
 import time
 import traceback
@@ -23,7 +24,8 @@ from replications.errors import RunFailure, UserError, naming_changes, nearest, 
 from replications.fingerprint import combined, module_hashes
 from replications.records import Cost, HistoryPoint, RunRecord, read_run, run_path, write_atomic, write_record
 from replications.spec import RunSpec
-from replications.tasks.base import Evaluation, find_task, finite
+from replications.tasks.base import find_task
+from replications.tasks.run import Evaluation, finite
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +35,18 @@ if TYPE_CHECKING:
     from replications.training.stage import Stage, StageResult, Workload
 
 PACKAGE = Path(__file__).parent
-PICTURES = "pictures.py"
-TALK = ("replications.progress", "replications.errors", "replications.parsing")
+# Modules that compute no number of a run: they declare, talk or draw. Values of a spec are hashed by themselves.
+NOT_IN_A_RUN = (
+    "replications",
+    "replications.errors",
+    "replications.parsing",
+    "replications.progress",
+    "replications.records",
+    "replications.spec",
+    "replications.tasks",
+    "replications.tasks.base",
+)
+MEANING = 1  # of options with default values, which no digest names: raise it where a default in the code changes
 PASSING_FAILURES = ("interrupted", "out of memory", "error")
 
 
@@ -54,39 +66,46 @@ class Fingerprints:
 
     def with_seed_of(self, spec: RunSpec) -> "Fingerprints":
         """Return those of a run that differs from this one in nothing but its seed, without looking at code again."""
-        return replace(self, run=_digest(spec.canonical_json(), self.code, self.data))
+        return replace(self, run=_digest(_meaning(spec), self.code, self.data))
 
 
 def fingerprints(spec: RunSpec) -> Fingerprints:
     """Compute a run's fingerprints without its data and without importing torch.
 
-    Code is every module of the package that the paper's model, the task and the training loop import, but for those
-    that only talk to a person or draw for one. Data is the fingerprints of the prepared sets by role. Raises UserError
-    for a wrong task option: everything that runs, plans or restores comes by here.
+    Code is what the paper's model, the task's ``execute.py`` and the training loop reach by imports, except for what
+    only declares, talks or draws. Data is the fingerprints of the prepared sets by role. Options with their default
+    value are left out of the spec's digest, so that a new option makes no run stale. Raises UserError for a wrong task
+    option: everything that runs, plans or restores comes by here.
     """
-    find_task(spec.task).check_options(spec.task_options)
     module = spec.build.partition(":")[0]
     model = PACKAGE / "papers" / spec.paper / f"{module}.py"
     if not model.exists():
         raise UserError(f"{spec.address}: build names {module}.py, which papers/{spec.paper}/ does not have")
-    entries = [model, PACKAGE / "training" / "loop.py", *_task_files(spec.task)]
-    modules = module_hashes(entries, leave_out=TALK)
+    roots = [model, PACKAGE / "training" / "loop.py", PACKAGE / "tasks" / spec.task / "execute.py"]
+    modules = module_hashes(roots, leave_out={*NOT_IN_A_RUN, f"replications.tasks.{spec.task}"}, fields=False)
     sets = {key: registry.data_fingerprint(key) for key in spec.data.values()}
     code, data = combined(modules), _digest(*(f"{role}={sets[key]}" for role, key in sorted(spec.data.items())))
-    return Fingerprints(_digest(spec.canonical_json(), code, data), code, data, _short(modules), _short(sets))
+    return Fingerprints(_digest(_meaning(spec), code, data), code, data, _short(modules), _short(sets))
 
 
 def _short(hashes: Mapping[str, str]) -> dict[str, str]:
     return {name: value[:12] for name, value in hashes.items()}
 
 
+def _meaning(spec: RunSpec) -> str:
+    """Return as JSON what a spec asks for, without options that have their default value."""
+    options = find_task(spec.task).parse_options(spec.task_options)
+    asked = spec.model_dump(mode="json", exclude={"changes"}) | {
+        "recipe": spec.recipe.model_dump(mode="json", exclude_defaults=True),
+        "task_options": options.model_dump(mode="json", exclude_defaults=True),
+        "meaning": MEANING,
+    }
+    return json.dumps(asked, sort_keys=True, separators=(",", ":"))
+
+
 def task_modules(task: str) -> tuple[str, ...]:
-    """Name the modules that a task's code consists of: importing them is importing what its methods share."""
-    return tuple(f"replications.tasks.{task}.{path.stem}" for path in _task_files(task) if path.stem != "__init__")
-
-
-def _task_files(task: str) -> list[Path]:
-    return sorted(path for path in (PACKAGE / "tasks" / task).glob("*.py") if path.name != PICTURES)
+    """Name the modules whose import brings in what a task's methods share."""
+    return (f"replications.tasks.{task}.execute",)
 
 
 def _digest(*parts: str) -> str:
@@ -100,7 +119,7 @@ def derived_seed(seed: int, name: str) -> int:
 
 @dataclass
 class RunContext:
-    """What a task is given while it runs (`replications.tasks.base.Context`)."""
+    """What a task is given while it runs (`replications.tasks.run.Context`)."""
 
     spec: RunSpec
     device: "torch.device"
@@ -245,7 +264,7 @@ def score_weights(
     from replications.training.determinism import deterministic
 
     task = find_task(spec.task)
-    if not hasattr(task, "score_weights"):
+    if not task.scores_weights:
         raise UserError(f"{spec.address}: the task {spec.task} scores no weights files")
     if not Path(weights).is_file():
         raise UserError(f"no weights file at {weights}")

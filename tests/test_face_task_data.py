@@ -159,7 +159,7 @@ def test_inconsistent_set_is_refused(changes, message):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"validation_fracton": 0.1}, r"unknown task option 'validation_fracton' \(did you mean 'validation_fraction'"),
+        ({"validation_fracton": 0.1}, r"validation_fracton: unknown key \(did you mean 'validation_fraction'"),
         ({"resolution": "large"}, "task option 'resolution'"),
         ({"flip": "add"}, "task option 'flip'"),
         ({"folds": [1]}, "all ten folds"),
@@ -174,7 +174,7 @@ def test_inconsistent_set_is_refused(changes, message):
 )
 def test_wrong_option_is_one_clear_line(given, message):
     with pytest.raises(UserError, match=message) as raised:
-        TASK.check_options({"resolution": 16, **given})
+        TASK.parse_options({"resolution": 16, **given})
     assert "\n" not in str(raised.value)
 
 

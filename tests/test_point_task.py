@@ -10,13 +10,14 @@ from replications import catalogue, run
 from replications.datasets.prepare import prepare
 from replications.errors import UserError
 from replications.records import HistoryPoint
-from replications.tasks.base import Evaluation, find_task
+from replications.tasks.base import find_task
 from replications.tasks.point_classification.augment import PointAugment
 from replications.tasks.point_classification.data import keep, open_points
 from replications.tasks.point_classification.execute import _best_on_test
 from replications.tasks.point_classification.metrics import accuracies, by_class, part_scores, shape_ious
 from replications.tasks.point_classification.options import AugmentOptions, parse_options
 from replications.tasks.point_classification.stages import TrainedStage
+from replications.tasks.run import Evaluation
 from replications.training.augment import Draws
 
 

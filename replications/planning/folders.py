@@ -60,7 +60,7 @@ def folder_name(knob: str, text: str, there: bool = False) -> str:
     folder that is not `there` though it should be.
     """
     if not text or UNPRINTABLE.search(text):
-        raise UserError(f"{knob}={ascii(text)}: give a folder's name in printable characters")
+        raise UserError(f"{knob}={text!a}: give a folder's name in printable characters")
     path = Path(os.path.expanduser(text))
     for parent in (path, *path.parents):
         try:

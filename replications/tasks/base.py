@@ -1,31 +1,38 @@
-"""What a task offers to the runner, and what the runner offers to a task.
+"""The form of a task, as planning and reports read it. Importing it does not import torch.
 
-``replications.tasks.<name>`` has a module-level ``TASK`` that satisfies `Task`, and a ``tiers.yaml`` beside it
-(``tasks/<name>/tiers.yaml``) with one `TaskTier` for each tier. Importing ``replications.tasks.<name>`` must not
-import torch: the planner and the report read the metric table without it.
+A task is a folder ``replications/tasks/<name>``:
 
-A task may have pictures of its own: ``replications.tasks.<name>.pictures`` with a function ``draw(album)`` that yields
-`Picture`s from what an `Album` shows it. That module is no part of a run: changing it trains nothing again.
+* ``__init__.py`` declares it: ``TASK = Task(...)``. It must not import torch.
+* ``tiers.yaml`` has one `replications.spec.TaskTier` for each tier.
+* ``execute.py`` has ``execute(context) -> Evaluation`` and, where training can be timed, ``workload(context)``.
+* ``rescore.py`` (optional): ``rescore(arrays)`` derives metrics again from a run's ``arrays.npz``, for `verify`.
+* ``score_weights.py`` (optional): ``score_weights(context)`` scores a weights file without training.
+* ``pictures.py`` (optional): ``draw(album)`` yields `Picture`s of an `Album`.
+
+What a run needs of a task, its `Context` and its `Evaluation`, is in ``replications.tasks.run``.
 """
 
 import functools
 import importlib
-import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from replications.errors import RunFailure, UserError, nearest
-from replications.records import Curve, RunRecord, without_nonfinite
-from replications.spec import RunSpec
+from pydantic import BaseModel
+
+from replications.errors import UserError, nearest
+from replications.parsing import parse
+from replications.records import RunRecord
 
 if TYPE_CHECKING:
-    import torch
     from matplotlib.figure import Figure
-    from torch import nn
 
-    from replications.training.stage import Stage, StageResult, Workload
+    from replications.tasks.run import Context, Evaluation
+    from replications.training.stage import Workload
+
+TASKS = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -45,38 +52,32 @@ class Metric:
     timed: bool = False
 
 
-@dataclass
-class Evaluation:
-    """The single, final test evaluation of a run: goes into the record as it is."""
+@dataclass(frozen=True)
+class Metrics(Mapping[str, Metric]):
+    """A task's metric table.
 
-    metrics: dict[str, float]
-    groups: dict[str, list[float]] = field(default_factory=dict)
-    curves: dict[str, Curve] = field(default_factory=dict)
-    extra: dict[str, Any] = field(default_factory=dict)
-    category: str | None = None
-    data: dict[str, Any] = field(default_factory=dict)
-    model_parameters: int | None = None
-    flops_per_sample: float | None = None
-    arrays: dict[str, Any] = field(default_factory=dict)  # written beside the record as arrays.npz
-
-
-def finite(evaluation: Evaluation) -> Evaluation:
-    """Return what a record can hold; raises RunFailure ``diverged`` where a metric is not finite, naming it.
-
-    So for the values of groups, which verdicts may rest on. A point of a curve that is not finite is left out; in
-    `extra` and `data` such a value becomes None.
+    Iteration gives `named`. `further` have a fixed name too but belong to some methods or tiers only; `patterns` maps
+    a regular expression, which a whole name must match, to the function that makes the metric of such a name.
     """
-    for name, value in evaluation.metrics.items():
-        if not math.isfinite(value):
-            raise RunFailure("diverged", f"the metric {name} is {value}")
-    for name, values in evaluation.groups.items():
-        if not all(map(math.isfinite, values)):
-            raise RunFailure("diverged", f"the metric {name} is not finite in one of its groups")
-    for curve in evaluation.curves.values():
-        kept = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
-        curve.x, curve.y = [x for x, _ in kept], [y for _, y in kept]
-    evaluation.extra, evaluation.data = (without_nonfinite(plain) for plain in (evaluation.extra, evaluation.data))
-    return evaluation
+
+    named: Mapping[str, Metric]
+    patterns: Mapping[str, Callable[[re.Match[str]], Metric]] = field(default_factory=dict)
+    further: Mapping[str, Metric] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Metric:
+        for table in (self.named, self.further):
+            if name in table:
+                return table[name]
+        for pattern, make in self.patterns.items():
+            if match := re.fullmatch(pattern, name):
+                return make(match)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.named)
+
+    def __len__(self) -> int:
+        return len(self.named)
 
 
 @dataclass(frozen=True)
@@ -141,64 +142,51 @@ class Album(Protocol):
         ...
 
 
-class Context(Protocol):
-    """What the runner hands to a task. `build(**info)` makes the method's untrained module, seeded."""
-
-    spec: RunSpec
-    device: "torch.device"
-    data_root: Path
-    work: Path
-
-    def build(self, name: str, **info: Any) -> "nn.Module":
-        """Build the method's module for stage `name`: the paper's callable gets `info` and ``spec.options``."""
-        ...
-
-    def load(self, name: str, **info: Any) -> "nn.Module":
-        """Build the module and fill it from the file that ``evaluate --weights`` names, by the paper's own reader."""
-        ...
-
-    def train(self, stage: "Stage") -> "StageResult":
-        """Train a stage, or continue it, or load it where it is finished; counts its cost into the record."""
-        ...
-
-
-class Task(Protocol):
-    """One module a task: what a method must offer is in its docstring, how it is judged in `execute`."""
+@dataclass(frozen=True)
+class Task:
+    """The declaration of a task. `options` is the pydantic model of its task options."""
 
     name: str
     title: str
     primary_metric: str
     metrics: Mapping[str, Metric]
+    options: type[BaseModel]
 
-    def execute(self, context: Context) -> Evaluation:
+    def parse_options(self, options: Mapping[str, Any]) -> Any:
+        """Return the typed task options; raises UserError that names the first wrong one."""
+        return parse(self.options, dict(options), f"{self.name}: task options")
+
+    def execute(self, context: "Context") -> "Evaluation":
         """Train the stages of a run and score the test data once."""
-        ...
+        return self._function("execute", "execute")(context)
 
-    def workload(self, context: Context) -> "Workload":
-        """Return one training step and one inference on the run's own data."""
-        ...
-
-    def score_weights(self, context: Context) -> Evaluation:
-        """Score weights from a file (``evaluate --weights``) on the test data, by ``context.load`` and without any
-        training. A task may leave this method out.
-        """
-        ...
+    def workload(self, context: "Context") -> "Workload | None":
+        """Return one training step and one inference on the run's own data; None where nothing is timed."""
+        make = self._function("execute", "workload")
+        return make and make(context)
 
     def rescore(self, arrays: Mapping[str, Any]) -> dict[str, float]:
-        """Return metrics derived anew from a run's ``arrays.npz``, for `verify`. A task may leave this method out."""
-        ...
+        """Return the metrics that ``rescore.py`` derives from a run's arrays; none where the task has no such file."""
+        derive = self._function("rescore", "rescore")
+        return derive(arrays) if derive else {}
 
-    def check_options(self, options: Mapping[str, Any]) -> None:
-        """Raise UserError for an unknown or wrong task option. Cheap; no torch."""
-        ...
+    @property
+    def scores_weights(self) -> bool:
+        return (TASKS / self.name / "score_weights.py").exists()
+
+    def score_weights(self, context: "Context") -> "Evaluation":
+        """Score weights from a file on the test data without training, where `scores_weights`."""
+        return self._function("score_weights", "score_weights")(context)
+
+    def _function(self, module: str, name: str) -> Callable[..., Any] | None:
+        if not (TASKS / self.name / f"{module}.py").exists():
+            return None
+        return getattr(importlib.import_module(f"replications.tasks.{self.name}.{module}"), name, None)
 
 
 def find_task(name: str) -> Task:
     """Import a task by name; raises UserError with the nearest name where there is none."""
-    known = [p.parent.name for p in Path(__file__).parent.glob("*/tiers.yaml")]
+    known = [path.parent.name for path in TASKS.glob("*/tiers.yaml")]
     if name not in known:
         raise UserError(f"unknown task '{name}'{nearest(name, known)}")
     return importlib.import_module(f"replications.tasks.{name}").TASK
-
-
-BuildFunction = Callable[..., "nn.Module"]

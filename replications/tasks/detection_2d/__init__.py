@@ -5,16 +5,9 @@ A method offers a `Detector` (``model.py``). The numbers are COCO's and are comp
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
-from replications.tasks.base import Metric
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from replications.tasks.base import Context, Evaluation
-    from replications.training.stage import Workload
+from replications.tasks.base import Metric, Metrics, Task
+from replications.tasks.detection_2d.options import DetectionOptions
 
 QUALITY = {
     "ap": Metric("AP", "%", True, "COCO's average precision, mean over IoU 0.5 to 0.95 and classes"),
@@ -49,59 +42,19 @@ LEARNING = {
     ),
     "mean_ap": Metric("AP over training", "%", True, "validation AP, mean over the validations of the training"),
 }
-OF_LAYER = re.compile(r"ap_layer(?P<layer>[1-9]\d*)(?P<nms>_nms)?")
 
 
-class MetricTable(Mapping[str, Metric]):
-    """The named metrics, and ``ap_layer3`` or ``ap_layer3_nms`` for any decoder layer; iteration gives the named."""
-
-    def __init__(self):
-        self._named = QUALITY | OF_LAYERS | LEARNING
-
-    def __getitem__(self, name: str) -> Metric:
-        if name in self._named:
-            return self._named[name]
-        match = OF_LAYER.fullmatch(name)
-        if match is None:
-            raise KeyError(name)
-        layer, suffix = match["layer"], ", NMS" if match["nms"] else ""
-        what = f"AP of what decoder layer {layer} says{' after non-maximum suppression' if suffix else ''}"
-        return Metric(f"AP, layer {layer}{suffix}", "%", True, what)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._named)
-
-    def __len__(self) -> int:
-        return len(self._named)
+def _of_layer(match: re.Match[str]) -> Metric:
+    """``ap_layer3`` or ``ap_layer3_nms``: a decoder layer, with or without non-maximum suppression."""
+    layer, nms = match["layer"], bool(match["nms"])
+    what = f"AP of the predictions of decoder layer {layer}{' after non-maximum suppression' if nms else ''}"
+    return Metric(f"AP, layer {layer}{', NMS' if nms else ''}", "%", True, what)
 
 
-class Detection2d:
-    """The task; see ``replications.tasks.base.Task``."""
-
-    name = "detection_2d"
-    title = "Object detection"
-    primary_metric = "ap"
-    metrics = MetricTable()
-
-    def execute(self, context: "Context") -> "Evaluation":
-        from replications.tasks.detection_2d.execute import execute
-
-        return execute(context)
-
-    def workload(self, context: "Context") -> "Workload":
-        from replications.tasks.detection_2d.execute import workload
-
-        return workload(context)
-
-    def score_weights(self, context: "Context") -> "Evaluation":
-        from replications.tasks.detection_2d.execute import score_weights
-
-        return score_weights(context)
-
-    def check_options(self, options: "Mapping[str, Any]") -> None:
-        from replications.tasks.detection_2d.options import parse_options
-
-        parse_options(options)
-
-
-TASK = Detection2d()
+TASK = Task(
+    name="detection_2d",
+    title="Object detection",
+    primary_metric="ap",
+    metrics=Metrics(QUALITY | OF_LAYERS | LEARNING, {r"ap_layer(?P<layer>[1-9]\d*)(?P<nms>_nms)?": _of_layer}),
+    options=DetectionOptions,
+)

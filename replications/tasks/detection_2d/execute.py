@@ -15,7 +15,6 @@ from replications.errors import UserError
 from replications.layers.detection.model import Detections, Detector
 from replications.records import Curve, HistoryPoint
 from replications.spec import Recipe
-from replications.tasks.base import Context, Evaluation
 from replications.tasks.detection_2d.augment import FlipObjects, Normalise, normalised
 from replications.tasks.detection_2d.data import (
     TEST,
@@ -31,6 +30,7 @@ from replications.tasks.detection_2d.files import FileBatches, shown_batch
 from replications.tasks.detection_2d.options import DetectionOptions, parse_options
 from replications.tasks.detection_2d.traces import traces
 from replications.tasks.detection_2d.weights import load_initial
+from replications.tasks.run import Context, Evaluation
 from replications.training.augment import Compose
 from replications.training.batches import DeviceBatches
 from replications.training.loop import count_steps
@@ -180,12 +180,6 @@ def execute(context: Context) -> Evaluation:
     evaluation.curves |= learned.curves
     evaluation.data["train"] = {"key": setup.train.key, "images": stage.batches.samples}
     return evaluation
-
-
-def score_weights(context: Context) -> Evaluation:
-    """Score a weights file on the test images."""
-    setup = Setup.of(context)
-    return score(setup, context.load("detector", **setup.info).eval())
 
 
 def workload(context: Context) -> Workload:

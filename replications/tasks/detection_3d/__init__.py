@@ -4,14 +4,9 @@ A method offers a `Detector` (``model.py``); ``evaluation.py`` has the numbers, 
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
-from replications.tasks.base import Metric
-
-if TYPE_CHECKING:
-    from replications.tasks.base import Context, Evaluation
-    from replications.training.stage import Workload
+from replications.tasks.base import Metric, Metrics, Task
+from replications.tasks.detection_3d.options import DetectionOptions
 
 NAMED = {
     "mAP25": Metric("mAP@0.25", "%", True, "mean over the classes of the AP at an IoU above 0.25"),
@@ -32,66 +27,25 @@ NAMED = {
         "Scenes/s", "1/s", True, "of the test: network, suppression and decoding", 1, scale="log", timed=True
     ),
 }  # fmt: skip
-SAMPLED = re.compile(r"mAP25_(?P<sampling>votes|seeds)")
-COUNTED = re.compile(r"mAP25_x(?P<factor>\d+(p\d+)?)")
 
 
-class MetricTable(Mapping[str, Metric]):
-    """Named metrics; ``mAP25_x2`` with twice the proposals in the test (``x0p5``: half), ``mAP25_votes`` with that
-    sampling of them.
-
-    Iteration gives the named ones only: which others there are is the tier's business.
-    """
-
-    def __init__(self):
-        self._named = NAMED
-
-    def __getitem__(self, name: str) -> Metric:
-        if name in self._named:
-            return self._named[name]
-        if match := SAMPLED.fullmatch(name):
-            what = f"the same weights, clusters sampled among the {match['sampling']} in the test"
-            return Metric(f"mAP@0.25, {match['sampling']} sampled", "%", True, what)
-        if match := COUNTED.fullmatch(name):
-            factor = match["factor"].replace("p", ".")
-            what = f"the same weights, {factor} times the proposals in the test"
-            return Metric(f"mAP@0.25, {factor}x proposals", "%", True, what)
-        raise KeyError(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._named)
-
-    def __len__(self) -> int:
-        return len(self._named)
+def _sampled(match: re.Match[str]) -> Metric:
+    """``mAP25_votes``: the proposals sampled that way in the test."""
+    what = f"the same weights, clusters sampled among the {match['sampling']} in the test"
+    return Metric(f"mAP@0.25, {match['sampling']} sampled", "%", True, what)
 
 
-class Detection3D:
-    """The task; see ``replications.tasks.base.Task``."""
-
-    name = "detection_3d"
-    title = "3-D object detection"
-    primary_metric = "mAP25"
-    metrics = MetricTable()
-
-    def execute(self, context: "Context") -> "Evaluation":
-        from replications.tasks.detection_3d.execute import execute
-
-        return execute(context)
-
-    def workload(self, context: "Context") -> "Workload":
-        from replications.tasks.detection_3d.execute import workload
-
-        return workload(context)
-
-    def rescore(self, arrays: Mapping[str, Any]) -> dict[str, float]:
-        from replications.tasks.detection_3d.rescore import rescore
-
-        return rescore(arrays)
-
-    def check_options(self, options: Mapping[str, Any]) -> None:
-        from replications.tasks.detection_3d.options import parse_options
-
-        parse_options(options)
+def _counted(match: re.Match[str]) -> Metric:
+    """``mAP25_x2``: twice the proposals in the test (``x0p5``: half)."""
+    factor = match["factor"].replace("p", ".")
+    what = f"the same weights, {factor} times the proposals in the test"
+    return Metric(f"mAP@0.25, {factor}x proposals", "%", True, what)
 
 
-TASK = Detection3D()
+TASK = Task(
+    name="detection_3d",
+    title="3-D object detection",
+    primary_metric="mAP25",
+    metrics=Metrics(NAMED, {r"mAP25_(?P<sampling>votes|seeds)": _sampled, r"mAP25_x(?P<factor>\d+(p\d+)?)": _counted}),
+    options=DetectionOptions,
+)

@@ -12,12 +12,12 @@ from replications.errors import RunFailure, UserError
 from replications.layers.rooms.boxes import nms
 from replications.layers.rooms.model import Detector, Predictions
 from replications.layers.rooms.proposal import Sampling
-from replications.tasks.base import Context, Evaluation
 from replications.tasks.detection_3d.augment import MoveScene, Subsample
 from replications.tasks.detection_3d.data import SceneSet, nearest_to_centre, open_scenes
 from replications.tasks.detection_3d.evaluation import Detections, Truth, evaluate, mean_precision
 from replications.tasks.detection_3d.options import DetectionOptions, parse_options
 from replications.tasks.detection_3d.scores import THRESHOLDS, class_table, mean_curve, metrics_of
+from replications.tasks.run import Context, Evaluation
 from replications.training.augment import Augment, Compose
 from replications.training.batches import DeviceBatches
 from replications.training.stage import Stage, Workload

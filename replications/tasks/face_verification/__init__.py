@@ -5,14 +5,10 @@ A method offers a `FaceModel` (``model.py``); the protocol is in ``execute.py``,
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
 
-from replications.tasks.base import Metric
-
-if TYPE_CHECKING:
-    from replications.tasks.base import Context, Evaluation
-    from replications.training.stage import Workload
+from replications.tasks.base import Metric, Metrics, Task
+from replications.tasks.face_verification.options import FaceOptions
 
 OF_VERIFIER = {
     "accuracy": Metric("Accuracy", "%", True, "mean over the folds, threshold fitted on other data"),
@@ -31,62 +27,21 @@ ANGLES = {
     "angle_intra_test": Metric("Intra, test", "degrees", False, "test image to centre of its person"),
     "angle_inter_test": Metric("Inter, test", "degrees", True, "centre of a test person to the nearest other"),
 }
-SUFFIXED = re.compile(rf"(?P<metric>{'|'.join(sorted(OF_VERIFIER, key=len, reverse=True))})_(?P<verifier>[a-z]\w*)")
 
 
-class MetricTable(Mapping[str, Metric]):
-    """The metrics of the primary verifier and the angles; and for any verifier ``<metric>_<verifier>``.
-
-    Iteration gives the first two only: which other verifiers there are is the methods' business.
-    """
-
-    def __init__(self):
-        self._named = OF_VERIFIER | ANGLES
-
-    def __getitem__(self, name: str) -> Metric:
-        if name in self._named:
-            return self._named[name]
-        match = SUFFIXED.fullmatch(name)
-        if match is None:
-            raise KeyError(name)
-        of, verifier = OF_VERIFIER[match["metric"]], match["verifier"].replace("_", " ")
-        title, description = f"{of.title}, {verifier}", f"{of.description}; verifier: {verifier}"
-        return Metric(title, of.unit, of.higher_is_better, description, of.decimals)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._named)
-
-    def __len__(self) -> int:
-        return len(self._named)
+def _of_verifier(match: re.Match[str]) -> Metric:
+    """``<metric>_<verifier>``: a metric of a method's further verifier."""
+    of, verifier = OF_VERIFIER[match["metric"]], match["verifier"].replace("_", " ")
+    return replace(of, title=f"{of.title}, {verifier}", description=f"{of.description}; verifier: {verifier}")
 
 
-class FaceVerification:
-    """The task; see ``replications.tasks.base.Task``."""
-
-    name = "face_verification"
-    title = "Face verification"
-    primary_metric = "accuracy"
-    metrics = MetricTable()
-
-    def execute(self, context: "Context") -> "Evaluation":
-        from replications.tasks.face_verification.execute import execute
-
-        return execute(context)
-
-    def workload(self, context: "Context") -> "Workload":
-        from replications.tasks.face_verification.execute import workload
-
-        return workload(context)
-
-    def rescore(self, arrays: Mapping[str, Any]) -> dict[str, float]:
-        from replications.tasks.face_verification.rescore import rescore
-
-        return rescore(arrays)
-
-    def check_options(self, options: Mapping[str, Any]) -> None:
-        from replications.tasks.face_verification.options import parse_options
-
-        parse_options(options)
-
-
-TASK = FaceVerification()
+TASK = Task(
+    name="face_verification",
+    title="Face verification",
+    primary_metric="accuracy",
+    metrics=Metrics(
+        OF_VERIFIER | ANGLES,
+        {rf"(?P<metric>{'|'.join(sorted(OF_VERIFIER, key=len, reverse=True))})_(?P<verifier>[a-z]\w*)": _of_verifier},
+    ),
+    options=FaceOptions,
+)

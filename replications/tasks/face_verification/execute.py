@@ -18,11 +18,11 @@ import torch
 from replications.errors import RunFailure, UserError
 from replications.layers.faces.verifiers import Verifier
 from replications.records import Curve
-from replications.tasks.base import Context, Evaluation
 from replications.tasks.face_verification.angles import class_angles, weight_angles
 from replications.tasks.face_verification.metrics import Calibration, Verification, verification_metrics
 from replications.tasks.face_verification.options import FOLDS
 from replications.tasks.face_verification.training import Recogniser, Setup, score_pairs
+from replications.tasks.run import Context, Evaluation
 from replications.training.stage import Workload
 
 WORST_PAIRS = 12

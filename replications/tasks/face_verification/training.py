@@ -11,7 +11,6 @@ from torch import nn
 from replications.errors import UserError
 from replications.layers.faces.model import FaceModel
 from replications.layers.faces.verifiers import CosineVerifier, Verifier
-from replications.tasks.base import Context
 from replications.tasks.face_verification.data import (
     FaceSet,
     Split,
@@ -22,6 +21,7 @@ from replications.tasks.face_verification.data import (
 from replications.tasks.face_verification.embedding import Embedder, resizing
 from replications.tasks.face_verification.metrics import auc, best_threshold
 from replications.tasks.face_verification.options import FaceOptions, parse_options
+from replications.tasks.run import Context
 from replications.training.augment import Compose, HorizontalFlip, ToFloat
 from replications.training.batches import DeviceBatches
 from replications.training.stage import Batches, Stage

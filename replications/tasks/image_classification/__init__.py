@@ -6,14 +6,9 @@ network (or of the classifier with all labels): ``execute.py``.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
-from replications.tasks.base import Metric
-
-if TYPE_CHECKING:
-    from replications.tasks.base import Context, Evaluation
-    from replications.training.stage import Workload
+from replications.tasks.base import Metric, Metrics, Task
+from replications.tasks.image_classification.options import ImageOptions
 
 NAMED = {
     "accuracy": Metric("Top-1", "%", True, "test images told exactly, trained on all labels"),
@@ -45,65 +40,20 @@ NAMED = {
         "FLOPs saved", "x", True, "FLOPs of that step without the saving over those with it", scale="log"
     ),
 }
-AT_FRACTION = re.compile(r"accuracy_(?P<percent>\d+(p\d+)?)pct")
 
 
-class MetricTable(Mapping[str, Metric]):
-    """Named metrics; ``accuracy_10pct`` is top-1 of the classifier trained on 10 % of the labels (``0p5``: 0.5 %).
-
-    Iteration gives the named ones only: which fractions there are is the tier's business.
-    """
-
-    def __getitem__(self, name: str) -> Metric:
-        if name in NAMED:
-            return NAMED[name]
-        match = AT_FRACTION.fullmatch(name)
-        if match is None:
-            raise KeyError(name)
-        percent = match["percent"].replace("p", ".")
-        return Metric(
-            f"Top-1, {percent} %", "%", True, f"test images told exactly, trained on {percent} % of the labels"
-        )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(NAMED)
-
-    def __len__(self) -> int:
-        return len(NAMED)
+def _at_fraction(match: re.Match[str]) -> Metric:
+    """``accuracy_10pct``: trained on 10 % of the labels (``0p5pct``: 0.5 %)."""
+    percent = match["percent"].replace("p", ".")
+    return Metric(
+        f"Top-1, {percent} %", "%", True, f"test images predicted exactly, trained on {percent} % of the labels"
+    )
 
 
-class ImageClassification:
-    """The task; see ``replications.tasks.base.Task``."""
-
-    name = "image_classification"
-    title = "Image classification"
-    primary_metric = "accuracy"
-    metrics = MetricTable()
-
-    def execute(self, context: "Context") -> "Evaluation":
-        from replications.tasks.image_classification.execute import execute
-
-        return execute(context)
-
-    def workload(self, context: "Context") -> "Workload":
-        from replications.tasks.image_classification.execute import workload
-
-        return workload(context)
-
-    def score_weights(self, context: "Context") -> "Evaluation":
-        from replications.tasks.image_classification.weights import score_weights
-
-        return score_weights(context)
-
-    def rescore(self, arrays: Mapping[str, Any]) -> dict[str, float]:
-        from replications.tasks.image_classification.rescore import rescore
-
-        return rescore(arrays)
-
-    def check_options(self, options: Mapping[str, Any]) -> None:
-        from replications.tasks.image_classification.options import parse_options
-
-        parse_options(options)
-
-
-TASK = ImageClassification()
+TASK = Task(
+    name="image_classification",
+    title="Image classification",
+    primary_metric="accuracy",
+    metrics=Metrics(NAMED, {r"accuracy_(?P<percent>\d+(p\d+)?)pct": _at_fraction}),
+    options=ImageOptions,
+)

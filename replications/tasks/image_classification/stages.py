@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from replications.errors import UserError
 from replications.layers.images.model import Classifier, Pretrainer, top_classes
 from replications.spec import Recipe
-from replications.tasks.base import Context
 from replications.tasks.image_classification import data, probes
 from replications.tasks.image_classification.options import (
     Augmentation,
@@ -21,6 +20,7 @@ from replications.tasks.image_classification.options import (
     percent_name,
 )
 from replications.tasks.image_classification.rescore import percent_right
+from replications.tasks.run import Context
 from replications.training.augment import Compose, ToFloat
 from replications.training.batches import DeviceBatches
 from replications.training.loop import count_steps

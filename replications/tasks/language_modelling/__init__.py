@@ -5,14 +5,9 @@ trained from scratch and scored by its own metrics; ``options.py`` says which th
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
-from replications.tasks.base import Metric
-
-if TYPE_CHECKING:
-    from replications.tasks.base import Context, Evaluation
-    from replications.training.stage import Workload
+from replications.tasks.base import Metric, Metrics, Task
+from replications.tasks.language_modelling.options import LanguageOptions
 
 QUALITY = {
     "bits_per_byte": Metric("Bits per byte", "bits", False, "of the test text, windows of the training length", 4),
@@ -57,59 +52,31 @@ COST = {
         "Memory, SDPA", "x", False, "of what fused softmax needs, at the longest length", 3, scale="log"
     ),
 }
-AT_LENGTH = re.compile(r"(?P<kind>bits_per_byte|transfer)_x(?P<factor>\d+(p\d+)?)")
 
 
-class MetricTable(Mapping[str, Metric]):
-    """Named metrics; ``bits_per_byte_x4`` at 4 times the training length (``x0p5``: half), ``transfer_x4`` its rise.
-
-    Iteration gives the named ones only: which other lengths there are is the tier's business.
-    """
-
-    def __init__(self):
-        self._named = QUALITY | COST
-
-    def __getitem__(self, name: str) -> Metric:
-        if name in self._named:
-            return self._named[name]
-        match = AT_LENGTH.fullmatch(name)
-        if match is None:
-            raise KeyError(name)
-        factor = match["factor"].replace("p", ".")
-        if match["kind"] == "transfer":
-            what = f"bits per byte at {factor} times the training length, less those at that length"
-            return Metric(f"Rise at {factor}x", "bits", False, what, 4)
-        return Metric(f"Bits per byte, {factor}x", "bits", False, f"windows of {factor} times the training length", 4)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._named)
-
-    def __len__(self) -> int:
-        return len(self._named)
+def _at_length(match: re.Match[str]) -> Metric:
+    """``bits_per_byte_x4``: windows of 4 times the training length (``x0p5``: half)."""
+    factor = match["factor"].replace("p", ".")
+    return Metric(f"Bits per byte, {factor}x", "bits", False, f"windows of {factor} times the training length", 4)
 
 
-class LanguageModelling:
-    """The task; see ``replications.tasks.base.Task``."""
-
-    name = "language_modelling"
-    title = "Long-sequence language modelling"
-    primary_metric = "bits_per_byte"
-    metrics = MetricTable()
-
-    def execute(self, context: "Context") -> "Evaluation":
-        from replications.tasks.language_modelling.execute import execute
-
-        return execute(context)
-
-    def workload(self, context: "Context") -> "Workload":
-        from replications.tasks.language_modelling.execute import workload
-
-        return workload(context)
-
-    def check_options(self, options: Mapping[str, Any]) -> None:
-        from replications.tasks.language_modelling.options import parse_options
-
-        parse_options(options)
+def _transfer(match: re.Match[str]) -> Metric:
+    """``transfer_x4``: the rise of the bits per byte at 4 times the training length."""
+    factor = match["factor"].replace("p", ".")
+    what = f"bits per byte at {factor} times the training length, less those at that length"
+    return Metric(f"Rise at {factor}x", "bits", False, what, 4)
 
 
-TASK = LanguageModelling()
+TASK = Task(
+    name="language_modelling",
+    title="Long-sequence language modelling",
+    primary_metric="bits_per_byte",
+    metrics=Metrics(
+        QUALITY | COST,
+        {
+            r"bits_per_byte_x(?P<factor>\d+(p\d+)?)": _at_length,
+            r"transfer_x(?P<factor>\d+(p\d+)?)": _transfer,
+        },
+    ),
+    options=LanguageOptions,
+)

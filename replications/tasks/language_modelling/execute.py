@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from replications.tasks.base import Context, Evaluation
 from replications.tasks.language_modelling.options import LanguageOptions, parse_options
 from replications.tasks.language_modelling.stages import TrainedStage
 from replications.tasks.language_modelling.sweep import length_sweep
+from replications.tasks.run import Context, Evaluation
 from replications.training.stage import StageResult, Workload
 
 

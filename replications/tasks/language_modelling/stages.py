@@ -10,7 +10,6 @@ import torch
 from replications.errors import UserError
 from replications.layers.text.model import SequenceModel
 from replications.spec import Recipe
-from replications.tasks.base import Context
 from replications.tasks.language_modelling.data import (
     BYTES,
     AskedTargets,
@@ -30,6 +29,7 @@ from replications.tasks.language_modelling.evaluation import (
     scored_bytes,
 )
 from replications.tasks.language_modelling.options import LanguageOptions, StageOptions, parse_options
+from replications.tasks.run import Context
 from replications.training.batches import DeviceBatches
 from replications.training.loop import count_steps
 from replications.training.stage import Batches, Stage, StageResult

@@ -28,9 +28,9 @@ from replications.measurement.lease import in_turn
 from replications.measurement.memory import is_out_of_memory, peak_memory, reset_peak_memory
 from replications.measurement.process import die_with_parent
 from replications.measurement.sweep import crossover, fit_power_law
-from replications.tasks.base import Context
 from replications.tasks.language_modelling.data import BYTES
 from replications.tasks.language_modelling.options import SweepOptions
+from replications.tasks.run import Context
 
 PAGE = 4096
 WARM_UP = 32

@@ -5,14 +5,9 @@ Model selection sees the validation split only; the test split is scored once, w
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
-from replications.tasks.base import Metric
-
-if TYPE_CHECKING:
-    from replications.tasks.base import Context, Evaluation
-    from replications.training.stage import Workload
+from replications.tasks.base import Metric, Metrics, Task
+from replications.tasks.point_classification.options import PointOptions
 
 QUALITY = {
     "accuracy": Metric("Accuracy", "%", True, "of test clouds, one pass each, copies of training clouds left out"),
@@ -62,73 +57,36 @@ OPERATOR = {
     "density_spread": Metric("Density spread", "", True, "std / mean of the density scale's input over a cloud", 4),
     "scale_spread": Metric("Scale spread", "", True, "std / mean of the learned density scale over a cloud", 4),
 }
-UNDER = re.compile(r"(?P<kind>accuracy|drop)_(?P<condition>[a-z]\w*)")
-KEPT = re.compile(r"keep(?P<percent>\d+)(?P<how>_\w+)?")
 
 
-class MetricTable(Mapping[str, Metric]):
-    """Named metrics; for a test under another condition ``accuracy_<condition>``, and ``drop_<condition>``, its loss.
-
-    Conditions are ``keep50`` (half of the points), ``gradient`` (another sampling), and what models name themselves.
-    Iteration gives quality and protocol only: which others there are is the tier's and the methods' business.
-    """
-
-    def __init__(self):
-        self._named = QUALITY | PROTOCOL | ROBUSTNESS | COST | OPERATOR
-
-    def __getitem__(self, name: str) -> Metric:
-        if name in self._named:
-            return self._named[name]
-        match = UNDER.fullmatch(name)
-        if match is None:
-            raise KeyError(name)
-        kept = KEPT.fullmatch(match["condition"])
-        words = match["condition"].replace("_", " ")
-        if kept:
-            words = f"{kept['percent']} % of the points" + (kept["how"] or "").replace("_", " ")
-        if match["kind"] == "drop":
-            return Metric(f"Loss, {words}", "points", False, f"accuracy less that under: {words}")
-        return Metric(f"Accuracy, {words}", "%", True, f"test accuracy under: {words}")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(QUALITY | PROTOCOL)
-
-    def __len__(self) -> int:
-        return len(QUALITY | PROTOCOL)
+def _words(condition: str) -> str:
+    """Name a test condition: ``keep50`` (half of the points), ``gradient`` (another sampling), or a model's own."""
+    kept = re.fullmatch(r"keep(?P<percent>\d+)(?P<how>_\w+)?", condition)
+    if kept:
+        return f"{kept['percent']} % of the points" + (kept["how"] or "").replace("_", " ")
+    return condition.replace("_", " ")
 
 
-class PointClassification:
-    """The task; see ``replications.tasks.base.Task``."""
-
-    name = "point_classification"
-    title = "Point cloud classification"
-    primary_metric = "accuracy"
-    metrics = MetricTable()
-
-    def execute(self, context: "Context") -> "Evaluation":
-        from replications.tasks.point_classification.execute import execute
-
-        return execute(context)
-
-    def workload(self, context: "Context") -> "Workload":
-        from replications.tasks.point_classification.execute import workload
-
-        return workload(context)
-
-    def score_weights(self, context: "Context") -> "Evaluation":
-        from replications.tasks.point_classification.execute import score_weights
-
-        return score_weights(context)
-
-    def rescore(self, arrays: Mapping[str, Any]) -> dict[str, float]:
-        from replications.tasks.point_classification.metrics import accuracies
-
-        return accuracies(arrays["predicted"], arrays["label"], arrays["copy"])
-
-    def check_options(self, options: Mapping[str, Any]) -> None:
-        from replications.tasks.point_classification.options import parse_options
-
-        parse_options(options)
+def _under(match: re.Match[str]) -> Metric:
+    """``accuracy_<condition>``: a test under another condition."""
+    words = _words(match["condition"])
+    return Metric(f"Accuracy, {words}", "%", True, f"test accuracy under: {words}")
 
 
-TASK = PointClassification()
+def _loss(match: re.Match[str]) -> Metric:
+    """``drop_<condition>``: what that condition costs."""
+    words = _words(match["condition"])
+    return Metric(f"Loss, {words}", "points", False, f"accuracy less that under: {words}")
+
+
+TASK = Task(
+    name="point_classification",
+    title="Point cloud classification",
+    primary_metric="accuracy",
+    metrics=Metrics(
+        QUALITY | PROTOCOL,
+        {r"accuracy_(?P<condition>[a-z]\w*)": _under, r"drop_(?P<condition>[a-z]\w*)": _loss},
+        further=ROBUSTNESS | COST | OPERATOR,
+    ),
+    options=PointOptions,
+)

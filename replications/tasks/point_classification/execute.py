@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from replications.records import Curve
-from replications.tasks.base import Context, Evaluation
 from replications.tasks.point_classification.conditions import conditions, differences, voted_accuracy
 from replications.tasks.point_classification.metrics import accuracies, by_class
 from replications.tasks.point_classification.stages import TrainedStage
+from replications.tasks.run import Context, Evaluation
 from replications.training.stage import Batch, Workload
 
 SHOWN = 12  # clouds of a stage that are kept for pictures
@@ -36,17 +36,8 @@ def execute(context: Context) -> Evaluation:
             _segmentation(stage, evaluation)
         else:
             _reconstruction(stage, evaluation)
-    _classification(classification, evaluation)
+    classification(classification, evaluation)
     _further(classification, evaluation)
-    return evaluation
-
-
-def score_weights(context: Context) -> Evaluation:
-    """Score a weights file of the classification stage on the test clouds."""
-    stage = TrainedStage.of(context, "classification")
-    stage.model = context.load("classification", **stage.info).eval()
-    evaluation = Evaluation({})
-    _classification(stage, evaluation)
     return evaluation
 
 
@@ -68,7 +59,7 @@ def workload(context: Context) -> Workload:
     return Workload(made, made.batches.batch(0), infer, size, context.device)
 
 
-def _classification(stage: TrainedStage, evaluation: Evaluation) -> None:
+def classification(stage: TrainedStage, evaluation: Evaluation) -> None:
     from replications.measurement.flops import forward_flops
 
     label, copy = stage.test_clouds["label"].cpu().numpy(), stage.test_copies

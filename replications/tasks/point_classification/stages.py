@@ -12,11 +12,11 @@ from torch import Tensor
 from replications.errors import RunFailure, UserError
 from replications.layers.points.model import Autoencoder, PartSegmenter, PointModel
 from replications.spec import Recipe
-from replications.tasks.base import Context
 from replications.tasks.point_classification.augment import PointAugment
 from replications.tasks.point_classification.data import PointSet, open_points
 from replications.tasks.point_classification.metrics import accuracies, part_scores
 from replications.tasks.point_classification.options import PointOptions, parse_options
+from replications.tasks.run import Context
 from replications.training.batches import DeviceBatches
 from replications.training.stage import Batch, Stage, StageResult
 

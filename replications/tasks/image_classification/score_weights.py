@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from replications.errors import UserError
 from replications.layers.images.model import Loaded
-from replications.tasks.base import Context, Evaluation
 from replications.tasks.image_classification.execute import TOP, category, described, inference_flops
 from replications.tasks.image_classification.probes import nearest_classes
 from replications.tasks.image_classification.reconstruction import reconstruct_rows
 from replications.tasks.image_classification.rescore import rescore
 from replications.tasks.image_classification.stages import ImageRun
+from replications.tasks.run import Context, Evaluation
 from replications.training.augment import ToFloat
 
 

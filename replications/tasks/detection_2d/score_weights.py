@@ -1,0 +1,10 @@
+"""Scoring a weights file without training."""
+
+from replications.tasks.detection_2d.execute import Setup, score
+from replications.tasks.run import Context, Evaluation
+
+
+def score_weights(context: Context) -> Evaluation:
+    """Score a weights file on the test images."""
+    setup = Setup.of(context)
+    return score(setup, context.load("detector", **setup.info).eval())

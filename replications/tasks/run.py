@@ -1,0 +1,75 @@
+"""What a run needs of a task and a task of a run: the context it is given, the evaluation it returns."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from replications.errors import RunFailure
+from replications.records import Curve, without_nonfinite
+from replications.spec import RunSpec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from replications.training.stage import Stage, StageResult
+
+
+@dataclass
+class Evaluation:
+    """The single, final test evaluation of a run: goes into the record as it is."""
+
+    metrics: dict[str, float]
+    groups: dict[str, list[float]] = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    category: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    model_parameters: int | None = None
+    flops_per_sample: float | None = None
+    arrays: dict[str, Any] = field(default_factory=dict)  # written beside the record as arrays.npz
+
+
+def finite(evaluation: Evaluation) -> Evaluation:
+    """Return what a record can hold; raises RunFailure ``diverged`` where a metric is not finite, naming it.
+
+    So for the values of groups, which verdicts may rest on. A point of a curve that is not finite is left out; in
+    `extra` and `data` such a value becomes None.
+    """
+    for name, value in evaluation.metrics.items():
+        if not math.isfinite(value):
+            raise RunFailure("diverged", f"the metric {name} is {value}")
+    for name, values in evaluation.groups.items():
+        if not all(map(math.isfinite, values)):
+            raise RunFailure("diverged", f"the metric {name} is not finite in one of its groups")
+    for curve in evaluation.curves.values():
+        kept = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
+        curve.x, curve.y = [x for x, _ in kept], [y for _, y in kept]
+    evaluation.extra, evaluation.data = (without_nonfinite(plain) for plain in (evaluation.extra, evaluation.data))
+    return evaluation
+
+
+class Context(Protocol):
+    """What the runner hands to a task. `build(**info)` makes the method's untrained module, seeded."""
+
+    spec: RunSpec
+    device: "torch.device"
+    data_root: Path
+    work: Path
+
+    def build(self, name: str, **info: Any) -> "nn.Module":
+        """Build the method's module for stage `name`: the paper's callable gets `info` and ``spec.options``."""
+        ...
+
+    def load(self, name: str, **info: Any) -> "nn.Module":
+        """Build the module and fill it from the file that ``evaluate --weights`` names, by the paper's own reader."""
+        ...
+
+    def train(self, stage: "Stage") -> "StageResult":
+        """Train a stage, or continue it, or load it where it is finished; counts its cost into the record."""
+        ...
+
+
+BuildFunction = Callable[..., "nn.Module"]
