@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,11 @@ class RunContext:
     stages: list["StageResult"] = field(default_factory=list)
     history: list[HistoryPoint] = field(default_factory=list)
     parameters: int = 0
+
+    @cached_property
+    def options(self) -> Any:
+        """The typed task options; raises UserError that names the first wrong one."""
+        return find_task(self.spec.task).parse_options(self.spec.task_options)
 
     def build(self, name: str, **info: Any) -> "nn.Module":
         """Build the method's module for stage `name` with freshly seeded weights.

@@ -24,10 +24,11 @@ from replications.layers.rooms.losses import (
 from replications.papers.boxnet.model import build as build_boxnet
 from replications.papers.votenet.aggregation import WeightedAverage
 from replications.papers.votenet.model import build as build_votenet
+from replications.tasks.detection_3d import TASK
 from replications.tasks.detection_3d.augment import MoveScene, Subsample, moved
 from replications.tasks.detection_3d.data import SceneSet, check_scenes, nearest_to_centre
 from replications.tasks.detection_3d.execute import points_in
-from replications.tasks.detection_3d.options import DetectionOptions, parse_options
+from replications.tasks.detection_3d.options import DetectionOptions
 
 SIZES = [[0.5, 0.5, 0.9], [1.0, 1.6, 0.7], [2.0, 1.5, 0.5]]
 LEVELS = [
@@ -332,7 +333,7 @@ def test_unknown_words_are_refused(options):
 )  # fmt: skip
 def test_task_options_are_checked(options, says):
     with pytest.raises(UserError, match=says):
-        parse_options(options)
+        TASK.parse_options(options)
 
 
 def test_mean_sizes_must_be_sizes():

@@ -14,10 +14,11 @@ from replications.datasets.detection import coco, voc
 from replications.datasets.detection.procedural import Options as SceneOptions
 from replications.datasets.detection.procedural import _draw_job, prepare
 from replications.errors import UserError
+from replications.tasks.detection_2d import TASK
 from replications.tasks.detection_2d.data import DetectionSet, training_targets
 from replications.tasks.detection_2d.evaluation import SUMMARY, Found, Judge, coco_dataset, coco_results
 from replications.tasks.detection_2d.files import FileBatches, random_view, resized, resized_size, shown_batch
-from replications.tasks.detection_2d.options import DetectionOptions, parse_options
+from replications.tasks.detection_2d.options import DetectionOptions
 
 SCENES = {
     "image_size": 48, "train": 6, "validation": 2, "test": 12, "classes": 3, "most_objects": 3,
@@ -152,7 +153,7 @@ def test_crowds_with_run_length_masks(tmp_path):
 def test_png_with_alpha_and_grey_images_become_rgb(tmp_path):
     files = {"train/11.jpg": picture(mode="RGBA", form="PNG"), "train/12.jpg": picture(mode="L", form="PNG")}
     data, _ = prepared(tmp_path, [], files)
-    options = parse_options({"short_side": 32, "long_side": 64})
+    options = TASK.parse_options({"short_side": 32, "long_side": 64})
     batch = shown_batch(data, np.arange(4), options, torch.device("cpu"))
     assert batch["image"].shape == (4, 3, 32, 42) and not batch["padding"].any()
 
@@ -176,16 +177,18 @@ def test_masks_are_asked_of_a_set_that_has_none(tmp_path):
 
     data, _ = prepared(tmp_path, [annotation(1, 11)])
     spec = SimpleNamespace(recipe=SimpleNamespace(batch_size=1), seed=0)
-    setup = Setup(SimpleNamespace(spec=spec, device=torch.device("cpu")), parse_options({"masks": True}), data, data)
+    setup = Setup(
+        SimpleNamespace(spec=spec, device=torch.device("cpu")), TASK.parse_options({"masks": True}), data, data
+    )
     with pytest.raises(UserError, match="has no masks"):
         setup.batches(np.arange(2))
 
 
 def test_task_options_are_checked():
     with pytest.raises(UserError, match="did you mean 'short_side'"):
-        parse_options({"short_sid": 3})
+        TASK.parse_options({"short_sid": 3})
     with pytest.raises(UserError, match="long_side 100 is less"):
-        parse_options({"short_side": 80, "long_side": 100, "train_sides": [120]})
+        TASK.parse_options({"short_side": 80, "long_side": 100, "train_sides": [120]})
 
 
 # Layouts
@@ -267,7 +270,7 @@ def test_images_are_resized_as_torchvision_does_it(tmp_path):
 
 def test_a_mirrored_view_mirrors_its_boxes():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8))
-    options = parse_options({"short_side": 32, "long_side": 64})
+    options = TASK.parse_options({"short_side": 32, "long_side": 64})
     boxes, labels = np.array([[0.1, 0.2, 0.4, 0.6]]), np.array([1])
     straight = random_view(image, boxes, labels, [0.9] * 8, options)
     mirrored = random_view(image, boxes, labels, [0.1] + [0.9] * 7, options)
@@ -289,7 +292,7 @@ def test_a_cropped_view_cuts_boxes_and_drops_those_outside():
 
 def test_file_batches_read_ahead_are_those_asked_for_one_by_one(tmp_path):
     data, _ = prepared(tmp_path, [annotation(i, image) for i, image in enumerate((11, 12, 13), 1)])
-    options = parse_options({"short_side": 32, "long_side": 64, "train_sides": [32, 40], "workers": 2})
+    options = TASK.parse_options({"short_side": 32, "long_side": 64, "train_sides": [32, 40], "workers": 2})
     rows = np.flatnonzero(data.split < 2)
     alone, ahead = (FileBatches(data, rows, options, 2, 5, torch.device("cpu")) for _ in range(2))
     ahead.begin(4, range(1))

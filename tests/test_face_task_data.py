@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from replications.errors import UserError
 from replications.tasks.face_verification import TASK
 from replications.tasks.face_verification.data import FaceSet, ensure_disjoint, split_identities
-from replications.tasks.face_verification.options import FaceOptions, parse_options
+from replications.tasks.face_verification.options import FaceOptions
 
 
 def options(**changes) -> FaceOptions:
-    return parse_options({"resolution": 16, **changes})
+    return TASK.parse_options({"resolution": 16, **changes})
 
 
 def long_tailed(seed=0, people=200):
@@ -160,8 +160,8 @@ def test_inconsistent_set_is_refused(changes, message):
     ("given", "message"),
     [
         ({"validation_fracton": 0.1}, r"validation_fracton: unknown key \(did you mean 'validation_fraction'"),
-        ({"resolution": "large"}, "task option 'resolution'"),
-        ({"flip": "add"}, "task option 'flip'"),
+        ({"resolution": "large"}, "task options: resolution"),
+        ({"flip": "add"}, "task options: flip"),
         ({"folds": [1]}, "all ten folds"),
         ({"protocol": "no_outside_data"}, "validation_fraction must be above 0"),
         ({"protocol": "no_outside_data", "validation_fraction": 0.1, "fit": "folds"}, "fit 'folds'"),

@@ -30,7 +30,6 @@ from replications.tasks.language_modelling.evaluation import (
     masked_bytes,
     scored_bytes,
 )
-from replications.tasks.language_modelling.options import parse_options
 from replications.tasks.language_modelling.stages import TrainedStage
 
 TEXT = np.random.default_rng(0).integers(0, 256, 4000).astype(np.uint8)
@@ -188,7 +187,7 @@ def test_a_sweep_without_room_says_so_and_goes_on():
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(UserError, match=message):
-        parse_options(options)
+        TASK.parse_options(options)
 
 
 def test_metrics_at_other_lengths_are_described():
@@ -235,7 +234,7 @@ def test_the_text_stage_is_validated_as_often_as_asked_on_as_many_bytes(tmp_path
 
 
 def test_runs_of_later_seeds_leave_the_sweep_out():
-    options = parse_options({**OPTIONS, "sweep": {"lengths": [2, 4, 8]}, "sweep_seeds": 1})
+    options = TASK.parse_options({**OPTIONS, "sweep": {"lengths": [2, 4, 8]}, "sweep_seeds": 1})
     seeds = [seed for seed in range(3) if execute._sweeps(SimpleNamespace(spec=SimpleNamespace(seed=seed)), options)]
     assert seeds == [0]
 

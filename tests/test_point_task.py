@@ -11,18 +11,19 @@ from replications.datasets.prepare import prepare
 from replications.errors import UserError
 from replications.records import HistoryPoint
 from replications.tasks.base import find_task
+from replications.tasks.point_classification import TASK
 from replications.tasks.point_classification.augment import PointAugment
 from replications.tasks.point_classification.data import keep, open_points
 from replications.tasks.point_classification.execute import _best_on_test
 from replications.tasks.point_classification.metrics import accuracies, by_class, part_scores, shape_ious
-from replications.tasks.point_classification.options import AugmentOptions, parse_options
+from replications.tasks.point_classification.options import AugmentOptions
 from replications.tasks.point_classification.stages import TrainedStage
 from replications.tasks.run import Evaluation
 from replications.training.augment import Draws
 
 
 def options(**changes):
-    return parse_options({"points": 8, "stages": {"classification": {}}} | changes)
+    return TASK.parse_options({"points": 8, "stages": {"classification": {}}} | changes)
 
 
 @pytest.mark.parametrize(

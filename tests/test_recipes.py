@@ -9,7 +9,8 @@ from replications import catalogue
 from replications.papers.mae import model as mae
 from replications.parsing import merged
 from replications.spec import TIERS, Recipe, RunSpec
-from replications.tasks.image_classification.options import changed_recipe, parse_options
+from replications.tasks.image_classification import TASK
+from replications.tasks.image_classification.options import changed_recipe
 from replications.training.optim import create_optimizer
 
 ALL = [
@@ -25,7 +26,7 @@ def stage_recipes(spec: RunSpec) -> dict[str, Recipe]:
     """A run's recipes by what is trained; ``classifier`` is what claims on accuracy compare."""
     if spec.task != "image_classification":
         return {"all": spec.recipe}
-    options = parse_options(spec.task_options)
+    options = TASK.parse_options(spec.task_options)
     pretrains = spec.paper == "mae" and spec.options.get("pretrain", True)
     changed = functools.partial(changed_recipe, spec.recipe, where="a test")
     return {
@@ -54,12 +55,12 @@ def test_a_change_is_merged_at_any_depth_and_a_null_takes_out():
 
 def test_an_assignment_and_a_stage_merge_like_a_method():
     spec = catalogue.resolve("mae/mae", "mini", 0, ["task.finetune.recipe={optimizer_options: {eps: 1.0e-6}}"])
-    own = parse_options(spec.task_options).finetune.recipe
+    own = TASK.parse_options(spec.task_options).finetune.recipe
     assert own == {"lr": 1.2e-2, "optimizer_options": {"layer_decay": 0.75, "eps": 1.0e-6}}
     recipe = changed_recipe(spec.recipe, own, "a test")
     assert recipe.optimizer_options == {"filter_bias_and_bn": True, "layer_decay": 0.75, "eps": 1.0e-6}
     spec = catalogue.resolve("mae/mae", "mini", 0, ["task.finetune.recipe.clip_norm=null"])
-    assert changed_recipe(spec.recipe, parse_options(spec.task_options).finetune.recipe, "a test").clip_norm is None
+    assert changed_recipe(spec.recipe, TASK.parse_options(spec.task_options).finetune.recipe, "a test").clip_norm is None
     assert spec.recipe.clip_norm == 1.0
     spec = catalogue.resolve("mae/mae", "paper", 0, ["recipe.optimizer_options.betas=null"])
     assert spec.recipe.optimizer_options == {"filter_bias_and_bn": True}
@@ -180,7 +181,7 @@ def test_in_tier_paper_rows_are_augmented_as_their_papers_say():
         "mae/mae": strong,
     }  # fmt: skip
     for address, told in expected.items():
-        options = parse_options(catalogue.resolve(address, "paper", 0).task_options)
+        options = TASK.parse_options(catalogue.resolve(address, "paper", 0).task_options)
         used = options.finetune.augmentation if address == "mae/mae" else options.augmentation
         assert used.crop_scale == (0.08, 1.0)
         assert (used.colour, used.mixup, used.cutmix, used.smoothing) == told, address

@@ -17,8 +17,9 @@ from replications.papers.mae.masking import check_masking, mask_noise
 from replications.papers.mae.model import MaskedAutoencoder, build
 from replications.papers.resnet.model import build as build_resnet
 from replications.spec import Recipe
+from replications.tasks.image_classification import TASK
 from replications.tasks.image_classification.data import ImageSet, fraction_rows, transforms
-from replications.tasks.image_classification.options import Augmentation, parse_options
+from replications.tasks.image_classification.options import Augmentation
 from replications.tasks.image_classification.pictures import hide
 from replications.tasks.image_classification.probes import LinearProbe, nearest_classes
 from replications.tasks.image_classification.rescore import rescore
@@ -78,7 +79,7 @@ def test_a_class_with_no_image_in_a_fraction_is_named():
 )
 def test_wrong_options_are_named(changes, message):
     with pytest.raises(UserError, match=message):
-        parse_options({"image_size": 24} | changes)
+        TASK.parse_options({"image_size": 24} | changes)
 
 
 def test_an_image_that_is_no_multiple_of_the_patch_is_refused():
@@ -260,11 +261,11 @@ def test_steps_follow_fraction_and_length(tmp_path):
 
     from replications.tasks.image_classification.stages import ImageRun
 
-    options = parse_options({"image_size": 4, "lengthen": 2.5})
+    options = TASK.parse_options({"image_size": 4, "lengthen": 2.5})
     run = ImageRun(SimpleNamespace(), options, image_set([100, 100]))
     recipe = Recipe(batch_size=10, epochs=20, lr=0.1)
     assert run._shortened(recipe, 1.0, 200).steps == 1000
     small = run._shortened(recipe, 0.04, 8)
     assert (small.steps, small.batch_size) == (200, 8)
-    plain = ImageRun(SimpleNamespace(), parse_options({"image_size": 4}), image_set([100, 100]))
+    plain = ImageRun(SimpleNamespace(), TASK.parse_options({"image_size": 4}), image_set([100, 100]))
     assert plain._shortened(recipe, 1.0, 200) is recipe

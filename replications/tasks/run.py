@@ -58,6 +58,7 @@ class Context(Protocol):
     device: "torch.device"
     data_root: Path
     work: Path
+    options: Any  # the typed task options
 
     def build(self, name: str, **info: Any) -> "nn.Module":
         """Build the method's module for stage `name`: the paper's callable gets `info` and ``spec.options``."""

@@ -27,7 +27,7 @@ from replications.tasks.detection_2d.data import (
 )
 from replications.tasks.detection_2d.evaluation import Found, Judge
 from replications.tasks.detection_2d.files import FileBatches, shown_batch
-from replications.tasks.detection_2d.options import DetectionOptions, parse_options
+from replications.tasks.detection_2d.options import DetectionOptions
 from replications.tasks.detection_2d.traces import traces
 from replications.tasks.detection_2d.weights import load_initial
 from replications.tasks.run import Context, Evaluation
@@ -49,7 +49,7 @@ class Setup:
     @classmethod
     def of(cls, context: Context) -> "Setup":
         spec = context.spec
-        options = parse_options(spec.task_options)
+        options = context.options
         train = open_detection_set(spec.data["train"], context.data_root)
         same = spec.data["test"] == spec.data["train"]
         test = train if same else open_detection_set(spec.data["test"], context.data_root)

@@ -1,11 +1,9 @@
 """Options of the detection task, typed. No torch: the planner checks them."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from replications.parsing import parse
 from replications.spec import Strict
 
 Side = Annotated[int, Field(ge=32, le=100_000)]
@@ -39,8 +37,3 @@ class DetectionOptions(Strict):
         if self.crop and self.crop[0] > self.crop[1]:
             raise ValueError(f"crop must be least and most side, not {self.crop}")
         return self
-
-
-def parse_options(options: Mapping[str, Any]) -> DetectionOptions:
-    """Return the typed options; raises UserError that names the first wrong one."""
-    return parse(DetectionOptions, dict(options), "detection_2d: task options")

@@ -15,7 +15,7 @@ from replications.layers.rooms.proposal import Sampling
 from replications.tasks.detection_3d.augment import MoveScene, Subsample
 from replications.tasks.detection_3d.data import SceneSet, nearest_to_centre, open_scenes
 from replications.tasks.detection_3d.evaluation import Detections, Truth, evaluate, mean_precision
-from replications.tasks.detection_3d.options import DetectionOptions, parse_options
+from replications.tasks.detection_3d.options import DetectionOptions
 from replications.tasks.detection_3d.scores import THRESHOLDS, class_table, mean_curve, metrics_of
 from replications.tasks.run import Context, Evaluation
 from replications.training.augment import Augment, Compose
@@ -38,7 +38,7 @@ class Run:
     @classmethod
     def of(cls, context: Context) -> "Run":
         """Open the sets and build the method; raises UserError where they do not fit each other."""
-        options = parse_options(context.spec.task_options)
+        options = context.options
         data = context.spec.data
         for role in ("train", "test"):
             if role not in data:

@@ -1,11 +1,9 @@
 """Options of 3-D detection, typed. No torch: the planner checks them."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from replications.parsing import parse
 from replications.spec import Strict
 
 Positive = Annotated[int, Field(gt=0)]
@@ -35,8 +33,3 @@ class DetectionOptions(Strict):
         if any(factor <= 0 for factor in self.test_proposals):
             raise ValueError(f"test_proposals {list(self.test_proposals)} are factors above 0")
         return self
-
-
-def parse_options(options: Mapping[str, Any]) -> DetectionOptions:
-    """Return the typed options; raises UserError that names the first wrong one and, for a typo, the nearest name."""
-    return parse(DetectionOptions, dict(options), "detection_3d: task options")

@@ -1,11 +1,9 @@
 """Options of the face verification task, typed. No torch: the planner checks them."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from replications.errors import UserError, nearest
 from replications.spec import Strict
 
 FOLDS = tuple(range(1, 11))
@@ -56,17 +54,3 @@ class FaceOptions(Strict):
         elif set(self.folds) != set(FOLDS):
             raise ValueError("with protocol 'outside_data' all ten folds are scored: leave 'folds' out")
         return self
-
-
-def parse_options(options: Mapping[str, Any]) -> FaceOptions:
-    """Return the typed options; raises UserError that names the first wrong one and, for a typo, the nearest name."""
-    try:
-        return FaceOptions.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        if first["type"] == "extra_forbidden":
-            near = nearest(name, FaceOptions.model_fields)
-            raise UserError(f"face_verification: unknown task option '{name}'{near}") from None
-        where = f"task option '{name}': " if name else "task options: "
-        raise UserError(f"face_verification: {where}{first['msg'].removeprefix('Value error, ')}") from None

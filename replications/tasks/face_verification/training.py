@@ -20,7 +20,7 @@ from replications.tasks.face_verification.data import (
 )
 from replications.tasks.face_verification.embedding import Embedder, resizing
 from replications.tasks.face_verification.metrics import auc, best_threshold
-from replications.tasks.face_verification.options import FaceOptions, parse_options
+from replications.tasks.face_verification.options import FaceOptions
 from replications.tasks.run import Context
 from replications.training.augment import Compose, HorizontalFlip, ToFloat
 from replications.training.batches import DeviceBatches
@@ -63,7 +63,7 @@ class Setup:
     @classmethod
     def of(cls, context: Context) -> "Setup":
         """Open the sets of the run's spec; raises UserError where they do not fit the protocol."""
-        options = parse_options(context.spec.task_options)
+        options = context.options
         data = context.spec.data
         for role in ("train", "test"):
             if role not in data:

@@ -97,17 +97,3 @@ def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Re
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise UserError(f"{where}: recipe {name}: {first['msg'].removeprefix('Value error, ')}") from None
-
-
-def parse_options(options: Mapping[str, Any]) -> ImageOptions:
-    """Return the typed options; raises UserError that names the first wrong one and, for a typo, the nearest name."""
-    try:
-        return ImageOptions.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            near = nearest(name, ImageOptions.model_fields)
-            raise UserError(f"image_classification: unknown task option '{name}'{near}") from None
-        where = f"task option '{name}': " if name else "task options: "
-        raise UserError(f"image_classification: {where}{first['msg'].removeprefix('Value error, ')}") from None

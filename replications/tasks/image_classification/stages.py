@@ -16,7 +16,6 @@ from replications.tasks.image_classification.options import (
     Augmentation,
     ImageOptions,
     changed_recipe,
-    parse_options,
     percent_name,
 )
 from replications.tasks.image_classification.rescore import percent_right
@@ -42,7 +41,7 @@ class ImageRun:
     @classmethod
     def of(cls, context: Context) -> "ImageRun":
         """Open the run's set; raises UserError where the tier names none or it does not fit the options."""
-        options = parse_options(context.spec.task_options)
+        options = context.options
         if "images" not in context.spec.data:
             raise UserError("image_classification: the tier names no data set for 'images'")
         images = data.open_images(context.spec.data["images"], context.data_root, options.classes)

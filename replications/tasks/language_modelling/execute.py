@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from replications.tasks.language_modelling.options import LanguageOptions, parse_options
+from replications.tasks.language_modelling.options import LanguageOptions
 from replications.tasks.language_modelling.stages import TrainedStage
 from replications.tasks.language_modelling.sweep import length_sweep
 from replications.tasks.run import Context, Evaluation
@@ -14,7 +14,7 @@ def execute(context: Context) -> Evaluation:
     """Train the run's stages, score their test parts once each, and sweep the lengths."""
     from replications.measurement.flops import forward_flops
 
-    options = parse_options(context.spec.task_options)
+    options = context.options
     evaluation = Evaluation({}, category=_category(context, options.length))
     step_seconds = None
     for name in sorted(options.stages, key=lambda name: name != "text"):  # first: it times the steps of another

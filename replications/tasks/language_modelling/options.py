@@ -1,11 +1,9 @@
 """Options of the language modelling task, typed. No torch: the planner checks them."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from replications.parsing import parse
 from replications.spec import LARGEST_COUNT, Strict
 
 StageName = Literal["text", "timed", "masked", "recall", "brackets", "listops", "reviews"]
@@ -71,8 +69,3 @@ class LanguageOptions(Strict):
             if factor == 1 or factor <= 0 or not longer.is_integer() or longer > LARGEST_COUNT:
                 raise ValueError(f"transfer {factor}: {factor} x {self.length} is not another whole length")
         return self
-
-
-def parse_options(options: Mapping[str, Any]) -> LanguageOptions:
-    """Return the typed options; raises UserError that names the first wrong one and, for a typo, the nearest name."""
-    return parse(LanguageOptions, dict(options), "language_modelling: task options")

@@ -28,7 +28,7 @@ from replications.tasks.language_modelling.evaluation import (
     masked_bytes,
     scored_bytes,
 )
-from replications.tasks.language_modelling.options import LanguageOptions, StageOptions, parse_options
+from replications.tasks.language_modelling.options import LanguageOptions, StageOptions
 from replications.tasks.run import Context
 from replications.training.batches import DeviceBatches
 from replications.training.loop import count_steps
@@ -57,7 +57,7 @@ class TrainedStage:
 
     @classmethod
     def of(cls, context: Context, name: str, step_seconds: float | None = None) -> "TrainedStage":
-        return cls(context, parse_options(context.spec.task_options), name, step_seconds)
+        return cls(context, context.options, name, step_seconds)
 
     @property
     def own(self) -> StageOptions:

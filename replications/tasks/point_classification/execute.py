@@ -36,7 +36,7 @@ def execute(context: Context) -> Evaluation:
             _segmentation(stage, evaluation)
         else:
             _reconstruction(stage, evaluation)
-    classification(classification, evaluation)
+    score(classification, evaluation)
     _further(classification, evaluation)
     return evaluation
 
@@ -59,7 +59,7 @@ def workload(context: Context) -> Workload:
     return Workload(made, made.batches.batch(0), infer, size, context.device)
 
 
-def classification(stage: TrainedStage, evaluation: Evaluation) -> None:
+def score(stage: TrainedStage, evaluation: Evaluation) -> None:
     from replications.measurement.flops import forward_flops
 
     label, copy = stage.test_clouds["label"].cpu().numpy(), stage.test_copies

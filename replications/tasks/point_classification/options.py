@@ -1,11 +1,9 @@
 """Options of the point classification task, typed. No torch: the planner checks them."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from replications.parsing import parse
 from replications.spec import Strict
 
 Further = Literal["segmentation", "pretraining"]
@@ -81,8 +79,3 @@ class PointOptions(Strict):
         """The stages that are run, in order."""
         order = ("pretraining", "classification", "segmentation")
         return tuple(name for name in order if name in self.stages and (name == order[1] or name in self.also))
-
-
-def parse_options(options: Mapping[str, Any]) -> PointOptions:
-    """Return the typed options; raises UserError that names the first wrong one and, for a typo, the nearest name."""
-    return parse(PointOptions, dict(options), "point_classification: task options")

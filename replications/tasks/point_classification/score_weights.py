@@ -1,6 +1,6 @@
 """Scoring a weights file without training."""
 
-from replications.tasks.point_classification.execute import classification
+from replications.tasks.point_classification.execute import score
 from replications.tasks.point_classification.stages import TrainedStage
 from replications.tasks.run import Context, Evaluation
 
@@ -10,5 +10,5 @@ def score_weights(context: Context) -> Evaluation:
     stage = TrainedStage.of(context, "classification")
     stage.model = context.load("classification", **stage.info).eval()
     evaluation = Evaluation({})
-    classification(stage, evaluation)
+    score(stage, evaluation)
     return evaluation

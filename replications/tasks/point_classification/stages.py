@@ -15,7 +15,7 @@ from replications.spec import Recipe
 from replications.tasks.point_classification.augment import PointAugment
 from replications.tasks.point_classification.data import PointSet, open_points
 from replications.tasks.point_classification.metrics import accuracies, part_scores
-from replications.tasks.point_classification.options import PointOptions, parse_options
+from replications.tasks.point_classification.options import PointOptions
 from replications.tasks.run import Context
 from replications.training.batches import DeviceBatches
 from replications.training.stage import Batch, Stage, StageResult
@@ -34,7 +34,7 @@ class TrainedStage:
 
     @classmethod
     def of(cls, context: Context, name: str) -> "TrainedStage":
-        return cls(context, parse_options(context.spec.task_options), name)
+        return cls(context, context.options, name)
 
     @property
     def device(self) -> torch.device:
