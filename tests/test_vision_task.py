@@ -71,9 +71,9 @@ def test_a_class_with_no_image_in_a_fraction_is_named():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_sise": 24}, "unknown task option 'image_sise' .*image_size"),
+        ({"image_sise": 24}, "image_sise: unknown key .*image_size"),
         ({"fractions": [0.1, 0.5]}, "fractions must rise and end with 1.0"),
-        ({"fractions": [0.0, 1.0]}, "'fractions.0': .*greater than 0"),
+        ({"fractions": [0.0, 1.0]}, "fractions.0: .*greater than 0"),
         ({"augmentation": {"flop": True}}, "augmentation.flop"),
     ],
 )
