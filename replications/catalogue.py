@@ -174,7 +174,7 @@ def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = ())
     """
     setup, over = layers(address, tier)
     paper, method = find_method(address)
-    parts: dict[str, dict[str, Any]] = {part: dict(getattr(setup, part)) for part in PARTS}
+    parts: dict[str, dict[str, Any]] = {part: dict(getattr(setup, part) or {}) for part in PARTS}
     for layer in over:
         for part in PARTS:
             _change(parts, part, getattr(layer, part))
@@ -192,7 +192,7 @@ def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = ())
             "build": method.build,
             "data": parts["data"],
             "options": parts["options"],
-            "recipe": parts["recipe"],
+            "recipe": parts["recipe"] or None,
             "task_options": parts["task"],
             "threads": tier_config(tier).threads,
             "changes": changes,
@@ -242,7 +242,7 @@ def differences(address: str, tier: str) -> dict[str, tuple[Any, Any]]:
     setup, over = layers(address, tier)
     found = {}
     for part in ("data", "recipe", "task"):
-        base = theirs = getattr(setup, part)
+        base = theirs = getattr(setup, part) or {}
         for layer in over:
             theirs = merged(theirs, getattr(layer, part))
         found |= dict(_differing(base, theirs, part))

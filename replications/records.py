@@ -51,6 +51,7 @@ class Cost(RecordModel):
     train_seconds: float | None = None
     total_seconds: float | None = None
     data_wait_seconds: float | None = None
+    sample_seconds: float | None = Field(None, description="of drawing samples from the trained model")
     steps: int | None = None
     samples: int | None = None
     samples_per_second: float | None = None

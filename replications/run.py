@@ -97,7 +97,7 @@ def _meaning(spec: RunSpec) -> str:
     """Return as JSON what a spec asks for, without options that have their default value."""
     options = find_task(spec.task).parse_options(spec.task_options)
     asked = spec.model_dump(mode="json", exclude={"changes"}) | {
-        "recipe": spec.recipe.model_dump(mode="json", exclude_defaults=True),
+        "recipe": spec.recipe and spec.recipe.model_dump(mode="json", exclude_defaults=True),
         "task_options": options.model_dump(mode="json", exclude_defaults=True),
         "meaning": MEANING,
     }
@@ -131,6 +131,7 @@ class RunContext:
     stages: list["StageResult"] = field(default_factory=list)
     history: list[HistoryPoint] = field(default_factory=list)
     parameters: int = 0
+    sample_seconds: float | None = None
 
     @cached_property
     def options(self) -> Any:
@@ -179,10 +180,25 @@ class RunContext:
         self.parameters = max(self.parameters, own)
         return result
 
+    def sample(self, name: str, count: int, draw: "Callable[[int], torch.Tensor]", batch: int) -> "torch.Tensor":
+        """Draw samples in chunks, continue, or load them where they are drawn; their seconds count into the record."""
+        from replications.training.sampling import sample
+
+        seed = derived_seed(self.spec.seed, "samples")
+        found = sample(name, count, draw, batch=batch, work=self.work, seed=seed, device=self.device)
+        self.sample_seconds = (self.sample_seconds or 0.0) + found.seconds
+        return found.values
+
 
 def make_workload(spec: RunSpec, data_root: Path, device: "torch.device") -> "Workload":
-    """Return one training step and one inference of a method, for throughput and the conformance tests."""
-    return find_task(spec.task).workload(RunContext(spec, device, Path(data_root), Path()))
+    """Return one training step and one inference of a method, for throughput and the conformance tests.
+
+    Raises RunFailure ``does not apply`` where the task has none.
+    """
+    workload = find_task(spec.task).workload(RunContext(spec, device, Path(data_root), Path()))
+    if workload is None:
+        raise RunFailure("does not apply", f"the task {spec.task} times no training step")
+    return workload
 
 
 def find_function(spec: RunSpec, name: str) -> Callable[..., Any]:
@@ -389,7 +405,8 @@ def _cost(context: RunContext, evaluation: Evaluation, seconds: float, peak: int
     train_seconds = sum(stage.seconds for stage in stages)
     samples = sum(stage.samples for stage in stages)
     return Cost(
-        train_seconds=train_seconds,
+        train_seconds=train_seconds if context.spec.recipe else None,
+        sample_seconds=context.sample_seconds,
         total_seconds=seconds,
         data_wait_seconds=sum(stage.data_wait_seconds for stage in stages),
         steps=sum(stage.steps for stage in stages),

@@ -284,7 +284,7 @@ class TaskTier(Strict):
     """A task's set-up in one tier: its data, its recipe and its options (typed by the task itself)."""
 
     data: dict[str, str] = Field(description="role (train, test, ...) -> prepared set of the registry; no fallback")
-    recipe: dict[str, Any]
+    recipe: dict[str, Any] | None = Field(None, description="None: nothing is trained")
     task: dict[str, Any] = Field({}, description="options of the task, typed by the task's own module")
     options: dict[str, Any] = Field({}, description="options handed to every method's build")
     minutes_per_run: float | None = Field(None, description="rough cost before any record exists, for the plan")
@@ -313,7 +313,7 @@ class RunSpec(Strict):
     data: dict[str, str]
     build: str
     options: ModelOptions
-    recipe: Recipe
+    recipe: Recipe | None
     task_options: PlainOptions
     threads: int
     changes: tuple[str, ...] = Field(

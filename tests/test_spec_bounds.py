@@ -61,7 +61,7 @@ def resolved(task: str, part: str, name: str, value: Any):
         changed |= {"steps": None, "epochs": None, name: value}
     try:
         spec = parse(RunSpec, base | {part: changed}, "x")
-        find_task(task).check_options(spec.task_options)
+        find_task(task).parse_options(spec.task_options)
     except UserError as error:
         return one_line(error)
     return spec
@@ -209,7 +209,7 @@ REFUSED = [
 @pytest.mark.parametrize("assignment", REFUSED)
 def test_what_is_refused_names_what_it_is(assignment):
     with pytest.raises(UserError) as told:
-        find_task("point_classification").check_options(
+        find_task("point_classification").parse_options(
             catalogue.resolve(METHODS["point_classification"], "smoke", 0, [assignment]).task_options
         )
     name = assignment.partition("=")[0].partition(".")[2]

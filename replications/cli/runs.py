@@ -228,7 +228,11 @@ def throughput(args: argparse.Namespace) -> None:
     requests = [
         Request(s, fingerprints(s).code, throughput_path(folder, s.paper, s.method), task_modules(s.task))
         for s in specs
+        if s.recipe is not None
     ]
+    for spec in specs:
+        if spec.recipe is None:
+            print(f"{spec.address}: throughput does not apply, nothing is trained")
     records = measure_many(requests, make_workload, args.data_root, chosen_device(args.device, args.tier))
     for record in records:
         rate = record.train_samples_per_second

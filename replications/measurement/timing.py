@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from replications.measurement.energy import EnergyMeter
 from replications.measurement.flops import FlopCount, count_flops
@@ -22,6 +21,7 @@ from replications.training.batches import part_of
 from replications.training.determinism import deterministic, float32_precision
 from replications.training.distribution import Distribution
 from replications.training.meter import Meter
+from replications.training.moves import norm_names
 from replications.training.stage import Batch, Stage, Workload
 from replications.training.update import Updater
 
@@ -45,7 +45,7 @@ def measure(workload: Workload, effort: Effort, halvings: int = 0, *, gpu_load: 
     if halved.channels_last:
         module.to(memory_format=torch.channels_last)
     with deterministic(not stage.nondeterministic), float32_precision(halved.precision), BackgroundLoad() as load:
-        train_flops = _count_training(module, batch, halved.precision)
+        train_flops = _count_training(stage, batch, device)
         reset_peak_memory(device)
         training = Stopwatch(effort, device)
         _train(stage, training, device)
@@ -81,32 +81,36 @@ def _halved(recipe: Recipe, halvings: int) -> Recipe:
     return recipe.model_copy(update={"batch_size": batch_size, "lr": recipe.lr * STILL})
 
 
-def _count_training(module: nn.Module, batch: Batch, precision: str) -> FlopCount:
-    """Count the forward and backward pass of one batch; the optimiser works element by element."""
-    device = next(iter(batch.values())).device
-    module.train()
+def _count_training(stage: Stage, batch: Batch, device: torch.device) -> FlopCount:
+    """Count the forward and backward passes of one step's moves; the optimisers work element by element."""
+    module = stage.module.train()
     if hasattr(module, "on_step"):
         module.on_step(0, UNENDING)
+    updater = _updater(replace(stage, recipe=stage.recipe.model_copy(update={"compile": False})), device)
 
     def forward_and_backward() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            loss = module(batch)["loss"]
-        loss.backward()
+        for move in updater.moves:
+            for _ in range(move.times):
+                updater.losses(batch, move)["loss"].backward()
 
     count = count_flops(forward_and_backward)
-    module.zero_grad(set_to_none=True)
+    updater.release()
     return count
 
 
 def _train(stage: Stage, watch: "Stopwatch", device: torch.device) -> None:
-    meter = Meter(FLUSH_STEPS, device, Distribution(), ("grad_norm",) if stage.recipe.clip_norm else ())
-    updater = Updater(stage, device, Distribution(), UNENDING, meter)
+    updater = _updater(stage, device)
     step = 0
     while not watch.lap():
         updater.take(step)
         step += 1
         if step % FLUSH_STEPS == 0:
-            meter.flush(step, stage.name)
+            updater.meter.flush(step, stage.name)
+
+
+def _updater(stage: Stage, device: torch.device) -> Updater:
+    meter = Meter(FLUSH_STEPS, device, Distribution(), norm_names(stage))
+    return Updater(stage, device, Distribution(), UNENDING, meter)
 
 
 class _FixedBatch:

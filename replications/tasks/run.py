@@ -72,5 +72,9 @@ class Context(Protocol):
         """Train a stage, or continue it, or load it where it is finished; counts its cost into the record."""
         ...
 
+    def sample(self, name: str, count: int, draw: "Callable[[int], torch.Tensor]", batch: int) -> "torch.Tensor":
+        """Draw `count` samples by ``draw(n)`` in chunks of `batch`, resumably, or load them; their time is recorded."""
+        ...
+
 
 BuildFunction = Callable[..., "nn.Module"]

@@ -71,16 +71,21 @@ class Distribution:
         torch.distributed.broadcast_object_list(values, src=0)
         return values[0]
 
-    def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """Return the module to call in training: it averages gradients over the processes in ``backward``."""
+    def wrap(self, module: nn.Module, device: torch.device, some_unused: bool = False) -> nn.Module:
+        """Return the module to call in training: it averages gradients over the processes in ``backward``.
+
+        `some_unused`: a step may leave some parameters out, as turns do.
+        """
         if self.world_size == 1:
             return module
         from torch.nn.parallel import DistributedDataParallel
 
         if device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(module)  # replaces layers below `module`, in place
-            return DistributedDataParallel(module, device_ids=[device.index], gradient_as_bucket_view=True)
-        return DistributedDataParallel(module, gradient_as_bucket_view=True)
+        ids = [device.index] if device.type == "cuda" else None
+        return DistributedDataParallel(
+            module, device_ids=ids, gradient_as_bucket_view=True, find_unused_parameters=some_unused
+        )
 
     def share_buffers(self, module: nn.Module) -> None:
         """Give every process the first one's buffers (running statistics), as DDP does before each step."""

@@ -30,6 +30,7 @@ from replications.training.determinism import (
 from replications.training.distribution import Distribution
 from replications.training.interruption import Interruption
 from replications.training.meter import Meter
+from replications.training.moves import norm_names
 from replications.training.stage import Stage, StageResult
 from replications.training.update import Updater
 
@@ -148,9 +149,8 @@ class _Training:
         )
 
     def _prepare(self, saved: State | None) -> None:
-        extra = ("grad_norm",) if self.recipe.clip_norm else ()
         rows = min(self.check_steps, self.log_steps)
-        self.meter = Meter(rows, self.device, self.distribution, extra)
+        self.meter = Meter(rows, self.device, self.distribution, norm_names(self.stage))
         self.updater = Updater(self.stage, self.device, self.distribution, self.total_steps, self.meter)
         if saved is not None:
             self.resumed += 1
@@ -166,7 +166,7 @@ class _Training:
             if self.distribution.is_first:
                 self.bar = around.enter_context(progress(self.stage.name, self.total_steps, "steps", self.step))
             if hasattr(batches, "begin"):
-                batches.begin(self.total_steps, self.updater.own_parts)
+                batches.begin(self.total_steps * self.updater.batches_per_step, self.updater.own_parts)
                 around.callback(batches.end)
             self.shown_step = self.logged_step = self.step
             self.shown_at = self.logged_at = self.clock = time.perf_counter()
@@ -336,6 +336,7 @@ class _Training:
             "device": self.device.type,
             **self.recipe.model_dump(mode="json", exclude={"checkpoint_seconds"}),
             "parameters": shapes,
+            "turns": [[turn.name, turn.part, dict(turn.recipe), turn.times] for turn in self.stage.turns],
         }
         return {key: json.dumps(value, sort_keys=True) for key, value in identity.items()}
 

@@ -1,8 +1,8 @@
 """What the training loop is given (a stage) and what it gives back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,21 @@ class Batches(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Turn:
+    """One optimiser's move within a step, where several take turns: adversaries, an inner and an outer problem.
+
+    The module is called as ``module(batch, turn=name)``, and ``loss`` is minimised over the parameters of its submodule
+    `part` alone. `recipe` is what differs from the stage's recipe in optimiser, rate, schedule or clipping. A turn is
+    repeated `times` a step, each time on another batch; the first ones of all turns share the step's batch.
+    """
+
+    name: str
+    part: str
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    times: int = 1
+
+
 @dataclass
 class Stage:
     """A part of a run that the loop trains.
@@ -37,6 +52,7 @@ class Stage:
     A module that has ``on_step(step, total_steps)`` is told the step before each one (annealed margins).
     `validate` gets the module (averaged weights where the recipe asks for them) in eval mode.
     `nondeterministic` names an operation that has no deterministic CUDA version, where the stage needs one.
+    `turns` are the moves of a step, in order; without any, one optimiser moves the whole module.
     """
 
     name: str
@@ -48,6 +64,7 @@ class Stage:
     higher_is_better: bool = True
     parameter_groups: Callable[[nn.Module, Recipe], list[dict]] | None = None
     nondeterministic: str | None = None
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass

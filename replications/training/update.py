@@ -10,12 +10,7 @@ from torch import Tensor, nn
 from replications.training.distribution import Distribution
 from replications.training.ema import AveragedModule
 from replications.training.meter import Meter
-from replications.training.optim import (
-    create_optimizer,
-    learning_rate_factor,
-    set_learning_rate,
-    step_optimizer,
-)
+from replications.training.moves import Move, Trainable, first_loss, moves_of
 from replications.training.stage import Batch, Stage
 
 
@@ -29,11 +24,13 @@ class Updater:
         self.own_parts, self.parts = distribution.own_parts(recipe.accumulate)
         self.learning_rate = 0.0
         self.data_wait_seconds = 0.0
-        self.optimizer = create_optimizer(stage.module, recipe, stage.parameter_groups)
-        self.parameters = [parameter for parameter in stage.module.parameters() if parameter.requires_grad]
+        self.moves = moves_of(stage)
+        self.batches_per_step = max(move.times for move in self.moves)
         self.averaged = AveragedModule(stage.module, recipe.ema) if recipe.ema else None
+        self._trainable = Trainable(self.moves)
+        self._parameters = [parameter for parameter in stage.module.parameters() if parameter.requires_grad]
         self._on_step = getattr(stage.module, "on_step", None)
-        self._model = distribution.wrap(stage.module, device)
+        self._model = distribution.wrap(stage.module, device, some_unused=bool(stage.turns))
         self._no_sync = getattr(self._model, "no_sync", nullcontext)
         if recipe.compile:
             torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())  # tells the compiler
@@ -47,29 +44,58 @@ class Updater:
 
     def take(self, step: int) -> None:
         """Take step `step` (from 0). Gradients are those of the mean loss of the whole batch, however it is split."""
-        factor = learning_rate_factor(self.recipe, step, self.total_steps)
-        set_learning_rate(self.optimizer, factor)
-        self.learning_rate = self.recipe.lr * factor
         if self._on_step is not None:
             self._on_step(step, self.total_steps)
-        for parameter in self.parameters:
+        batches: dict[tuple[int, int], Batch] = {}
+        values: list[dict[str, Tensor]] = [{} for _ in self.own_parts]
+        norms = []
+        for number, move in enumerate(self.moves):
+            rate = move.set_rate(step, self.total_steps)
+            if number == 0:
+                self.learning_rate = rate
+            for time_ in range(move.times):
+                self._backward(move, step * self.batches_per_step + time_, batches, values)
+                norm = move.step()
+            norms += [norm] if norm is not None else []
+        self._trainable.all()
+        for index, own in enumerate(values):
+            self.meter.add(first_loss(own), index, len(values))
+        self.meter.end_step(*norms)
+        if self.averaged is not None:
+            self.averaged.update()
+
+    def losses(self, batch: Batch, move: Move) -> dict[str, Tensor]:
+        """Return what the module returns for a batch in one move, in the recipe's precision.
+
+        Only the move's own parameters ask for gradients, until the next call or step.
+        """
+        self._trainable.only(move)
+        with self._autocast:
+            return self._model(batch, **move.call)
+
+    def release(self) -> None:
+        """Drop the gradients, and let every trainable parameter ask for them again."""
+        self._trainable.all()
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def _backward(
+        self, move: Move, number: int, batches: dict[tuple[int, int], Batch], values: list[dict[str, Tensor]]
+    ) -> None:
+        """Leave the gradients of a move on batch `number`, and what the module returned in `values`, by micro-batch."""
+        for parameter in self._parameters:
             parameter.grad = None
         count = len(self.own_parts)
         for index, part in enumerate(self.own_parts):
-            batch = self._next_batch(step, part)
+            key = number, part
+            batch = batches.pop(key) if key in batches else self._next_batch(number, part)
+            if len(self.moves) > 1:
+                batches[key] = batch
             with nullcontext() if index == count - 1 else self._no_sync():
-                with self._autocast:
-                    values = self._model(batch)
-                self.meter.add(values, index, count)
-                loss: Tensor = values["loss"]
+                found = self.losses(batch, move)
+                loss: Tensor = found["loss"]
                 (loss / count if count > 1 else loss).backward()
-        if self.recipe.clip_norm:
-            self.meter.end_step(nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm))
-        else:
-            self.meter.end_step()
-        step_optimizer(self.optimizer)
-        if self.averaged is not None:
-            self.averaged.update()
+            values[index] |= {name: value.detach() for name, value in move.named(found).items()}
 
     def _next_batch(self, step: int, part: int) -> Batch:
         asked = time.perf_counter()
@@ -88,7 +114,7 @@ class Updater:
         """Return what the next step depends on, but for the random generators."""
         return {
             "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [move.optimizer.state_dict() for move in self.moves],
             "averaged": None if self.averaged is None else self.averaged.module.state_dict(),
             "meter": self.meter.state_dict(),
             "data_wait_seconds": self.data_wait_seconds,
@@ -96,7 +122,8 @@ class Updater:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for move, own in zip(self.moves, state["optimizers"], strict=True):
+            move.optimizer.load_state_dict(own)
         if self.averaged is not None:
             self.averaged.module.load_state_dict(state["averaged"])
         self.meter.load_state_dict(state["meter"])
