@@ -1,6 +1,5 @@
 """The moves of a training step: one over the whole module, or one for each turn of its stage."""
 
-import torch
 from torch import Tensor, nn
 
 from replications.errors import UserError, nearest
@@ -38,10 +37,6 @@ class Move:
         norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm) if self.recipe.clip_norm else None
         step_optimizer(self.optimizer)
         return norm
-
-    def named(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return logged values under names that tell the turns apart."""
-        return {f"{self.name}_{name}": value for name, value in values.items()} if self.name else values
 
 
 def moves_of(stage: Stage) -> list[Move]:
@@ -108,8 +103,6 @@ class Trainable:
 
 
 def first_loss(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the values of a step with several moves, and the first move's loss as ``loss``."""
-    if "loss" in values:
-        return values
-    loss = next(value for name, value in values.items() if name.endswith("_loss"))
-    return {"loss": torch.clone(loss.detach()), **values}
+    """Return the values of a step in turns, and before them the first turn's loss as ``loss``."""
+    loss = next((value for name, value in values.items() if name.endswith("_loss")), None)
+    return values if loss is None else {"loss": loss, **values}

@@ -59,7 +59,8 @@ class Updater:
             norms += [norm] if norm is not None else []
         self._trainable.all()
         for index, own in enumerate(values):
-            self.meter.add(first_loss(own), index, len(values))
+            if own:
+                self.meter.add(first_loss(own), index, len(values))
         self.meter.end_step(*norms)
         if self.averaged is not None:
             self.averaged.update()
@@ -82,7 +83,7 @@ class Updater:
     def _backward(
         self, move: Move, number: int, batches: dict[tuple[int, int], Batch], values: list[dict[str, Tensor]]
     ) -> None:
-        """Leave the gradients of a move on batch `number`, and what the module returned in `values`, by micro-batch."""
+        """Leave the gradients of a move on batch `number`, and what the module returned in a turn in `values`, by part."""
         for parameter in self._parameters:
             parameter.grad = None
         count = len(self.own_parts)
@@ -93,9 +94,12 @@ class Updater:
                 batches[key] = batch
             with nullcontext() if index == count - 1 else self._no_sync():
                 found = self.losses(batch, move)
+                if move.name:
+                    values[index] |= {f"{move.name}_{name}": value.detach() for name, value in found.items()}
+                else:
+                    self.meter.add(found, index, count)
                 loss: Tensor = found["loss"]
                 (loss / count if count > 1 else loss).backward()
-            values[index] |= {name: value.detach() for name, value in move.named(found).items()}
 
     def _next_batch(self, step: int, part: int) -> Batch:
         asked = time.perf_counter()
