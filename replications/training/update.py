@@ -83,7 +83,7 @@ class Updater:
     def _backward(
         self, move: Move, number: int, batches: dict[tuple[int, int], Batch], values: list[dict[str, Tensor]]
     ) -> None:
-        """Leave the gradients of a move on batch `number`, and what the module returned in a turn in `values`, by part."""
+        """Leave the gradients of a move on batch `number`; `values` gets, by part, what a turn returned."""
         for parameter in self._parameters:
             parameter.grad = None
         count = len(self.own_parts)
