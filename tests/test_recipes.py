@@ -60,7 +60,9 @@ def test_an_assignment_and_a_stage_merge_like_a_method():
     recipe = changed_recipe(spec.recipe, own, "a test")
     assert recipe.optimizer_options == {"filter_bias_and_bn": True, "layer_decay": 0.75, "eps": 1.0e-6}
     spec = catalogue.resolve("mae/mae", "mini", 0, ["task.finetune.recipe.clip_norm=null"])
-    assert changed_recipe(spec.recipe, TASK.parse_options(spec.task_options).finetune.recipe, "a test").clip_norm is None
+    assert (
+        changed_recipe(spec.recipe, TASK.parse_options(spec.task_options).finetune.recipe, "a test").clip_norm is None
+    )
     assert spec.recipe.clip_norm == 1.0
     spec = catalogue.resolve("mae/mae", "paper", 0, ["recipe.optimizer_options.betas=null"])
     assert spec.recipe.optimizer_options == {"filter_bias_and_bn": True}

@@ -108,9 +108,7 @@ def test_a_recipe_is_refused_or_within_bounds(name, value):
 
 
 def options_of(task: str) -> type[BaseModel]:
-    module = __import__(f"replications.tasks.{task}.options", fromlist=["parse_options"])
-    setup = catalogue.resolve(METHODS[task], "smoke", 0)
-    return type(module.parse_options(setup.task_options))
+    return find_task(task).options
 
 
 OPTIONS = [(task, name) for task in METHODS for name in sorted(options_of(task).model_fields)]
