@@ -93,11 +93,15 @@ FAULTS = [
     ((*IMAGE, "file_name"), "./1.jpg", "image 2 and image 1 have the same file 1.jpg"),
     ((*IMAGE, "file_name"), "../a.json", "image 2: its file_name '../a.json' is no file in the folder"),
     ((*IMAGE, "file_name"), "/etc/hosts", "image 2: its file_name '/etc/hosts' is no file in the folder"),
-    *(((*IMAGE, "file_name"), value, "image 2: its file_name must be") for value in ("", " ", None, 5, ...)),
+    *(
+        ((*IMAGE, "file_name"), value, "image 2: its file_name must be")
+        for value in ("", " ", None, 5, "2\n.jpg", "\ud800", ...)
+    ),
     ((*IMAGE, "file_name"), "3.jpg", "image 2.*3.jpg"),
     *(((*IMAGE, "width"), value, "image 2: its width") for value in (0, -40, 40.5, "40", None, True, 10**12, ...)),
     ((*IMAGE, "height"), 31, r"2.jpg \(image 2\) is 40x30 pixels, but annotated as 40x31"),
     ((*CATEGORY, "name"), None, "category 2: its name"),
+    ((*CATEGORY, "name"), "dog\n", "category 2: its name"),
     ((*CATEGORY, "name"), ..., "category 2: its name"),
     # boxes, areas, crowds
     *(((*ANNOTATION, "bbox"), value, BOX) for value in (None, ..., [], [1, 2, 3], [1, 2, 3, 4, 5], "1234", {"x": 1})),
@@ -148,7 +152,8 @@ def test_what_cocos_tools_take_is_taken(tmp_path):
     [
         [[NAN, 4, 20, 4, 20, 10]], [[6, 4, 20, 4, 1e9, 10]], [[6, 4, 20, 4]], [[6, 4, 20, 4, 20]], [["a"] * 6], [[]],
         [3, 4], {"size": [30, 40], "counts": [5, 5]}, {"size": [30, 40], "counts": [-5, 1205]}, {"size": [30, 40]},
-        {"size": [3, 4], "counts": [12]}, {"size": [30, 40], "counts": "PPPPPPP"}, "mask", 5,
+        {"size": [3, 4], "counts": [12]}, {"size": [30, 40], "counts": "PPPPPPP"},
+        {"size": [30, 40], "counts": ""}, {"size": [30, 40], "counts": "1"}, "mask", 5,
     ],
 )  # fmt: skip
 def test_a_mask_that_gives_no_box_is_named(tmp_path, form):

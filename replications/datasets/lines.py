@@ -10,9 +10,12 @@ def text_of(data: bytes, name: str) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 with a mark, as Windows writes it; UserError for any other."""
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return data.decode("utf-16" if utf16 else "utf-8-sig")
+        text = data.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"cannot read {name}: it is no text in UTF-8 (byte {error.start})") from None
+    if "\0" in text:
+        raise UserError(f"cannot read {name}: it is no text (character {text.index(chr(0))} is zero)")
+    return text
 
 
 def lines_of(data: bytes, name: str) -> list[str]:

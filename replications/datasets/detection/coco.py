@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from replications.datasets.detection.fields import MISSING, finite, inner_path, repeated, shown, whole
+from replications.datasets.detection.fields import MISSING, finite, inner_path, is_name, repeated, shown, whole
 from replications.datasets.detection.form import Entry, Object, Tree, write_set
 from replications.datasets.detection.segmentation import box_of
 from replications.errors import UserError
@@ -140,7 +140,7 @@ def read_categories(content: Any, where: str) -> list[dict[str, Any]]:
     """Return id and name of each category."""
     categories = []
     for category_id, name, row in _by_id(content, "categories", "category", where):
-        if not isinstance(row.get("name"), str) or not row["name"].strip():
+        if not is_name(row.get("name")):
             raise UserError(f"{name}: its name must be a text, not {shown(row.get('name', 'missing'))}")
         categories.append({"id": category_id, "name": row["name"]})
     return categories

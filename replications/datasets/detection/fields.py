@@ -52,13 +52,22 @@ def finite(value: Any) -> float | None:
     return number if math.isfinite(number) and abs(number) <= LARGEST else None
 
 
+def is_name(value: Any) -> bool:
+    """Whether a value is a text on one line that can be written and printed."""
+    return (
+        isinstance(value, str)
+        and bool(value.strip())
+        and not any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in value)
+    )
+
+
 def inner_path(row: Mapping[str, Any], field: str, where: str) -> str:
     """Return a field that must be the path of a file below the folder of images."""
     value = row.get(field, MISSING)
-    if not isinstance(value, str) or not value.strip():
+    if not is_name(value):
         raise UserError(f"{where}: its {field} must be the name of a file, not {shown(value)}")
     path = PurePosixPath(value)
-    if path.is_absolute() or ".." in path.parts or "\0" in value or not path.parts:
+    if path.is_absolute() or ".." in path.parts or not path.parts:
         raise UserError(f"{where}: its {field} {shown(value)} is no file in the folder of images")
     return str(path)
 

@@ -33,10 +33,26 @@ def _is_polygons(form: Any, most: float) -> bool:
 
 
 def _is_runs(form: Any, height: int, width: int) -> bool:
-    """Whether they are runs of exactly the image's pixels; what is in a compressed text the decoder checks."""
+    """Whether they are runs of exactly the image's pixels."""
     if not isinstance(form, dict) or form.get("size") != [height, width]:
         return False
     counts = form.get("counts")
+    counts = _uncompressed(counts) if isinstance(counts, str) else counts
     if not isinstance(counts, list):
-        return isinstance(counts, str) and counts.isascii()
+        return False
     return all(type(run) is int and run >= 0 for run in counts) and sum(counts) == height * width
+
+
+def _uncompressed(text: str) -> list[int]:
+    """Return the runs of a compressed text: five bits a letter, the lowest first, from the third on as differences."""
+    runs: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            value -= (1 << shift) if bits & 0x10 else 0
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+            value = shift = 0
+    return runs if not shift else [-1]  # ends within a number

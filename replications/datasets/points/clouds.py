@@ -20,7 +20,8 @@ def check_cloud(points: np.ndarray, where: str) -> np.ndarray:
         raise UserError(f"{where}: a cloud must be [points, 3], not {list(points.shape)}")
     if not len(points):
         raise UserError(f"{where}: the cloud is empty; leave it out of the lists")
-    points = points.astype(np.float32)
+    with np.errstate(over="ignore"):
+        points = points.astype(np.float32)
     bad = ~np.isfinite(points).all(axis=1)
     if bad.any():
         raise UserError(f"{where}: point {int(np.argmax(bad))} is not finite ({int(bad.sum())} such points)")

@@ -84,7 +84,9 @@ def read_hdf5(path: Path, keys: tuple[str, ...]) -> tuple[np.ndarray, ...]:
             if len({len(array) for array in arrays}) > 1:
                 raise UserError(f"{path}: {' and '.join(keys)} have {' and '.join(str(len(a)) for a in arrays)} rows")
             return arrays
-    except (OSError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file may fail in any way
         raise UserError(f"{path} is not an hdf5 file: {error}") from error
 
 

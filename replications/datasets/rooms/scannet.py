@@ -116,12 +116,9 @@ def read_scene(options: Options, root: Path, name: str) -> dict[str, np.ndarray]
     chosen = rng.choice(len(vertices), options.points, replace=len(vertices) < options.points)
     inside = np.full((options.points, MEMBERSHIPS), -1, np.int8)
     inside[:, 0] = instance[chosen]
-    return {
-        "points": vertices[chosen].astype(np.float32),
-        "inside": inside,
-        "boxes": np.array(boxes, np.float32).reshape(-1, 7),
-        "label": np.array(labels, np.int8),
-    }
+    with np.errstate(over="ignore"):  # what is then infinite is refused where it is written
+        points, boxes = vertices[chosen].astype(np.float32), np.array(boxes, np.float32).reshape(-1, 7)
+    return {"points": points, "inside": inside, "boxes": boxes, "label": np.array(labels, np.int8)}
 
 
 def read_alignment(path: Path) -> np.ndarray:
