@@ -113,7 +113,10 @@ def test_describe_knows_papers_claims_data_and_tasks(capsys):
         *[(["fetch", "faces_smoke", f"--workers={n}"], f"--workers={n}:") for n in ("0", "-1", "x", "٣", "9" * 9)],
         *[(["run", METHODS[0], f"--seeds={n}"], "seeds") for n in ("0", "-1", "1,1", "٣", "1e3", "9" * 5000, "5000")],
         *[(["run", METHODS[0], f"--device={d}"], "unknown device") for d in ("", "CPU", "cuda:", "cuda:²", "mps")],
-        *[(["run", METHODS[0], f"--set=recipe.lr={v}"], "is not a value") for v in ("[" * 1000, "2026-99-99", "9" * 5000)],
+        *[
+            (["run", METHODS[0], f"--set=recipe.lr={v}"], "is not a value")
+            for v in ("[" * 1000, "2026-99-99", "9" * 5000)
+        ],
     ],
 )
 def test_what_is_wrong_is_one_line(words, line, capsys, tmp_path, monkeypatch):
@@ -140,9 +143,9 @@ RIGHT = {
 }
 FOLDERS_OF = {
     "fetch": ["--data-root", "--data-mirror"],
-    **dict.fromkeys(("run", "evaluate", "throughput"), ["--data-root", "--work", "--results"]),
+    **{name: ["--data-root", "--work", "--results"] for name in ("run", "evaluate", "throughput")},
     "report": ["--data-root", "--results"],
-    **dict.fromkeys(("verify", "cite", "publish"), ["--results"]),
+    **{name: ["--results"] for name in ("verify", "cite", "publish")},
 }
 
 
@@ -176,7 +179,11 @@ def test_the_defaults_are_what_the_configuration_says_as_it_is_written(monkeypat
     (tmp_path / "config.yaml").write_text(text)
     monkeypatch.setattr(catalogue, "CONFIG", tmp_path)
     args = build_parser().parse_args([*RIGHT["run"], "--tier=smoke"])
-    assert [str(getattr(args, name)) for name in ("results", "work", "data_root")] == ["2026_11_27", "0123", "2026-11-27"]
+    assert [str(getattr(args, name)) for name in ("results", "work", "data_root")] == [
+        "2026_11_27",
+        "0123",
+        "2026-11-27",
+    ]
 
 
 def test_list_shows_what_a_tier_has(capsys):
@@ -209,7 +216,9 @@ def test_an_error_of_the_system_is_one_line_with_path_and_remedy(capsys, monkeyp
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-@pytest.mark.parametrize(("words", "code"), [(["describe", "transformer"], 0), (["describe", "mäe√"], 2), (["fetch", "mäe√"], 2)])
+@pytest.mark.parametrize(
+    ("words", "code"), [(["describe", "transformer"], 0), (["describe", "mäe√"], 2), (["fetch", "mäe√"], 2)]
+)
 def test_a_terminal_without_the_letters_gets_a_question_mark(encoding, words, code, monkeypatch):
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding, "strict", write_through=True) for _ in range(2))
     monkeypatch.setattr(sys, "stdout", out)

@@ -172,7 +172,8 @@ def test_reading_the_plan_imports_nothing_heavy():
     code = (
         "import sys; from types import SimpleNamespace as Some; "
         "from replications import catalogue; from replications.planning import front, estimate; "
-        "workflow = Some(cores=1, basedir='.', configfiles=[], config_settings=Some(configfiles=[], config_args=None)); "
+        "given = Some(configfiles=[], config_args=None); "
+        "workflow = Some(cores=1, basedir='.', configfiles=[], config_settings=given); "
         "config = catalogue.read_yaml(catalogue.CONFIG / 'config.yaml'); "
         "plan = front.make_plan(config, workflow); plan.records('all'); "
         "print(sorted({'torch', 'pandas', 'matplotlib', 'sklearn', 'scipy', 'timm', 'PIL'} & set(sys.modules)))"

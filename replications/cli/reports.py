@@ -24,7 +24,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--show", action="store_true", help="only print what the records say; make no file")
 
     parser = command(commands, "verify", verify, "derive every number of a report again", "verify --tier mini")
-    parser.add_argument("folder", nargs="?", type=folder_type("FOLDER"), help="a published report (default: that of the tier)")
+    parser.add_argument(
+        "folder", nargs="?", type=folder_type("FOLDER"), help="a published report (default: the tier's)"
+    )
     add_tier(parser)
     add_tried(parser)
     add_folders(parser, "results")
