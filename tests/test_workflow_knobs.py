@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from replications import catalogue
-from replications.errors import UserError
+from replications.errors import UserError, one_line
 from replications.planning.knobs import read_knobs
 from replications.planning.lock import hold_folder
 from replications.planning.plan import Plan
@@ -88,13 +89,39 @@ def test_papers_are_all_or_a_list():
         ({"throughput": "maybe"}, "throughput=maybe is wrong; it is whether"),
         ({"data_root": None}, "data_root="),
         ({"papers": ""}, "names no paper"),
+        ({"seeds": 101}, "seeds: 101 are too many; at most 100"),
+        ({"seeds": list(range(5000))}, "seeds: 5000 are too many"),
+        ({"seeds": 10**18}, "is not an integer up to 4294967295"),
+        ({"seeds": int("9" * 4000) ** 2}, "seeds: '...' is not an integer"),
+        ({"seeds": [2**32]}, "seeds: '4294967296' is not an integer up to 4294967295"),
+        ({"seeds": "٣"}, "seeds: '٣' is not an integer"),
+        ({"seeds": float("inf")}, "seeds: 'inf' is not an integer"),
+        ({"seeds": {"a": 1}}, "is not an integer"),
+        ({"set": [[[["a"]]]]}, "is wrong; it is changes against"),
+        ({"set": "[" * 3000}, "is not of the form part.name=value"),
+        ({"tier": "x" * 100_000}, "unknown tier 'xxx"),
+        ({"device": "cuda:²"}, "unknown device 'cuda:²'"),
+        ({"data_mirror": "nowhere"}, "data_mirror=nowhere: there is no such folder"),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_it(changes, line):
     with pytest.raises(UserError) as caught:
-        knobs(**changes)
-    assert line in str(caught.value)
-    assert "\n" not in str(caught.value)
+        plan(**changes).selection_meaning("all")
+    said = one_line(caught.value)
+    assert line in said and "\n" not in str(caught.value)
+    assert len(said) < 500
+
+
+def test_a_hundred_seeds_are_planned_in_seconds():
+    began = time.process_time()
+    assert len(plan(tier="mini", seeds=100, papers="eigenfaces,deepid").selection_meaning("all")) > 100 * 64
+    assert time.process_time() - began < 5
+
+
+def test_a_configuration_that_is_not_utf8_is_one_line(tmp_path):
+    (tmp_path / "config.yaml").write_bytes("results: é".encode("latin-1"))
+    with pytest.raises(UserError, match=r"config\.yaml: not UTF-8"):
+        catalogue.read_yaml(tmp_path / "config.yaml")
 
 
 def test_every_knob_of_the_configuration_is_in_the_schema_and_back():
