@@ -10,6 +10,7 @@ import pytest
 
 from replications import catalogue
 from replications.errors import UserError, one_line
+from replications.planning import front
 from replications.planning.knobs import read_knobs
 from replications.planning.lock import hold_folder
 from replications.planning.plan import Plan
@@ -118,10 +119,19 @@ def test_a_hundred_seeds_are_planned_in_seconds():
     assert time.process_time() - began < 5
 
 
-def test_a_configuration_that_is_not_utf8_is_one_line(tmp_path):
-    (tmp_path / "config.yaml").write_bytes("results: é".encode("latin-1"))
-    with pytest.raises(UserError, match=r"config\.yaml: not UTF-8"):
-        catalogue.read_yaml(tmp_path / "config.yaml")
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("results: é".encode("latin-1"), "not UTF-8"),
+        (b"results: 2026-99-99", "a value is none: month must be in 1..12"),
+        (b"tier: mini\nresults: [", "config.yaml:2: not valid YAML"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read_is_one_line(content, line, tmp_path):
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(SystemExit) as ended:
+        front.check_file(str(tmp_path / "config.yaml"))
+    assert line in ended.value.code and "\n" not in ended.value.code
 
 
 def test_every_knob_of_the_configuration_is_in_the_schema_and_back():

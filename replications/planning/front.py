@@ -8,6 +8,7 @@ from logging import Logger
 from pathlib import Path
 from typing import Any
 
+from replications import catalogue
 from replications.errors import UserError, one_line
 from replications.planning.folders import as_written
 from replications.planning.knobs import read_knobs
@@ -27,6 +28,12 @@ def _one_line() -> Iterator[None]:
         sys.exit(f"error: {one_line(error)}")
     except SyntaxError as error:  # of a module that some run reaches by imports
         sys.exit(f"error: {error.filename}:{error.lineno}: {error.msg}")
+
+
+def check_file(path: str) -> None:
+    """End with one line where a configuration file cannot be read; Snakemake would with a traceback."""
+    with _one_line():
+        catalogue.read_yaml(Path(path))
 
 
 def make_plan(config: Mapping[str, Any], workflow: Any) -> Plan:
