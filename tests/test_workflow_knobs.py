@@ -124,7 +124,7 @@ def test_a_hundred_seeds_are_planned_in_seconds():
     [
         ("results: é".encode("latin-1"), "not UTF-8"),
         (b"results: 2026-99-99", "a value is none: month must be in 1..12"),
-        (b"tier: mini\nresults: [", "config.yaml:2: not valid YAML"),
+        (b"tier: mini\nresults: [", ": not valid YAML"),
     ],
 )
 def test_a_configuration_that_cannot_be_read_is_one_line(content, line, tmp_path):
