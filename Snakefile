@@ -1,5 +1,10 @@
 # The front door. `snakemake --cores all` makes everything that config/config.yaml asks for; the name of a paper or of a
 # task makes that and what its claims compare with; `-n` says what would run and what it would cost.
+from replications.planning import front
+
+front.check_file(f"{workflow.basedir}/config/config.yaml")
+
+
 configfile: f"{workflow.basedir}/config/config.yaml"
 
 

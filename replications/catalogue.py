@@ -42,8 +42,10 @@ def read_yaml(path: Path) -> Any:
             return yaml.load(stream, Loader=_Loader)
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}: save it as UTF-8") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8: save it as UTF-8") from None
+    except (ValueError, RecursionError) as error:  # 2026-99-99 is no date, 5,000 digits no integer
+        raise UserError(f"{path}: a value is none: {error} (put text into quotes)") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)

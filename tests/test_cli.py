@@ -144,9 +144,9 @@ RIGHT = {
 }
 FOLDERS_OF = {
     "fetch": ["--data-root", "--data-mirror"],
-    **dict.fromkeys(("run", "evaluate", "throughput"), ["--data-root", "--work", "--results"]),
+    **{name: ["--data-root", "--work", "--results"] for name in ("run", "evaluate", "throughput")},
     "report": ["--data-root", "--results"],
-    **dict.fromkeys(("verify", "cite", "publish"), ["--results"]),
+    **{name: ["--results"] for name in ("verify", "cite", "publish")},
 }
 
 

@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from replications import catalogue
-from replications.errors import UserError
+from replications.errors import UserError, one_line
+from replications.planning import front
 from replications.planning.knobs import read_knobs
 from replications.planning.lock import hold_folder
 from replications.planning.plan import Plan
@@ -88,13 +90,48 @@ def test_papers_are_all_or_a_list():
         ({"throughput": "maybe"}, "throughput=maybe is wrong; it is whether"),
         ({"data_root": None}, "data_root="),
         ({"papers": ""}, "names no paper"),
+        ({"seeds": 101}, "seeds: 101 are too many; at most 100"),
+        ({"seeds": list(range(5000))}, "seeds: 5000 are too many"),
+        ({"seeds": 10**18}, "is not an integer up to 4294967295"),
+        ({"seeds": int("9" * 4000) ** 2}, "seeds: '...' is not an integer"),
+        ({"seeds": [2**32]}, "seeds: '4294967296' is not an integer up to 4294967295"),
+        ({"seeds": "٣"}, "seeds: '٣' is not an integer"),
+        ({"seeds": float("inf")}, "seeds: 'inf' is not an integer"),
+        ({"seeds": {"a": 1}}, "is not an integer"),
+        ({"set": [[[["a"]]]]}, "is wrong; it is changes against"),
+        ({"set": "[" * 3000}, "is not of the form part.name=value"),
+        ({"tier": "x" * 100_000}, "unknown tier 'xxx"),
+        ({"device": "cuda:²"}, "unknown device 'cuda:²'"),
+        ({"data_mirror": "nowhere"}, "data_mirror=nowhere: there is no such folder"),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_it(changes, line):
     with pytest.raises(UserError) as caught:
-        knobs(**changes)
-    assert line in str(caught.value)
-    assert "\n" not in str(caught.value)
+        plan(**changes).selection_meaning("all")
+    said = one_line(caught.value)
+    assert line in said and "\n" not in str(caught.value)
+    assert len(said) < 500
+
+
+def test_a_hundred_seeds_are_planned_in_seconds():
+    began = time.process_time()
+    assert len(plan(tier="mini", seeds=100, papers="eigenfaces,deepid").selection_meaning("all")) > 100 * 64
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("results: é".encode("latin-1"), "not UTF-8"),
+        (b"results: 2026-99-99", "a value is none: month must be in 1..12"),
+        (b"tier: mini\nresults: [", ": not valid YAML"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read_is_one_line(content, line, tmp_path):
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(SystemExit) as ended:
+        front.check_file(str(tmp_path / "config.yaml"))
+    assert line in ended.value.code and "\n" not in ended.value.code
 
 
 def test_every_knob_of_the_configuration_is_in_the_schema_and_back():
@@ -172,7 +209,8 @@ def test_reading_the_plan_imports_nothing_heavy():
     code = (
         "import sys; from types import SimpleNamespace as Some; "
         "from replications import catalogue; from replications.planning import front, estimate; "
-        "workflow = Some(cores=1, basedir='.', configfiles=[], config_settings=Some(configfiles=[], config_args=None)); "
+        "given = Some(configfiles=[], config_args=None); "
+        "workflow = Some(cores=1, basedir='.', configfiles=[], config_settings=given); "
         "config = catalogue.read_yaml(catalogue.CONFIG / 'config.yaml'); "
         "plan = front.make_plan(config, workflow); plan.records('all'); "
         "print(sorted({'torch', 'pandas', 'matplotlib', 'sklearn', 'scipy', 'timm', 'PIL'} & set(sys.modules)))"

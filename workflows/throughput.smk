@@ -17,7 +17,7 @@ rule throughput:
         "throughput"
     shell:
         plan.shell(
-            "throughput {params.methods:q} --done {output:q}",
+            "throughput {params.methods:q} --done={output:q}",
             "tier",
             "set",
             "device",

@@ -70,14 +70,13 @@ def add_folders(parser: argparse.ArgumentParser, *names: str) -> None:
         "work": "checkpoints and finished runs",
         "results": "records and tables, one folder a tier below it",
     }
-    defaults = {"data_root": "data", "work": "work", "results": "results"}
-    defaults |= as_written([catalogue.CONFIG / "config.yaml"])
+    defaults = as_written([catalogue.CONFIG / "config.yaml"])
     for name in names:
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(
             option,
             type=folder_type(option),
-            default=defaults.get(name),
+            default=defaults.get(name) or (None if name == "data_mirror" else ""),  # "" is refused where it is used
             metavar="DIR",
             help=f"{about[name]} (default: %(default)s)",
         )

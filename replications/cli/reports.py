@@ -25,7 +25,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
     parser = command(commands, "verify", verify, "derive every number of a report again", "verify --tier mini")
     parser.add_argument(
-        "folder", nargs="?", type=folder_type("FOLDER"), help="a published report (default: that of the tier)"
+        "folder", nargs="?", type=folder_type("FOLDER"), help="a published report (default: the tier's)"
     )
     add_tier(parser)
     add_tried(parser)

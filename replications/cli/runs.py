@@ -241,4 +241,4 @@ def throughput(args: argparse.Namespace) -> None:
     if args.done:
         measured = {f"{record.paper}/{record.method}": record.fingerprint for record in records}
         write_atomic(args.done, json.dumps(measured, indent=1).encode() + b"\n")
-    print(f"{len(records)} methods measured")
+    print("1 method measured" if len(records) == 1 else f"{len(records)} methods measured")

@@ -18,18 +18,20 @@ from replications.errors import UserError
 FOLDERS = ("data_mirror", "data_root", "work", "results")
 NULL = "tag:yaml.org,2002:null"
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-# In a file's name Snakemake reads {x} as a wildcard and <x> as a variable, and it warns of a space at the front.
-TAKEN_AS_PATTERN = re.compile(r"[{}<>]|^\s")
+# In a file's name Snakemake reads {x} as a wildcard and <x> as a variable, and it warns of a space at the front; an
+# option is what begins with a dash, and a tilde is home.
+TAKEN_FOR_MORE = re.compile(r"[{}<>]|^[\s~-]")
 LINKS = Path(".snakemake") / "folders"
 
 
 class _AsWritten(yaml.SafeLoader):
     """YAML whose values are the text that stands there; only an unquoted null is none."""
 
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag == NULL]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+_AsWritten.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag == NULL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def as_written(files: Iterable[Path], assignments: Iterable[str] = ()) -> dict[str, str | None]:
@@ -39,9 +41,7 @@ def as_written(files: Iterable[Path], assignments: Iterable[str] = ()) -> dict[s
     """
     found = {}
     for path in files:
-        with suppress(
-            OSError, ValueError, yaml.YAMLError
-        ):  # what is wrong with the file is said where all of it is read
+        with suppress(OSError, ValueError, yaml.YAMLError):  # said where all of the file is read
             content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_AsWritten)
             found.update({key: content[key] for key in FOLDERS if key in content})
     for key, _, text in (word.partition("=") for word in assignments):
@@ -77,8 +77,8 @@ def folder_name(knob: str, text: str, there: bool = False) -> str:
 
 
 def name_for_snakemake(folder: str) -> str:
-    """Return the folder's name, or that of a link to it where Snakemake would read the name as a pattern."""
-    if not TAKEN_AS_PATTERN.search(folder):
+    """Return the folder's name, or that of a link to it where Snakemake or a job would take the name for more."""
+    if not TAKEN_FOR_MORE.search(folder):
         return folder
     link = LINKS / hashlib.sha256(os.path.abspath(folder).encode()).hexdigest()[:16]
     link.parent.mkdir(parents=True, exist_ok=True)

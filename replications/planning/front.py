@@ -31,6 +31,12 @@ def _one_line() -> Iterator[None]:
         sys.exit(f"error: {error.filename}:{error.lineno}: {error.msg}")
 
 
+def check_file(path: str) -> None:
+    """End with one line where a configuration file cannot be read; Snakemake would with a traceback."""
+    with _one_line():
+        catalogue.read_yaml(Path(path))
+
+
 def make_plan(config: Mapping[str, Any], workflow: Any) -> Plan:
     """Check the knobs and make the plan; jobs find this Python and this package, and know whose jobs they are."""
     take_any_letter()

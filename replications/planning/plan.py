@@ -108,7 +108,12 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def fingerprints(self, address: str, seed: int) -> run.Fingerprints:
-        return run.fingerprints(self.spec(address, seed))
+        return self._fingerprints(address).with_seed_of(self.spec(address, seed))
+
+    @functools.cache  # noqa: B019
+    def _fingerprints(self, address: str) -> run.Fingerprints:
+        """Those of one seed: code and data, which take long, are the same for all."""
+        return run.fingerprints(self.spec(address, self.knobs.seeds[0]))
 
     def run_meaning(self, address: str, seeds: str) -> str:
         """What decides the records of a group, as text: they are made again where it changes."""
@@ -131,7 +136,11 @@ class Plan:
     def sets(self, addresses: Iterable[str]) -> list[str]:
         """Paths that say that the prepared sets of some methods are there."""
         keys = {key for address in addresses for key in self.spec(address, self.knobs.seeds[0]).data.values()}
-        return [str(set_path(key, Path(self.data)) / MANIFEST) for key in sorted(keys)]
+        return [self._set(key) for key in sorted(keys)]
+
+    @functools.cache  # noqa: B019
+    def _set(self, key: str) -> str:
+        return str(set_path(key, Path(self.data)) / MANIFEST)
 
     @property
     def any_set(self) -> str:

@@ -111,6 +111,8 @@ class Terminal(logging.Handler):
                 self._tell[event](record)
             elif str(record.msg).startswith("Nothing to be done"):
                 self._nothing_to_do()
+        except BrokenPipeError:  # the reader of the output has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except Exception:
             self.handleError(record)
 
@@ -153,7 +155,8 @@ class Terminal(logging.Handler):
             jobs = list(self.jobs.values())
             print(f"{job_list(jobs)}\n\n{cost_table(jobs, self.cores)}", flush=True)
         elif not self.dryrun:
-            self._say(f"{self.total} jobs, tier {self.plan.knobs.tier}; records and tables go to {self.plan.folder}/")
+            jobs = "1 job" if self.total == 1 else f"{self.total} jobs"
+            self._say(f"{jobs}, tier {self.plan.knobs.tier}; records and tables go to {self.plan.folder}/")
             threading.Thread(target=self._watch, name="status", daemon=True).start()
 
     def _nothing_to_do(self) -> None:
