@@ -76,6 +76,16 @@ def ball(centre: np.ndarray, points: np.ndarray, radius: float, k: int) -> np.nd
     return np.concatenate([inside, np.repeat(inside[:1], k - len(inside))])
 
 
+def interpolated(fine: np.ndarray, coarse: np.ndarray, features: np.ndarray, power: int) -> np.ndarray:
+    """Three nearest coarse points (or all, where there are fewer), weighed by 1 / distance to a power."""
+    rows = []
+    for point in fine:
+        near = nearest(point, coarse, 3)
+        weight = 1 / (np.linalg.norm(coarse[near] - point, axis=-1) ** power + 1e-8)
+        rows.append(weight / weight.sum() @ features[near])
+    return np.stack(rows)
+
+
 def uneven(count: int, seed: int = 0) -> Tensor:
     """A cloud of which half lies in a corner: density differs by far more than a factor of ten."""
     random = torch.Generator().manual_seed(seed)

@@ -1,6 +1,7 @@
 """Point cloud classification: options, data, augmentation, scores, and what a run does with its stages."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from replications.datasets.prepare import prepare
 from replications.errors import UserError
 from replications.records import HistoryPoint
 from replications.tasks.base import find_task
-from replications.tasks.point_classification import TASK
+from replications.tasks.point_classification import TASK, conditions
 from replications.tasks.point_classification.augment import PointAugment
 from replications.tasks.point_classification.data import keep, open_points
 from replications.tasks.point_classification.execute import _best_on_test
@@ -90,6 +91,19 @@ def test_keeping_a_share_repeats_the_first_points():
     assert torch.equal(half["points"][0, :4], clouds["points"][0, :4])
     assert torch.equal(half["points"][0, 4:], clouds["points"][0, :4])
     assert torch.equal(keep(clouds, 0.01)["points"][0], clouds["points"][0, :1].expand(8, 3))
+
+
+def test_with_fewer_points_what_is_precomputed_is_computed_of_those_that_are_left():
+    points = torch.arange(24.0).view(1, 8, 3)
+    stage = SimpleNamespace(
+        options=SimpleNamespace(kept=(0.5,), also_on=()),
+        model=SimpleNamespace(conditions=dict),
+        precompute=lambda points: {"nodes": points.amax(1)},
+        test_clouds={"points": points, "label": torch.tensor([0]), "nodes": points.amax(1)},
+        test_copies=np.zeros(1, bool),
+    )
+    found = {name: clouds["nodes"].tolist() for name, clouds, _ in conditions.conditions(stage)}
+    assert found == {"keep50": [[9.0, 10.0, 11.0]], "keep50_beforehand": [[21.0, 22.0, 23.0]]}
 
 
 def test_accuracy_leaves_copies_of_training_clouds_out():
