@@ -1,4 +1,4 @@
-"""3-D detection against the authors' code where that is not what one would guess: weights, floor, boxes, interpolation."""
+"""3-D detection where the authors' code is not what one would guess: first weights, interpolation, boxes, floor."""
 
 import dataclasses
 import math
@@ -44,11 +44,10 @@ def network(request):
 
 
 def test_shared_networks_start_he_normal(network):
-    shared = [layer for mlp in network.modules() if isinstance(mlp, SharedMLP) for layer in mlp.layers]
-    weights = [layer.weight for layer in shared if isinstance(layer, nn.Linear)]
-    assert len(weights) == 4 * 3 + 2 * 2 + 3 and all(
-        layer.bias is None for layer in shared if isinstance(layer, nn.Linear)
-    )
+    shared = [mlp for mlp in network.modules() if isinstance(mlp, SharedMLP)]
+    layers = [layer for mlp in shared for layer in mlp.layers if isinstance(layer, nn.Linear)]
+    assert len(layers) == 4 * 3 + 2 * 2 + 3 and all(layer.bias is None for layer in layers)
+    weights = [layer.weight for layer in layers]
     for weight in weights:
         assert weight.std().item() == pytest.approx(math.sqrt(2 / weight.shape[1]), rel=0.15)
     second = network.backbone.abstractions[0].mlps[0].layers[3].weight
@@ -99,9 +98,7 @@ def test_a_box_along_the_axes_grows_to_hold_the_turned_one():
 @pytest.mark.parametrize("oriented", [False, True])
 def test_scenes_mirrored_turned_and_scaled_against_the_corners(oriented):
     rng = np.random.default_rng(0)
-    boxes = np.concatenate(
-        [rng.normal(size=(16, 4, 3)), rng.uniform(0.2, 2, (16, 4, 3)), np.zeros((16, 4, 1))], axis=-1
-    )
+    boxes = np.concatenate([rng.normal(size=(16, 4, 3)), rng.uniform(0.2, 2, (16, 4, 3)), np.zeros((16, 4, 1))], -1)
     if oriented:
         boxes[..., 6] = rng.uniform(-3, 3, (16, 4))
     batch = {"points": torch.zeros(16, 2, 3), "boxes": torch.from_numpy(boxes), "floor": torch.linspace(-1, 1, 16)}

@@ -1,4 +1,4 @@
-"""The ideas of VoteNet and BoxNet against naive float64: break one on purpose, and a test here fails (tests/README.md)."""
+"""The ideas of VoteNet and BoxNet against naive float64: each was broken on purpose (see the table in README.md)."""
 
 import math
 from types import SimpleNamespace
@@ -71,14 +71,12 @@ def votes_of(layers: nn.Sequential, points: torch.Tensor, features: torch.Tensor
 
 def proposals_of(module: nn.Module, points: torch.Tensor, features: torch.Tensor) -> tuple[list[int], torch.Tensor]:
     """Return which of a scene's votes clusters grow around, and what the head says of each cluster."""
-    index, pooled = farthest(points, PROPOSALS), []
+    index, pooled, shared = farthest(points, PROPOSALS), [], module.proposal.aggregate.mlps[0].layers
     for place in index:
         distance = (points - points[place]).square().sum(1).sqrt()
         group = [k for k in range(len(points)) if distance[k] < RADIUS][:NEIGHBOURS]
         offset = (points[group] - points[place]) / RADIUS
-        pooled.append(
-            run_layers(module.proposal.aggregate.mlps[0].layers, torch.cat([offset, features[group]], 1)).amax(0)
-        )
+        pooled.append(run_layers(shared, torch.cat([offset, features[group]], 1)).amax(0))
     return index, run_layers(module.proposal.head, torch.stack(pooled))
 
 
@@ -92,11 +90,10 @@ def naive(module: nn.Module, batch: dict[str, torch.Tensor], voting: bool) -> li
     seeds = module.backbone(batch["points"], batch["floor"])
     result = []
     for points, features, index in zip(seeds.points, seeds.features, seeds.index, strict=True):
-        votes = votes_of(module.voting.network, points, features) if voting else (points, features)
-        chosen, raw = proposals_of(module, *votes)
-        result.append(
-            SimpleNamespace(seeds=points, index=index, votes=votes[0], chosen=chosen, base=votes[0][chosen], raw=raw)
-        )
+        votes, known = votes_of(module.voting.network, points, features) if voting else (points, features)
+        chosen, raw = proposals_of(module, votes, known)
+        scene = {"seeds": points, "index": index, "votes": votes, "chosen": chosen, "base": votes[chosen], "raw": raw}
+        result.append(SimpleNamespace(**scene))
     return result
 
 
@@ -128,7 +125,7 @@ def test_clusters_grow_around_far_votes_and_hold_the_votes_nearby(build, voting)
 
 
 def truth(scenes_: list[SimpleNamespace], offsets: tuple[float, ...]) -> dict[str, torch.Tensor]:
-    """Objects whose centres lie so far from a cluster of each scene; two unused places. Every other seed lies on some."""
+    """Objects whose centres lie so far from a cluster each, and two unused places. Every other seed lies on some."""
     boxes, label, inside = torch.zeros(2, 5, 7).double(), torch.full((2, 5), -1), torch.full((2, 96, 3), -1)
     for b, scene in enumerate(scenes_):
         for k, offset in enumerate(offsets):
@@ -216,9 +213,8 @@ def test_detections_are_confident_hold_points_and_outlive_better_ones_of_their_c
     boxes[:, 0] = at
     classes = torch.eye(2)[torch.tensor([0, 0, 1, 0, 0, 0])]
     objectness = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.04])
-    points = torch.cat(
-        [torch.zeros(10, 3), torch.tensor([[6.0, 0, 0]]).expand(5, 3), torch.tensor([[20.0, 0, 0]]).expand(4, 3)]
-    )
+    points = torch.zeros(19, 3)
+    points[10:15, 0], points[15:, 0] = 6.0, 20.0
     nothing = torch.zeros(1, 1, 3)
     found = Predictions(boxes[None], objectness[None], classes[None], nothing, nothing, nothing[..., 0].long())
     options = DetectionOptions(points=19, min_points=5, confidence=0.05, nms_iou=0.25)

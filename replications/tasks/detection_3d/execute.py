@@ -55,9 +55,7 @@ class Run:
                     f"{options.points}: lower the option"
                 )
         if train.oriented and options.heading_bins == 1:
-            raise UserError(
-                f"data set '{train.key}' has boxes with headings: raise the task option heading_bins from 1"
-            )
+            raise UserError(f"data set '{train.key}' has boxes with headings: raise the task option heading_bins")
         whole = options.points == train.points.shape[1]
         model = context.build(
             "train",
