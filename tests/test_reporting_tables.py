@@ -10,7 +10,7 @@ from reporting_factory import FAILED, METHODS, MISSING, TASKS, failed, papers, p
 
 from replications.records import write_record
 from replications.reporting import formats, labels, report, tables
-from replications.reporting.leaderboard import leaderboards
+from replications.reporting.leaderboard import heading, leaderboards
 from replications.reporting.load import Records, read_results
 
 PAPERS = papers()
@@ -181,3 +181,19 @@ def test_effects_are_written_with_their_sign():
     assert labels.effect(-0.314, "difference") == "−0.31"
     assert labels.effect(-0.001, "difference") == "0.00"
     assert labels.effect(1.25, "ratio") == "×1.25"
+
+
+@pytest.mark.parametrize(("title", "category", "shown"), [
+    ("Procedural scenes, mini", "Procedural scenes, mini", "Procedural scenes, mini"),
+    ("Procedural pictures, mini", "Procedural pictures, mini, 24 px", "Procedural pictures, mini, 24 px"),
+    ("Procedural rooms", "Procedural rooms: oriented boxes", "Procedural rooms: oriented boxes"),
+    ("Procedural faces, mini", "procedural faces, unrestricted", "Procedural faces, mini · unrestricted"),
+    ("ModelNet10 (voxel-derived)", "modelnet10_voxel: 256 points", "ModelNet10 (voxel-derived) · 256 points"),
+    ("shapes_mini", "shapes_mini: 128 points", "shapes_mini · 128 points"),
+    ("LFW, 112x112", "unrestricted, no outside data", "LFW, 112x112 · unrestricted, no outside data"),
+    ("LFW", "LFWA, aligned", "LFW · LFWA, aligned"),
+    ("", "bytes of imdb_text", "bytes of imdb_text"),
+    ("LFW", None, "LFW"),
+])  # fmt: skip
+def test_a_heading_names_the_set_once(title, category, shown):
+    assert heading(title, category) == shown
