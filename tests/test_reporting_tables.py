@@ -197,3 +197,31 @@ def test_effects_are_written_with_their_sign():
 ])  # fmt: skip
 def test_a_heading_names_the_set_once(title, category, shown):
     assert heading(title, category) == shown
+
+
+NASTY = 'a|b & 5 % of _x_ *y* `z` <script>alert("1")</script>\n\n$#{}~^\\| [k](l_m)'
+
+
+def test_what_a_title_holds_breaks_no_format():
+    table = tables.Table(
+        "nasty", NASTY, [tables.Column("one", NASTY, numeric=False), tables.Column("two", "Two")],
+        [(NASTY, [("row", [tables.Cell(NASTY), tables.Cell("1", 1.0)])])], [NASTY], NASTY,
+    )  # fmt: skip
+    text = formats.to_markdown([table])
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 3 and all(len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) == 3 for row in rows), (
+        "three cell borders"
+    )
+    assert not re.search(r"(?<!\\)(?:\\\\)*(<[A-Za-z/]|\*(?!\*)(?<!\*\*)|`)", text.replace("**", "")), (
+        "no tag, emphasis, code"
+    )
+    assert sum(bool(line) for line in text.splitlines()) == 7, (
+        "title, stamp, heading, three rows and a note, a line each"
+    )
+    assert "[k](l_m)" in text, "links stay links, and a _ within a word stays as it is"
+    latex = formats.to_latex([table])
+    assert "\n\n" not in latex.strip()
+    bare = re.sub(r"\\[&%#_{}$]|\\\\(?=\n|$)|\$\\?[a-z<>]+\$", "", latex)
+    body = bare.split(r"\toprule")[1]
+    assert not re.search(r"[%#~^|]", body) and body.count("&") == 2, "all special characters are escaped"
+    assert latex.count("{") - latex.count(r"\{") == latex.count("}") - latex.count(r"\}")
