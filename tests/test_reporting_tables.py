@@ -11,7 +11,7 @@ from reporting_factory import FAILED, METHODS, MISSING, TASK, TASKS, failed, pap
 
 from replications.records import write_record
 from replications.reporting import formats, labels, report, tables
-from replications.reporting.leaderboard import leaderboards
+from replications.reporting.leaderboard import heading, leaderboards
 from replications.reporting.load import Records, read_results
 from replications.tasks.base import Metric
 
@@ -237,3 +237,47 @@ def test_times_of_runs_beside_others_are_marked():
     assert found["arcface/arcface"].endswith("†") and not found["arcface/softmax"].endswith("†")
     assert "†" not in next(c[1].text for _, rows in table.sections for _, c in rows)
     assert "Others used 10 to 50 % of the machine meanwhile. †" in " ".join(table.notes)
+
+
+@pytest.mark.parametrize(("title", "category", "shown"), [
+    ("Procedural scenes, mini", "Procedural scenes, mini", "Procedural scenes, mini"),
+    ("Procedural pictures, mini", "Procedural pictures, mini, 24 px", "Procedural pictures, mini, 24 px"),
+    ("Procedural rooms", "Procedural rooms: oriented boxes", "Procedural rooms: oriented boxes"),
+    ("Procedural faces, mini", "procedural faces, unrestricted", "Procedural faces, mini · unrestricted"),
+    ("ModelNet10 (voxel-derived)", "modelnet10_voxel: 256 points", "ModelNet10 (voxel-derived) · 256 points"),
+    ("shapes_mini", "shapes_mini: 128 points", "shapes_mini · 128 points"),
+    ("LFW, 112x112", "unrestricted, no outside data", "LFW, 112x112 · unrestricted, no outside data"),
+    ("LFW", "LFWA, aligned", "LFW · LFWA, aligned"),
+    ("", "bytes of imdb_text", "bytes of imdb_text"),
+    ("LFW", None, "LFW"),
+])  # fmt: skip
+def test_a_heading_names_the_set_once(title, category, shown):
+    assert heading(title, category) == shown
+
+
+NASTY = 'a|b & 5 % of _x_ *y* `z` <script>alert("1")</script>\n\n$#{}~^\\| [k](l_m)'
+
+
+def test_what_a_title_holds_breaks_no_format():
+    table = tables.Table(
+        "nasty", NASTY, [tables.Column("one", NASTY, numeric=False), tables.Column("two", "Two")],
+        [(NASTY, [("row", [tables.Cell(NASTY), tables.Cell("1", 1.0)])])], [NASTY], NASTY,
+    )  # fmt: skip
+    text = formats.to_markdown([table])
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 3 and all(len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) == 3 for row in rows), (
+        "three cell borders"
+    )
+    assert not re.search(r"(?<!\\)(?:\\\\)*(<[A-Za-z/]|\*(?!\*)(?<!\*\*)|`)", text.replace("**", "")), (
+        "no tag, emphasis, code"
+    )
+    assert sum(bool(line) for line in text.splitlines()) == 7, (
+        "title, stamp, heading, three rows and a note, a line each"
+    )
+    assert "[k](l_m)" in text, "links stay links, and a _ within a word stays as it is"
+    latex = formats.to_latex([table])
+    assert "\n\n" not in latex.strip()
+    bare = re.sub(r"\\[&%#_{}$]|\\\\(?=\n|$)|\$\\?[a-z<>]+\$", "", latex)
+    body = bare.split(r"\toprule")[1]
+    assert not re.search(r"[%#~^|]", body) and body.count("&") == 2, "all special characters are escaped"
+    assert latex.count("{") - latex.count(r"\{") == latex.count("}") - latex.count(r"\}")

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from replications.reporting import labels, style
 from replications.reporting.verdicts import Verdict
+from replications.tasks.log_axis import log_axis
 
 ROW = 0.36  # inches
 TINT = "#EAF3EE"
@@ -83,9 +84,7 @@ def _limits(rows: Sequence[Verdict], kind: str) -> tuple[float, float]:
 def _panel(axes, rows: Sequence[Verdict], kind: str) -> None:
     low, high = _limits(rows, kind)
     if kind == "ratio":
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda x, _: f"×{x:.3g}")
-        axes.xaxis.set_minor_formatter(lambda x, _: f"×{x:.3g}" if high < 2 * low else "")
+        log_axis(axes.xaxis, lambda x, _: f"×{x:.3g}")
     axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5))
     axes.grid(axis="y", visible=False)
     axes.axvline(1 if kind == "ratio" else 0, color="#333333", linewidth=1.0, zorder=2)

@@ -18,28 +18,31 @@ def to_markdown(tables: Sequence[Table], level: int = 2) -> str:
     """The tables as Markdown, one after the other, titles being headings of `level`."""
     blocks = []
     for table in tables:
-        lines = [f"{'#' * level} {table.title}", ""]
+        lines = [f"{'#' * level} {_md(table.title)}", ""]
         if table.stamp:
-            lines += [f"**{table.stamp}**", ""]
+            lines += [f"**{_md(table.stamp)}**", ""]
         for title, rows in table.sections:
             if title:
-                lines += [f"{'#' * (level + 1)} {title}", ""]
+                lines += [f"{'#' * (level + 1)} {_md(title)}", ""]
             lines.append("| " + " | ".join(_md(column.title) for column in table.columns) + " |")
             lines.append("| " + " | ".join("---:" if c.numeric else "---" for c in table.columns) + " |")
             lines += ["| " + " | ".join(_md(cell.text) for cell in cells) + " |" for _, cells in rows]
             lines.append("")
-        lines += [line for note in table.notes for line in (note, "")]
+        lines += [line for note in table.notes for line in (_md(note), "")]
         blocks.append("\n".join(lines))
     return "\n".join(blocks)
 
 
 def _md(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """One line of Markdown that ends no cell, begins no HTML tag and no emphasis or code; links stay links."""
+    text = re.sub(r"\\(?=[^\w\s])|[|`*]|<(?=[A-Za-z/!?])", r"\\\g<0>", " ".join(text.split()))
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\_", text)  # within a word it means itself
 
 
 LATEX = {
     "\\": r"\textbackslash{}",
     **{c: f"\\{c}" for c in "&%$#_{}"},
+    "|": r"\textbar{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
@@ -58,12 +61,16 @@ LATEX = {
     "θ": r"$\theta$",
     "δ": r"$\delta$",
     "°": r"$^\circ$",
+    "≈": r"$\approx$",
+    "∞": r"$\infty$",
+    "²": r"$^2$",
+    "µ": r"$\mu$",
 }
 
 
 def latex_escape(text: str) -> str:
-    """Escape for LaTeX text mode."""
-    return "".join(LATEX.get(character, character) for character in text)
+    """Escape for LaTeX text mode, in one line."""
+    return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
 
 
 def to_latex(tables: Sequence[Table]) -> str:

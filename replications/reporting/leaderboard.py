@@ -3,6 +3,7 @@
 Everything here is full precision and goes to JSON as it is; `tables` makes it readable.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -127,10 +128,10 @@ class Leaderboard(BaseModel):
         keys = dict.fromkeys((row.category, row.test_data) for row in self.rows if row.finished)
         if len(keys) <= 1:
             (category, test_data) = next(iter(keys), (None, ""))
-            return [(_heading(test_data, category), self.rows)] if self.rows else []
+            return [(heading(test_data, category), self.rows)] if self.rows else []
         sections = [
             (
-                _heading(key[1], key[0]),
+                heading(key[1], key[0]),
                 [r for r in self.rows if (r.category, r.test_data) == key],
             )
             for key in keys
@@ -139,8 +140,16 @@ class Leaderboard(BaseModel):
         return [*sections, *([("No finished run", rest)] if rest else [])]
 
 
-def _heading(*parts: str | None) -> str:
-    return " · ".join(dict.fromkeys(filter(None, parts)))
+def heading(title: str, category: str | None) -> str:
+    """``LFW · fold 1 of 10``: a set's title and the protocol's category, which often names the set itself, once."""
+    if not category:
+        return title
+    told = re.sub(r"^[a-z0-9]+(_[a-z0-9]+)+: ", "", category)  # a set's key says no more than its title
+    for name in (title, title.partition(",")[0]):
+        rest = told[len(name) :]
+        if name and told.casefold().startswith(name.casefold()) and not rest[:1].isalnum():
+            return f"{title}{rest}" if rest[:1] != "," or name == title else f"{title} · {rest[1:].strip()}"
+    return " · ".join(filter(None, (title, told)))
 
 
 def leaderboards(

@@ -1,15 +1,17 @@
 """Plots that every task has: score curves, quality against cost, training curves."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, FixedLocator, LogLocator, NullLocator
+from matplotlib.ticker import EngFormatter, FixedLocator
 
 from replications.reporting import labels, style
 from replications.reporting.leaderboard import Leaderboard, MetricCell, MetricColumn, Row
 from replications.reporting.load import Records
+from replications.tasks.log_axis import log_axis, round_values
 
 GRID_POINTS = 240
 
@@ -54,13 +56,13 @@ def score_curves(board: Leaderboard, records: Records, name: str) -> Figure | No
             order = ys.mean(0)[np.searchsorted(grid, 0.01)] if log else np.mean([c.y[-1] for c in curves[row.address]])
             drawn.append((float(order), line, row.address))
         drawn.sort(key=lambda entry: -entry[0])
-        axes.set(xlim=(low, high), title=title)
+        axes.set(xlim=(low, high), title="\n".join(textwrap.wrap(title, 70, max_lines=2, placeholder=" …")))
         axes.set_xlabel(example.x_label + (" (log scale)" if log else ""))
         axes.set_ylabel(example.y_label)
         if log:
-            axes.set(xscale="log", ylim=(0, 1.005))
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_formatter(lambda x, _: f"{100 * x:g} %")
+            axes.set(ylim=(0, 1.005))
+            log_axis(axes.xaxis, lambda x, _: f"{100 * x:g} %")
+            axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:g} %")
             axes.plot(grid, grid, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 2)))
             axes.annotate("chance", (0.3, 0.3), (4, -12), textcoords="offset points", color=style.GREY, fontsize=7.5)
         lines, names = [line for _, line, _ in drawn], [address for *_, address in drawn]
@@ -111,13 +113,12 @@ def cost_plot(board: Leaderboard) -> Figure | None:
             )  # fmt: skip
         xs = [x for _, x in points]
         axes.set_xlabel(x_label)
+        label = EngFormatter() if "FLOPs" in x_label else (lambda x, _: f"{x:g}")
         if max(xs) > 4 * min(xs):
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(EngFormatter() if "FLOPs" in x_label else (lambda x, _: f"{x:g}"))
-            axes.xaxis.set_minor_locator(NullLocator())
+            log_axis(axes.xaxis, label)
         else:
             axes.set_xlim(0, 1.1 * max(xs))
+            axes.xaxis.set_major_formatter(label)
     arrow = "higher" if metric.higher_is_better else "lower"
     scale = ", log scale of the error" if spread else ""
     all_axes[0].set_ylabel(f"{labels.with_unit(metric.title, metric.unit)}, {arrow} is better{scale}")
@@ -152,8 +153,9 @@ def _spread_errors(axes, metric: MetricColumn, cells: Sequence[MetricCell]) -> b
             lambda z: 100 - np.exp(-z),
         ),
     )
-    axes.set_ylim(100 - 1.2 * (100 - max(0.0, min(ends))), 100 - least_error)
-    ticks = (0, 20, 40, 50, 60, 70, 80, 85, 90, 93, 95, 97, 98, 99, 99.5, 99.7, 99.8, 99.9)
+    most_error = 1.2 * (100 - max(0.0, min(ends)))
+    axes.set_ylim(100 - most_error, 100 - least_error)
+    ticks = [100 - error for error in round_values(least_error, min(most_error, 100.0), 9)]
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
     return True
@@ -187,10 +189,7 @@ def training_curves(board: Leaderboard, records: Records, stage: str, split: str
             axes.plot(x, mean, color=look.colour, linestyle=look.dash, linewidth=1.5, label=label, zorder=3)
             axes.fill_between(x, low, high, color=look.colour, alpha=0.2, linewidth=0, zorder=2)
         if log:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
-            axes.yaxis.set_minor_locator(NullLocator())
+            log_axis(axes.yaxis)
         axes.set_title(paper)
         axes.legend(loc="best", fontsize=7, handlelength=1.8, labelspacing=0.25)
     for axes in grid[len(papers) :]:

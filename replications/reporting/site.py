@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from replications.reporting import labels, statistics
-from replications.reporting.leaderboard import Leaderboard, Row
+from replications.reporting.leaderboard import Leaderboard, Row, heading
 from replications.reporting.load import Records
 from replications.reporting.summary import by_task, counts, marked, summary_table, task_titles
 from replications.reporting.tables import Cell, Column, Table, claims_table, cost_table, quality_table, stamp
@@ -145,7 +145,7 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], ma
         facts.append(("Before Holm", v.raw))
     if v.detectable is not None and v.adjusted == "inconclusive":
         facts.append(("Detectable", f"{labels.number(v.detectable, decimals)}{unit} at 80 % power with this spread"))
-    where = "; ".join(v.data) + (f" ({v.category})" if v.category and v.category not in v.data else "")
+    where = heading("; ".join(v.data), v.category)
     if where:
         facts.append(("Data", f"{where}, tier {v.tier}"))
     costs = [rows[a].cost for a in dict.fromkeys((v.subject, v.reference)) if a in rows and rows[a].cost]

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from replications.tasks.base import Album, Picture
+from replications.tasks.log_axis import log_axis
 
 SHOWN = 6
 LEGEND = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.02), "handlelength": 2.6}
@@ -224,10 +225,7 @@ def throughput(album: Album) -> Figure | None:
             rate, accuracy, linestyle="", marker=look.marker, color=look.colour, markersize=6.5,
             markerfacecolor=look.colour if main else "white", label=address,
         )  # fmt: skip
-    axes.set(xscale="log", xlabel="training images a second (log scale)", ylabel="top-1 (%), test images")
-    low, high = min(rate for _, rate, _ in found), max(rate for _, rate, _ in found)
-    ticks = [t for t in (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000) if low / 1.6 < t < high * 1.6]
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlabel="training images a second (log scale)", ylabel="top-1 (%), test images")
+    log_axis(axes.xaxis, lambda rate, _: f"{rate:,g}")
     axes.legend(**LEGEND, title="open: ablation")
     return figure

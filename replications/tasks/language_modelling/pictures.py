@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from replications.measurement.sweep import Crossover, crossover, fit_power_law
 from replications.records import RunRecord
 from replications.tasks.base import Album, Look, Picture
+from replications.tasks.log_axis import log_axis
 
 REFERENCES = {"sdpa": "softmax, fused", "naive": "softmax, materialised"}
 REFERENCE_LOOKS = {"sdpa": Look("#000000", "x", (0, (4, 1.5))), "naive": Look("#7F7F7F", "+", (0, (1.2, 1.2)))}
@@ -136,14 +137,10 @@ def _draw_law(
 
 
 def _mark_lengths(axes: Axes, lengths: Sequence[int]) -> None:
-    axes.set_xticks(lengths, [f"{n // 1024}k" if n % 1024 == 0 else str(n) for n in lengths])
+    shown = lengths[:: -(-len(lengths) // 8)] if lengths else ()
+    axes.set_xticks(shown, [f"{n // 1024}k" if n % 1024 == 0 else str(n) for n in shown])
     axes.minorticks_off()
-    low, high = axes.get_ylim()
-    multiples = (1, 2, 5) if high / low > 6 else (1, 1.5, 2, 3, 4, 5, 6, 8)
-    if high / low < 100:  # a decade may hold no tick at all
-        axes.set_yticks(ticks := [m * 10.0**e for e in range(-9, 9) for m in multiples if low <= m * 10.0**e <= high])
-        axes.set_yticklabels([f"{tick:g}" for tick in ticks])
-        axes.set_ylim(low, high)
+    log_axis(axes.yaxis)
 
 
 def crossovers(costs: Mapping[str, dict]) -> dict[str, Crossover | None]:
