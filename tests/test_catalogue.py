@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from replications import catalogue, run
+from replications import catalogue
 from replications.cli import main
 from replications.errors import UserError
 from replications.planning import check
+from replications.running.context import derived_seed
 from replications.tasks.base import Metric
 
 PAPER = """
@@ -255,6 +256,6 @@ def test_the_papers_are_in_order_and_the_check_needs_no_torch():
 
 
 def test_seeds_derive_from_seed_and_name_alone():
-    seeds = {run.derived_seed(seed, name) for seed in range(3) for name in ("weights/a", "weights/b", "stage/a")}
+    seeds = {derived_seed(seed, name) for seed in range(3) for name in ("weights/a", "weights/b", "stage/a")}
     assert len(seeds) == 9 and all(0 <= seed < 2**63 for seed in seeds)
-    assert run.derived_seed(1, "weights/a") == run.derived_seed(1, "weights/a")
+    assert derived_seed(1, "weights/a") == derived_seed(1, "weights/a")

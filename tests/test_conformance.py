@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from replications import catalogue, run
+from replications import catalogue, running
 from replications.datasets.prepare import prepare
 from replications.errors import RunFailure
+from replications.records import run_path
 from replications.tasks.base import find_task
 from replications.training.determinism import seed_everything
 
@@ -39,7 +40,7 @@ def smoke_record(data_root, tmp_path_factory):
     def record(address):
         if address not in records:
             spec = catalogue.resolve(address, "smoke", 0)
-            records[address] = run.execute(
+            records[address] = running.execute(
                 spec, data_root=data_root, work_root=root / "work", results=root / "results", device=CPU
             )
         return records[address]
@@ -51,7 +52,7 @@ def smoke_record(data_root, tmp_path_factory):
 def workload(address, data_root, seed=0):
     spec = catalogue.resolve(address, "smoke", seed)
     torch.set_num_threads(spec.threads)
-    return run.make_workload(spec, data_root, CPU)
+    return running.make_workload(spec, data_root, CPU)
 
 
 def trainable(module):
@@ -146,7 +147,7 @@ def test_smoke_run_finishes_with_the_metrics_of_its_task(address, smoke_record):
 @pytest.mark.parametrize("address", SMOKE)
 def test_scores_beside_the_record_give_its_metrics_again(address, smoke_record):
     record = smoke_record(address)
-    arrays = run.run_path(smoke_record.results, record.spec.paper, record.spec.method, 0).with_name("arrays.npz")
+    arrays = run_path(smoke_record.results, record.spec.paper, record.spec.method, 0).with_name("arrays.npz")
     if not arrays.exists():
         pytest.skip("the run keeps no arrays")
     with np.load(arrays) as stored:
@@ -183,7 +184,7 @@ def test_every_spec_resolves_and_says_why_it_differs(key, tier):
             continue
         spec = catalogue.resolve(address, tier, 0)
         find_task(spec.task).parse_options(spec.task_options)
-        run.fingerprints(spec)
+        running.fingerprints(spec)
         override = method.per_tier.get(tier)
         if catalogue.differences(address, tier):
             assert method.why or (override and override.why), f"{address} departs from its task in {tier}: say why"
@@ -198,7 +199,7 @@ def test_a_diverged_run_is_a_failed_record(data_root, tmp_path, monkeypatch):
     address = next(a for a in SMOKE if trainable(workload(a, data_root).stage.module))
     monkeypatch.setattr(loop, "train", diverges)
     spec = catalogue.resolve(address, "smoke", 0)
-    record = run.execute(
+    record = running.execute(
         spec, data_root=data_root, work_root=tmp_path / "work", results=tmp_path / "results", device=CPU
     )
     assert (record.status, record.reason) == ("failed", "diverged")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from replications import catalogue, run
+from replications import catalogue, running
 from replications.datasets.prepare import prepare
 from replications.errors import UserError
 from replications.layers.points import SharedMLP
@@ -30,7 +30,7 @@ def data_root(tmp_path_factory):
 
 def made(data_root, *assignments) -> Run:
     spec = catalogue.resolve("votenet/votenet", "smoke", 0, assignments)
-    return Run.of(run.RunContext(spec, CPU, data_root, data_root))
+    return Run.of(running.RunContext(spec, CPU, data_root, data_root))
 
 
 # First weights

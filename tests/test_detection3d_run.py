@@ -7,9 +7,10 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from replications import catalogue, run
+from replications import catalogue, running
 from replications.datasets.prepare import prepare
 from replications.errors import UserError
+from replications.records import run_path
 from replications.tasks.base import Look
 from replications.tasks.detection_3d import TASK, pictures
 from replications.tasks.detection_3d.evaluation import Detections, Truth, evaluate
@@ -27,7 +28,7 @@ def data_root(tmp_path_factory):
 
 
 def context(data_root, *assignments, address="votenet/votenet"):
-    return run.RunContext(catalogue.resolve(address, "smoke", 0, assignments), CPU, data_root, data_root)
+    return running.RunContext(catalogue.resolve(address, "smoke", 0, assignments), CPU, data_root, data_root)
 
 
 def test_more_points_than_the_set_stores_are_refused(data_root):
@@ -39,7 +40,7 @@ def test_a_tier_without_test_data_is_refused(data_root):
     spec = catalogue.resolve("votenet/votenet", "smoke", 0)
     spec = spec.model_copy(update={"data": {"train": "rooms_smoke"}})
     with pytest.raises(UserError, match="no data set for 'test'"):
-        Run.of(run.RunContext(spec, CPU, data_root, data_root))
+        Run.of(running.RunContext(spec, CPU, data_root, data_root))
 
 
 def test_with_fewer_points_training_draws_them_and_the_network_samples(data_root):
@@ -104,8 +105,8 @@ def test_metrics_that_a_factor_or_a_sampling_names():
 @pytest.mark.parametrize("detected", [True, False])
 def test_pictures_are_drawn_also_where_nothing_was_found(data_root, tmp_path, detected):
     spec = catalogue.resolve("votenet/votenet", "smoke", 0)
-    record = run.execute(spec, data_root=data_root, work_root=tmp_path / "w", results=tmp_path / "r", device=CPU)
-    with np.load(run.run_path(tmp_path / "r", "votenet", "votenet", 0).with_name("arrays.npz")) as stored:
+    record = running.execute(spec, data_root=data_root, work_root=tmp_path / "w", results=tmp_path / "r", device=CPU)
+    with np.load(run_path(tmp_path / "r", "votenet", "votenet", 0).with_name("arrays.npz")) as stored:
         arrays = dict(stored)
     if detected:
         arrays["detected_scene"] = np.zeros(2, np.int32)

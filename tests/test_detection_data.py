@@ -379,7 +379,7 @@ def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong(scenes):
 
 @pytest.mark.parametrize("address", ["detr/detr", "conditional_detr/conditional_detr", "faster_rcnn/faster_rcnn"])
 def test_a_run_on_image_files_of_two_sizes(tmp_path, monkeypatch, address):
-    from replications import catalogue, run
+    from replications import catalogue, running
     from replications.tasks.detection_2d import execute
 
     files = {"train/12.jpg": picture(), "test/11.jpg": picture()}
@@ -388,7 +388,7 @@ def test_a_run_on_image_files_of_two_sizes(tmp_path, monkeypatch, address):
     monkeypatch.setattr(execute, "open_detection_set", lambda key, root: data)
     changes = ["recipe.steps=2", "recipe.batch_size=2", "task.short_side=48", "task.train_sides=[48, 64]"]
     spec = catalogue.resolve(address, "smoke", 0, changes)
-    context = run.RunContext(spec, torch.device("cpu"), tmp_path, tmp_path / "work")
+    context = running.RunContext(spec, torch.device("cpu"), tmp_path, tmp_path / "work")
     evaluation = execute.execute(context)
     assert evaluation.category == "tiny, shorter side 48"
     assert all(np.isfinite(value) for value in evaluation.metrics.values()) and "ap" in evaluation.metrics
@@ -396,14 +396,14 @@ def test_a_run_on_image_files_of_two_sizes(tmp_path, monkeypatch, address):
 
 
 def test_train_and_test_sets_of_other_classes(tmp_path, monkeypatch, scenes):
-    from replications import catalogue, run
+    from replications import catalogue, running
     from replications.tasks.detection_2d import execute
 
     data, _ = prepared(tmp_path, [])
     monkeypatch.setattr(execute, "open_detection_set", lambda key, root: {"a": data, "b": scenes}[key])
     spec = catalogue.resolve("detr/detr", "smoke", 0, ["data.train=a", "data.test=b"])
     with pytest.raises(UserError, match="have different classes"):
-        execute.Setup.of(run.RunContext(spec, torch.device("cpu"), tmp_path, tmp_path))
+        execute.Setup.of(running.RunContext(spec, torch.device("cpu"), tmp_path, tmp_path))
 
 
 def test_a_split_without_objects_judges_nothing(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from replications import catalogue, run
+from replications import catalogue, running
 from replications.datasets import weights as weights_set
 from replications.datasets.prepare import prepare
 from replications.errors import UserError
@@ -95,7 +95,7 @@ def data_root(tmp_path_factory):
 
 def test_evaluate_reads_and_judges_an_official_file(data_root, tmp_path):
     spec = catalogue.resolve("detr/detr", "smoke", 0)
-    context = run.RunContext(spec, torch.device("cpu"), data_root, tmp_path)
+    context = running.RunContext(spec, torch.device("cpu"), data_root, tmp_path)
     model = context.build("detector", num_classes=3, category_ids=(1, 2, 3))
     path = official(model, tmp_path / "detr.pth")
     command = [sys.executable, "-m", "replications", "evaluate", "detr", "--tier", "smoke", "--weights", str(path)]

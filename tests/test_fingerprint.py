@@ -9,7 +9,7 @@ import pytest
 
 from replications import catalogue, fingerprint
 from replications.fingerprint import PACKAGE, code_fingerprint
-from replications.run import fingerprints
+from replications.running import fingerprints
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from replications import catalogue
 from replications.errors import UserError
 from replications.layers.text.blocks import Rotary, exclusive_prefix, into_chunks
 from replications.layers.text.model import IGNORED
-from replications.run import RunContext
+from replications.running import RunContext
 from replications.tasks.language_modelling import TASK, execute, stages, sweep
 from replications.tasks.language_modelling.data import (
     MASK,

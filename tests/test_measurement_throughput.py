@@ -22,7 +22,7 @@ from replications.measurement.provenance import provenance
 from replications.measurement.throughput import Request, measure_many, measure_method
 from replications.measurement.timing import STAMP_SECONDS, Stopwatch, measure
 from replications.records import read_throughput
-from replications.run import task_modules
+from replications.running import task_modules
 from replications.spec import Recipe, RunSpec
 from replications.training.stage import Stage, Workload
 

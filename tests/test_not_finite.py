@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from replications import catalogue, run
+from replications import catalogue, running
 from replications.measurement import throughput
 from replications.records import Curve, read_run, run_path
-from replications.tasks.base import Evaluation
+from replications.tasks.run import Evaluation
 
 CPU = torch.device("cpu")
 ADDRESS = {  # a method of each task
@@ -25,7 +25,7 @@ def executed(address, evaluation, tmp_path, monkeypatch):
     spec = catalogue.resolve(address, "smoke", 0)
     module = importlib.import_module(f"replications.tasks.{spec.task}.execute")
     monkeypatch.setattr(module, "execute", lambda context: evaluation)
-    run.execute(spec, data_root=tmp_path, work_root=tmp_path / "work", results=tmp_path / "results", device=CPU)
+    running.execute(spec, data_root=tmp_path, work_root=tmp_path / "work", results=tmp_path / "results", device=CPU)
     return read_run(run_path(tmp_path / "results", spec.paper, spec.method, 0))
 
 
@@ -60,10 +60,10 @@ def test_a_weights_file_whose_score_is_not_finite_leaves_a_failed_record(tmp_pat
     spec = catalogue.resolve(address, "smoke", 0)
     weights = tmp_path / "weights.pth"
     weights.write_bytes(b"weights")
-    module = importlib.import_module(f"replications.tasks.{spec.task}.execute")
+    module = importlib.import_module(f"replications.tasks.{spec.task}.score_weights")
     monkeypatch.setattr(module, "score_weights", lambda context: Evaluation({"ap": math.nan}))
     where = {"data_root": tmp_path, "work_root": tmp_path / "work", "results": tmp_path / "results"}
-    record = run.score_weights(spec, weights, **where, device=CPU)
+    record = running.score_weights(spec, weights, **where, device=CPU)
     assert (record.status, record.message) == ("failed", "the metric ap is nan")
     assert json.loads(run_path(tmp_path / "results", "detr", "detr", 0).read_text())["extra"]["weights"]["file"]
 

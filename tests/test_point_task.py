@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from replications import catalogue, run
+from replications import catalogue, running
 from replications.datasets.prepare import prepare
 from replications.errors import UserError
 from replications.records import HistoryPoint
@@ -210,7 +210,7 @@ def test_a_class_that_a_split_lacks_is_named(data_root, tmp_path):
 
 def context(address, data_root, work, assignments=()):
     spec = catalogue.resolve(address, "smoke", 0, assignments)
-    return run.RunContext(spec, torch.device("cpu"), data_root, work)
+    return running.RunContext(spec, torch.device("cpu"), data_root, work)
 
 
 def test_the_test_split_decides_nothing(data_root, tmp_path):

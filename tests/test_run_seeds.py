@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from training_toys import make_stage
 
-from replications import run
+from replications import catalogue, running
 from replications.spec import Recipe, RunSpec
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def context(seed, work, method="one"):
         paper="toy", method=method, tier="smoke", seed=seed, task="toy", data={}, build="model:build", options={},
         recipe=recipe, task_options={}, threads=1,
     )  # fmt: skip
-    return run.RunContext(spec, CPU, work, work / f"{method}{seed}")
+    return running.RunContext(spec, CPU, work, work / f"{method}{seed}")
 
 
 def drawn(seed, work, method="one", stage="train"):
@@ -49,8 +49,8 @@ def test_training_draws_by_the_runs_own_seed(tmp_path):
 
 
 def test_weights_are_drawn_by_the_runs_own_seed(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "find_function", lambda spec, name: lambda: nn.Linear(4, 4))
-    monkeypatch.setattr(run.catalogue, "task_tiers", lambda task: {"smoke": types.SimpleNamespace(options={})})
+    monkeypatch.setattr(running.context, "find_function", lambda spec, name: lambda: nn.Linear(4, 4))
+    monkeypatch.setattr(catalogue, "task_tiers", lambda task: {"smoke": types.SimpleNamespace(options={})})
     weights = [context(seed, tmp_path).build("stage").weight for seed in (0, 1, 2)]
     assert all(not torch.equal(weights[i], weights[j]) for i in range(3) for j in range(i))
     assert torch.equal(context(1, tmp_path, "other").build("stage").weight, weights[1])

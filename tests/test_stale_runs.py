@@ -16,7 +16,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from replications import catalogue
-from replications.run import fingerprints
+from replications.running import fingerprints
 rows = catalogue.methods_of(catalogue.papers(), "mini")
 def all_rows():
     return {row: fingerprints(catalogue.resolve(row, "mini", 0)).run for row in rows}

@@ -29,7 +29,7 @@ STOREYS = {
     "tasks": 4,
     "papers": 5,
     "reporting": 6,
-    "run": 7,
+    "running": 7,
     "planning": 8,
     "cli": 9,
     "__main__": 10,

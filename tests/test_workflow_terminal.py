@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from replications import catalogue, run
+from replications import catalogue, running
 from replications.measurement.lease import device_alone, device_shared
 from replications.planning import front, terminal
 from replications.planning.knobs import read_knobs
@@ -122,4 +122,4 @@ def test_snakemake_needs_a_core(cores, capsys):
 def test_the_seeds_of_a_method_share_code_and_data_but_not_their_fingerprint(plan):
     address = "eigenfaces/eigenfaces"
     for seed in (0, 7):
-        assert plan.fingerprints(address, seed) == run.fingerprints(plan.spec(address, seed))
+        assert plan.fingerprints(address, seed) == running.fingerprints(plan.spec(address, seed))

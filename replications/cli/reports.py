@@ -107,7 +107,7 @@ def _shown(files: Iterable[Path]) -> list[Path]:
 
 def _outdated(records: "Records") -> list[str]:
     """Sentences on records that the present code, data or configuration would not make."""
-    from replications.run import Fingerprints, fingerprints
+    from replications.running import Fingerprints, fingerprints
 
     found = []
     known: dict[str, Fingerprints] = {}  # of a method's seeds, which share code and data

@@ -80,7 +80,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def _score_file(args: argparse.Namespace) -> int:
-    from replications.run import score_weights
+    from replications.running import score_weights
     from replications.tasks.base import find_task
 
     address = args.method if "/" in args.method else _reader_of(args.method)
@@ -116,7 +116,7 @@ def _reader_of(paper: str) -> str:
 
 def _execute(args: argparse.Namespace, changes: list[str], again: bool) -> int:
     from replications.measurement.process import sigterm_as_interrupt
-    from replications.run import execute, fingerprints, finished_record, restore
+    from replications.running import execute, fingerprints, finished_record, restore
 
     seeds = parse_seeds(args.seeds, catalogue.tier_config(args.tier).seeds)
     specs = [catalogue.resolve(args.method, args.tier, seed, changes) for seed in seeds]
@@ -218,7 +218,7 @@ def _summary(records: list[RunRecord]) -> str:
 def throughput(args: argparse.Namespace) -> None:
     """Measure each method in a process of its own; one that was measured on this device before is not again."""
     from replications.measurement.throughput import Request, measure_many
-    from replications.run import fingerprints, make_workload, task_modules
+    from replications.running import fingerprints, make_workload, task_modules
 
     addresses = args.methods.split(",")
     if addresses == ["all"]:

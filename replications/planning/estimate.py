@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from replications import catalogue, run
+from replications import catalogue, running
 from replications.datasets import registry
 from replications.errors import UserError
 from replications.measurement.hardware import count_gpus
@@ -56,7 +56,7 @@ def _left(plan: Plan, address: str, seeds: str) -> int:
 def _is_finished(plan: Plan, address: str, seed: int) -> bool:
     try:
         prints = plan.fingerprints(address, seed)
-        return run.finished_record(plan.spec(address, seed), prints, Path(plan.knobs.work)) is not None
+        return running.finished_record(plan.spec(address, seed), prints, Path(plan.knobs.work)) is not None
     except UserError:
         return False  # a damaged record: the run is made again
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from replications import catalogue, run
+from replications import catalogue, running
 from replications.datasets.arrays import MANIFEST, set_path
 from replications.fingerprint import code_fingerprint
 from replications.planning.folders import name_for_snakemake
@@ -107,13 +107,13 @@ class Plan:
         return catalogue.resolve(address, self.knobs.tier, seed, self.knobs.set)
 
     @functools.cache  # noqa: B019
-    def fingerprints(self, address: str, seed: int) -> run.Fingerprints:
+    def fingerprints(self, address: str, seed: int) -> running.Fingerprints:
         return self._fingerprints(address).with_seed_of(self.spec(address, seed))
 
     @functools.cache  # noqa: B019
-    def _fingerprints(self, address: str) -> run.Fingerprints:
+    def _fingerprints(self, address: str) -> running.Fingerprints:
         """Those of one seed: code and data, which take long, are the same for all."""
-        return run.fingerprints(self.spec(address, self.knobs.seeds[0]))
+        return running.fingerprints(self.spec(address, self.knobs.seeds[0]))
 
     def run_meaning(self, address: str, seeds: str) -> str:
         """What decides the records of a group, as text: they are made again where it changes."""
