@@ -299,6 +299,11 @@ def test_parts_have_their_own_levels_and_leave_those_of_classification_alone():
         (8, 4, 5),
         (4, 3, 5),
     ]
+    rest = build(4, 0, num_parts=7, parts={"weight_widths": [5]}, **SMALL)  # what is not named stays as given
+    assert [(layer.count, layer.k, layer.bandwidth, layer.operator.c_mid) for layer in rest.down] == [
+        (12, 6, 0.2, 5),
+        (5, 4, 0.4, 5),
+    ]
     classifier = build(4, 0, parts=parts, **SMALL)
     assert [layer.count for layer in classifier.levels] == [12, 5, None]
 

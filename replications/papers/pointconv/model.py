@@ -56,8 +56,10 @@ def build(
     if num_parts is not None and parts:
         if not isinstance(parts, Mapping) or not set(parts) <= set(PARTS):
             raise UserError(f"pointconv: the option 'parts' may name {', '.join(PARTS)}, not {parts}")
-        own = {"width": width, "density": density, "scale": scale, "form": form, "decoder": decoder}
-        return build(num_classes, channels, num_parts, **own | {"decoder_neighbours": decoder_neighbours} | dict(parts))
+        given = (counts, neighbours, bandwidths, weight_widths, density_widths, decoder_neighbours)
+        own = dict(zip(PARTS, given, strict=True)) | dict(parts)
+        same = {"width": width, "density": density, "scale": scale, "form": form, "decoder": decoder}
+        return build(num_classes, channels, num_parts, **same, **own)
     options = Options(density, scale, form, tuple(weight_widths), tuple(density_widths))
     if num_parts is None:
         check_levels(CLASSIFICATION, [*counts, None], [*neighbours, None], bandwidths)
