@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from replications import catalogue, running
+from replications.datasets.arrays import manifest_digest
+from replications.datasets.checksum import digest
 from replications.datasets.prepare import prepare
 from replications.errors import UserError
 from replications.records import HistoryPoint
@@ -198,9 +200,13 @@ def test_a_class_that_a_split_lacks_is_named(data_root, tmp_path):
     shutil.copytree(data_root, copied)
     (folder,) = (copied / "prepared").glob("shapes_smoke-*")
     split, label = np.load(folder / "split.npy"), np.load(folder / "label.npy")
-    lost = json.loads((folder / "set.json").read_text())["facts"]["classes"][4]
+    meta = json.loads((folder / "set.json").read_text())
+    lost = meta["facts"]["classes"][4]
     split[(split == 1) & (label == 4)] = 0
     np.save(folder / "split.npy", split)
+    meta["arrays"]["split"]["sha256"] = digest(folder / "split.npy")
+    meta["sha256"] = manifest_digest(meta)
+    (folder / "set.json").write_text(json.dumps(meta))
     with pytest.raises(UserError, match=f"no cloud of class '{lost}' in its validation split"):
         open_points("shapes_smoke", copied, 10, normals=False)
 

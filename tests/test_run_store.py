@@ -13,6 +13,7 @@ import torch
 from replications import catalogue, running
 from replications.cli import main
 from replications.datasets import checksum
+from replications.datasets.prepare import prepare
 from replications.errors import REMEDIES, RunFailure, UserError, disk_error, naming_changes
 from replications.records import RunRecord, read_run, run_path, write_atomic, write_record
 
@@ -193,3 +194,21 @@ def test_without_changes_an_error_stays_what_it_is():
     for kept in (RunFailure("diverged", "x"), OSError(1, "x"), UserError("x"), KeyboardInterrupt()):
         with pytest.raises(type(kept)), naming_changes("a/b", ("options.x=1",)):
             raise kept
+
+
+@pytest.mark.parametrize(
+    ("address", "change", "told"),
+    [
+        ("pointnet/pointnet", "task.also_on=[nowhere]", "no data set for 'nowhere'"),
+        ("transformer/transformer", "task.test_bytes=1", "1 bytes, too few for a window"),
+        ("transformer/transformer", "task.transfer=[100000]", "too few for a window"),
+    ],
+)
+def test_what_the_data_cannot_give_is_told_before_the_training(address, change, told, tmp_path):
+    spec = catalogue.resolve(address, "smoke", 0, [change])
+    for key in spec.data.values():
+        prepare(key, tmp_path / "data", workers=1)
+    folders = {"data_root": tmp_path / "data", "work_root": tmp_path / "work", "results": tmp_path / "results"}
+    with pytest.raises(UserError, match=told):
+        run.execute(spec, **folders, device=torch.device("cpu"))
+    assert not list(tmp_path.rglob("*.ckpt"))

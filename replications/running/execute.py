@@ -50,6 +50,8 @@ def execute(
         finished = None if again or not distribution.is_first else finished_record(spec, prints, work_root)
         record = distribution.from_first(finished)
         if record is None:
+            with on_disk("write in", results):  # known before hours of training
+                run_path(results, spec.paper, spec.method, spec.seed).parent.mkdir(parents=True, exist_ok=True)
             with naming_changes(spec.address, spec.changes):
                 record = _run(spec, prints, Path(data_root), work, device, distribution)
         if distribution.is_first:

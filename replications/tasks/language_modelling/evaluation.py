@@ -26,9 +26,9 @@ def scored_bytes(text: np.ndarray, lengths: list[int], most: int | None) -> int:
     Raises UserError where the text is too short for one.
     """
     longest = math.lcm(*lengths)
-    available = min(len(text) - 1, most or len(text))
+    available = min(max(len(text) - 1, 0), most or len(text))
     if available < longest:
-        raise UserError(f"the text to be scored has {len(text)} bytes, too few for a window of {longest}")
+        raise UserError(f"the text to be scored has {available} bytes, too few for a window of {longest}")
     return available // longest * longest
 
 

@@ -135,6 +135,8 @@ class TrainedStage:
         return lambda model: self._score(model, "validation", ())
 
     def fit(self) -> StageResult:
+        for split in ("validation", "test") if self.is_text else ():
+            self._scored_bytes(split)  # too short a text is told before the training
         result = self.context.train(self.stage())
         self.model.eval()
         return result
@@ -147,6 +149,12 @@ class TrainedStage:
         with torch.autocast(self.context.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             return self._metrics(model, split, transfer)
 
+    def _scored_bytes(self, split: str) -> int:
+        factors = self.options.transfer if split == "test" and self.name == "text" else ()
+        most = self.options.test_bytes if split == "test" else self.options.validation_bytes
+        lengths = [self.length, *(int(self.length * factor) for factor in factors)]
+        return scored_bytes(self.data.part(split), lengths, most)
+
     def _metrics(self, model: SequenceModel, split: str, transfer: tuple[float, ...]) -> dict[str, float]:
         size = self.options.evaluation_batch_bytes
         if not self.is_text:
@@ -156,8 +164,7 @@ class TrainedStage:
             return {f"{self.name}_accuracy": accuracy, f"{self.name}_bits": bits}
         text: np.ndarray = self.data.part(split)
         lengths = {factor: int(self.length * factor) for factor in transfer}
-        most = self.options.test_bytes if split == "test" else self.options.validation_bytes
-        count = scored_bytes(text, [self.length, *lengths.values()], most)
+        count = self._scored_bytes(split)
         if self.name == "masked":
             return masked_bytes(model, text, self.length, count, self.options.masked_fraction, size)
         whole = bits_per_byte(model, text, self.length, count, size)
