@@ -210,5 +210,5 @@ def test_what_the_data_cannot_give_is_told_before_the_training(address, change, 
         prepare(key, tmp_path / "data", workers=1)
     folders = {"data_root": tmp_path / "data", "work_root": tmp_path / "work", "results": tmp_path / "results"}
     with pytest.raises(UserError, match=told):
-        run.execute(spec, **folders, device=torch.device("cpu"))
+        running.execute(spec, **folders, device=torch.device("cpu"))
     assert not list(tmp_path.rglob("*.ckpt"))
