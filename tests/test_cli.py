@@ -1,5 +1,6 @@
 """The command line: help with examples, what there is, and one line for what is wrong."""
 
+import ast
 import io
 import re
 import sys
@@ -226,6 +227,22 @@ def test_a_terminal_without_the_letters_gets_a_question_mark(encoding, words, co
     monkeypatch.setattr(sys, "stderr", err)
     assert main(words) == code
     assert b"?" in (err if code else out).buffer.getvalue()
+
+
+def test_no_text_is_read_or_written_as_the_locale_says():
+    """Where a locale is not UTF-8 a page could not be made, and a record would be another file."""
+    found = []
+    for room in ("reporting", "planning", "cli", "papers"):
+        for path in (catalogue.PACKAGE / room).rglob("*.py"):
+            calls = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Call)]
+            found += [
+                f"{path.name}:{call.lineno}"
+                for call in calls
+                if isinstance(call.func, ast.Attribute)
+                and call.func.attr in ("read_text", "write_text")
+                and "encoding" not in {word.arg for word in call.keywords}
+            ]
+    assert not found
 
 
 def test_the_suite_cites_itself(capsys):

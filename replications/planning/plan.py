@@ -153,6 +153,11 @@ class Plan:
         ``exec`` makes the job itself the child of snakemake, so that it ends when snakemake is killed. `command` is
         formatted by Snakemake and quotes with ``:q`` what it names; the knobs are quoted here.
         """
+        quoted = shlex.join(self.options(*knobs)).replace("{", "{{").replace("}", "}}")
+        return f"exec python -m replications {command} {quoted} > {{log:q}} 2>&1"
+
+    def options(self, *knobs: str) -> list[str]:
+        """The words that hand the named knobs to a subcommand."""
         words = []
         for name in knobs:
             value = getattr(self.knobs, name)
@@ -165,8 +170,7 @@ class Plan:
                 words += [f"{option}={change}" for change in value]
             elif value is not None:
                 words.append(f"{option}={_not_home(value)}")
-        quoted = shlex.join(words).replace("{", "{{").replace("}", "}}")
-        return f"exec python -m replications {command} {quoted} > {{log:q}} 2>&1"
+        return words
 
 
 def _not_home(value: str) -> str:

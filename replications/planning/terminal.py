@@ -7,6 +7,7 @@ it replaces still goes to the log files below .snakemake/log, and to the termina
 import logging
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -205,9 +206,8 @@ class Terminal(logging.Handler):
         with self.lock:
             self._wipe()
         if any(job.rule == "report" for job in self.finished):
-            command = [sys.executable, "-m", "replications", "report", "--show", "--tier", self.plan.knobs.tier]
-            tried = ["--tried"] if self.plan.knobs.tried else []
-            subprocess.run([*command, *tried, "--results", self.plan.knobs.results], check=False)
+            command = [sys.executable, "-m", "replications", "report", "--show"]
+            subprocess.run([*command, *self.plan.options("tier", "tried", "results")], check=False)
 
 
 class Tidy(logging.Filter):
@@ -230,7 +230,7 @@ class Tidy(logging.Filter):
         elif getattr(record, "exception", None) == "InputFunctionException" and "UserError: " in message:
             record.msg = f"error: {message.partition('UserError: ')[2].partition(chr(10))[0]}"
         elif message.endswith("At least one job did not complete successfully."):
-            tables = f"python -m replications report --tier {self.plan.knobs.tier}"
+            tables = f"python -m replications report {shlex.join(self.plan.options('tier', 'tried', 'results'))}"
             record.msg = (
                 "error: not all jobs came through; what is finished is kept: start again to go on "
                 f"(tables of what there is: {tables})"

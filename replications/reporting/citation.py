@@ -30,7 +30,7 @@ def bibtex(
         except UserError:
             unknown.append(f"% data set {key}: not in the registry")
     packages = {name for record in runs if record.provenance for name in record.provenance.packages}
-    library = _entries(LIBRARIES.read_text())
+    library = _entries(LIBRARIES.read_text(encoding="utf-8"))
     used = [library[name] for name in sorted(packages.union(REPORTED_WITH)) if name in library]
     parts = [f"% {stamp}"] if stamp else []
     for heading, texts in (("Papers", papers_used), ("Data", data), ("Software", used)):

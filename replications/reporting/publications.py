@@ -71,7 +71,7 @@ def update_readme(readme: Path, published: Path) -> None:
 
 def page(folder: Path) -> str:
     """Return the Markdown page of a publication: its tables in short, and those of its plots that every task has."""
-    manifest = json.loads((folder / report.MANIFEST).read_text())
+    manifest = json.loads((folder / report.MANIFEST).read_text(encoding="utf-8"))
     boards, verdicts = _read(folder)
     devices = sorted({row.cost.device for board in boards for row in board.rows if row.cost})
     commits = f" Code: {', '.join(sorted(_commits(folder))) or 'unknown commit'}."
@@ -94,7 +94,7 @@ def _folders(published: Path) -> list[Path]:
 
 def _read(folder: Path) -> tuple[list[Leaderboard], list[Verdict]]:
     boards = [Leaderboard.model_validate_json(path.read_bytes()) for path in sorted(folder.glob("leaderboard_*.json"))]
-    told = json.loads((folder / "claims.json").read_text())["verdicts"]
+    told = json.loads((folder / "claims.json").read_text(encoding="utf-8"))["verdicts"]
     return boards, [Verdict.model_validate(one) for one in told]
 
 
@@ -102,7 +102,7 @@ def _commits(folder: Path) -> set[str]:
     """Return the commits of the records of a publication, shortened."""
     found = set()
     for path in folder.glob("runs/*/*/seed*/run.json"):
-        commit = (json.loads(path.read_text()).get("provenance") or {}).get("commit")
+        commit = (json.loads(path.read_text(encoding="utf-8")).get("provenance") or {}).get("commit")
         if commit:
             found.add(commit[:9])
     return found

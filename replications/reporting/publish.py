@@ -65,7 +65,8 @@ def publish(
             for source in sources:
                 (temporary / source).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(results / source, temporary / source)
-            (temporary / report.MANIFEST).write_text(json.dumps({**manifest, "files": kept}, indent=1) + "\n")
+            text = json.dumps({**manifest, "files": kept}, indent=1) + "\n"
+            (temporary / report.MANIFEST).write_text(text, encoding="utf-8")
             temporary.chmod(0o755)
             os.replace(temporary, target)
     except OSError as error:

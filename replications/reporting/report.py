@@ -103,7 +103,7 @@ def build(
         asked = {"methods": sorted(records.expected), "selected": selected and list(selected), "seeds": seeds}
         publish = [plot.file for of in plots.values() for plot in of if plot.publish]
         manifest = {"tier": tier, **asked, "files": files, "publish": publish}
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         return _move_into_place(temporary, results, files)
     except OSError as error:
         raise disk_error(error, "write the report to", results, "no record is lost") from error
@@ -134,7 +134,7 @@ def read_manifest(results: Path) -> dict | None:
     report.
     """
     try:
-        manifest = json.loads((Path(results) / MANIFEST).read_text())
+        manifest = json.loads((Path(results) / MANIFEST).read_text(encoding="utf-8"))
         texts = [*manifest["methods"], *(manifest["selected"] or ()), *manifest["files"], manifest["tier"]]
         named = [*manifest["files"], *manifest.get("publish", ())]
         known = "seeds" in manifest and all(isinstance(text, str) for text in [*texts, *named])

@@ -96,8 +96,8 @@ def page(
         rerun=rerun_commands(records.tier, selected),
         bibtex=bibtex,
         files=files,
-        css=Markup((TEMPLATES / "style.css").read_text()),
-        script=Markup((TEMPLATES / "sort.js").read_text()),
+        css=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        script=Markup((TEMPLATES / "sort.js").read_text(encoding="utf-8")),
     )
 
 

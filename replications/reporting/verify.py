@@ -58,7 +58,10 @@ def verify(
         wrong += [f"{name}: {line}" for line in cells.compare(Path(name).suffix, found, text)]
     if (results / "index.html").exists():
         on_page = page_cells(records, boards, verdicts, tier, result, papers, tasks)
-        wrong += [f"index.html: {line}" for line in cells.compare_page((results / "index.html").read_text(), on_page)]
+        wrong += [
+            f"index.html: {line}"
+            for line in cells.compare_page((results / "index.html").read_text(encoding="utf-8"), on_page)
+        ]
     wrong += _means_again(results, boards)
     wrong += _claims_again(results, verdicts)
     wrong += _rescored(results, records, tasks)
@@ -94,7 +97,7 @@ def page_cells(
 
 
 def _raw(results: Path, address: str, seed: int) -> dict:
-    return json.loads(run_path(results, *address.split("/"), seed).read_text())
+    return json.loads(run_path(results, *address.split("/"), seed).read_text(encoding="utf-8"))
 
 
 def _means_again(results: Path, boards: list[Leaderboard]) -> Iterator[str]:
