@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from replications.layers.text.attention import SoftmaxAttention
 from replications.papers.flash.gau import QuadraticUnit
@@ -130,3 +131,23 @@ def test_mixed_chunk_attention_is_written_out(causal):
         )
         rows.append(gate[i] * mixed)
     torch.testing.assert_close(unit(x[None])[0], torch.stack(rows) @ unit.out.weight.T)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("kind", ["linear", "flash"])
+def test_the_cost_is_linear_in_the_length(kind, causal):
+    """The idea of both papers: twice the length takes twice the multiply-adds, where softmax attention takes more."""
+
+    def flops(mixer, n):
+        with FlopCounterMode(display=False) as counter:
+            mixer(torch.zeros(1, n, WIDTH))
+        return counter.get_total_flops()
+
+    if kind == "linear":
+        mixer = LinearAttention(WIDTH, HEADS, causal, EluFeatures(WIDTH // HEADS), "chunked", 16)
+    else:
+        mixer = MixedChunkUnit(WIDTH, 4, 2, causal, 16, "both")
+        mixer.bias.forward = lambda rows, start=0: torch.zeros(rows, rows + start)  # of a chunk: the same at any length
+    assert flops(mixer, 256) == 2 * flops(mixer, 128)
+    softmax = SoftmaxAttention(WIDTH, HEADS, causal, "naive")
+    assert flops(softmax, 256) > 2.5 * flops(softmax, 128)

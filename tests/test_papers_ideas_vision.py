@@ -22,7 +22,7 @@ BACKBONE = {"name": "resnet10t", "frozen_norm": False, "frozen_stages": 0, "opti
 SMALL = {"width": 16, "heads": 2, "feedforward": 24, "encoder_layers": 1, "decoder_layers": 3, "queries": 5}
 
 
-def randomised(module, std=0.3):
+def randomised(module, std=0.7):
     """Fill every weight in float64, also those that start from zero, so that no part can hide."""
     torch.manual_seed(0)
     for parameter in module.double().parameters():

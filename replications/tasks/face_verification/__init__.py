@@ -11,7 +11,9 @@ from replications.tasks.base import Metric, Metrics, Task
 from replications.tasks.face_verification.options import FaceOptions
 
 OF_VERIFIER = {
-    "accuracy": Metric("Accuracy", "%", True, "mean over the folds, threshold fitted on other data"),
+    "accuracy": Metric(
+        "Accuracy", "%", True, "mean over the folds; threshold: middle of the best interval of scores on other data"
+    ),
     "accuracy_se": Metric("SE", "%", False, "standard error of the mean accuracy over the folds", 2),
     "accuracy_clean": Metric("Accuracy, clean", "%", True, "accuracy without the known wrong labels"),
     "auc": Metric("AUC", "AUC", True, "area under the ROC; pooled scores, or mean over recognisers", 4),
