@@ -169,7 +169,7 @@ class Recipe(Strict):
     steps: Count | None = None
     optimizer: str = Field("sgd", pattern="^[A-Za-z][A-Za-z0-9_]*$")
     optimizer_options: PlainOptions = {}
-    lr: float = Field(gt=0, le=1e6)
+    lr: float = Field(gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, le=1e6)
     schedule: Literal["cosine", "linear", "step", "constant"] = "cosine"

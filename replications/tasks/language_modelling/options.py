@@ -18,7 +18,7 @@ class StageOptions(Strict):
     length: Positive | None = None
     steps: Positive | None = None
     batch_size: Positive | None = None
-    lr: float | None = Field(None, gt=0, le=1e6)
+    lr: float | None = Field(None, gt=0)
     warmup: float | None = Field(None, ge=0, lt=1)
     seconds: float | None = Field(None, gt=0, le=1e7, description="of training, in place of steps; the stage `timed` alone")
 

@@ -21,7 +21,7 @@ class StageOptions(Strict):
     steps: Positive | None = None
     epochs: float | None = Field(None, gt=0, le=1e6)
     batch_size: Positive | None = None
-    lr: float | None = Field(None, gt=0, le=1e6)
+    lr: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
     def _one_length(self) -> "StageOptions":
