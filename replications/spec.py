@@ -54,13 +54,23 @@ def _check_numbers(value: Any, annotation: Any) -> Any:
     return value
 
 
+def _number(value: Any) -> float:
+    """The number that a value is or, as text, is taken for; 0 for everything else."""
+    try:
+        return float(value) if isinstance(value, int | float | str) else 0.0
+    except ValueError:
+        return 0.0
+    except OverflowError:
+        return math.inf
+
+
 def check_plain(value: Any, depth: int = 0) -> Any:
     """Return an option's value if it is plain: what JSON has, and finite. Raises ValueError that says what is not."""
     if depth > DEEPEST:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} is not a finite number")
-    if isinstance(value, int) and abs(value) > LARGEST_COUNT:
+    if abs(_number(value)) > LARGEST_COUNT:
         raise ValueError(f"a number is beyond {LARGEST_COUNT}")
     if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError(f"{value!a} is not text")
@@ -166,7 +176,7 @@ class Recipe(Strict):
     steps: Count | None = None
     optimizer: str = Field("sgd", pattern="^[A-Za-z][A-Za-z0-9_]*$")
     optimizer_options: PlainOptions = {}
-    lr: float = Field(gt=0, le=1e6)
+    lr: float = Field(gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, le=1e6)
     schedule: Literal["cosine", "linear", "step", "constant"] = "cosine"

@@ -30,7 +30,7 @@ NUMBERS = st.one_of(
     st.integers(),
     st.floats(),
 )
-WORDS = st.sampled_from(["", "x", "1", "1e3", "nan", "inf", "-1", "true", "\udcff", "a" * 3000, "../x"])
+WORDS = st.sampled_from(["", "x", "1", "1" * 40, "1e99", "2147483648", "1e3", "nan", "inf", "-1", "true", "\udcff", "a" * 3000, "../x"])
 VALUES = st.recursive(
     st.one_of(NUMBERS, st.booleans(), st.none(), WORDS),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.integers(-1, 3), inner, max_size=2),
@@ -128,7 +128,7 @@ def test_a_task_option_is_refused_or_within_bounds(task, name, value):
     check_written(spec)
     typed = options_of(task).model_validate(spec.task_options)
     for number in numbers(typed):
-        assert math.isfinite(number) and 0 <= number <= max(LARGEST_COUNT, 1e300)
+        assert math.isfinite(number) and 0 <= number <= LARGEST_COUNT
 
 
 NESTED = [

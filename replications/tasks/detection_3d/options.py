@@ -28,8 +28,8 @@ class DetectionOptions(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> "DetectionOptions":
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale {list(self.scale)} is not a least and a greatest factor above 0")
-        if any(factor <= 0 for factor in self.test_proposals):
-            raise ValueError(f"test_proposals {list(self.test_proposals)} are factors above 0")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1000:
+            raise ValueError(f"scale {list(self.scale)} is not a least and a greatest factor above 0, up to 1000")
+        if not all(0 < factor <= 1000 for factor in self.test_proposals):
+            raise ValueError(f"test_proposals {list(self.test_proposals)} are factors above 0, up to 1000")
         return self

@@ -17,7 +17,7 @@ class StageOptions(Strict):
 
     points: Positive | None = Field(None, description="of a cloud, where not the task's own number")
     steps: Positive | None = None
-    epochs: float | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0, le=1e6)
     batch_size: Positive | None = None
     lr: float | None = Field(None, gt=0)
 
@@ -32,16 +32,16 @@ class AugmentOptions(Strict):
     """What is done to a training cloud, the same for all methods. Lengths are in radii of the cloud."""
 
     scale: tuple[float, float] = Field((1.0, 1.0), description="factor, uniform between the two")
-    shift: float = Field(0.0, ge=0, description="each axis is moved by up to this")
-    jitter: float = Field(0.0, ge=0, description="standard deviation of each coordinate")
+    shift: float = Field(0.0, ge=0, le=1000, description="each axis is moved by up to this")
+    jitter: float = Field(0.0, ge=0, le=1000, description="standard deviation of each coordinate")
     dropout: float = Field(
         0.0, ge=0, lt=1, description="up to this share of the points (itself random) becomes copies of the first point"
     )
 
     @model_validator(mode="after")
     def _rising(self) -> "AugmentOptions":
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale must be two rising factors above 0, not {list(self.scale)}")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1000:
+            raise ValueError(f"scale must be two rising factors above 0, up to 1000, not {list(self.scale)}")
         return self
 
 
