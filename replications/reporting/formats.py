@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Sequence
 
@@ -168,4 +169,13 @@ def claims_json(verdicts: Sequence[Verdict], tier: str, result: bool) -> str:
 
 
 def _json(plain: dict) -> str:
-    return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(_finite(plain), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _finite(plain):
+    """The same with null for each number that JSON has no word for: a spread may overflow."""
+    if isinstance(plain, dict):
+        return {key: _finite(value) for key, value in plain.items()}
+    if isinstance(plain, list):
+        return [_finite(value) for value in plain]
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

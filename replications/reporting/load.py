@@ -1,12 +1,12 @@
 """Read a tier's folder of records. What cannot be read is named, never dropped in silence."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from replications.errors import UserError
-from replications.records import RunRecord, ThroughputRecord, read_run, read_throughput
+from replications.records import SCHEMA_VERSION, RunRecord, ThroughputRecord, read_run, read_throughput
 from replications.spec import Paper
 
 
@@ -71,8 +71,8 @@ def _add_run(records: Records, path: Path, papers: Mapping[str, Paper], results:
     address, folder = "/".join(path.parts[-4:-2]), path.parts[-2]
     try:
         record = read_run(path)
-    except UserError as error:
-        records.problems.append(str(error).replace(str(path), short))
+    except (UserError, OSError) as error:
+        records.problems.append(_told(error, path, short))
         return
     spec = record.spec
     if (spec.address, f"seed{spec.seed}", spec.tier) != (address, folder, records.tier):
@@ -81,12 +81,28 @@ def _add_run(records: Records, path: Path, papers: Mapping[str, Paper], results:
         )
     elif not _known(address, papers):
         records.problems.append(f"{short} is of no known method: left out (delete it, or restore the method)")
+    elif record.schema_version != SCHEMA_VERSION:
+        records.problems.append(f"{short} is of schema {record.schema_version}, not {SCHEMA_VERSION}: left out")
+    elif spec.task != papers[spec.paper].task:
+        records.problems.append(f"{short} is of task {spec.task}: left out (delete it and run again)")
     elif not all(math.isfinite(value) for value in record.metrics.values()):
         records.problems.append(f"{short} has a metric that is not a number: taken as failed (delete it and run again)")
         told = {"status": "failed", "reason": "diverged", "metrics": {}}
         records.runs.setdefault(address, {})[spec.seed] = record.model_copy(update=told)
+    elif not _finite(record.cost.model_dump().values()):
+        records.problems.append(f"{short} has a cost that is not a number: left out (delete it and run again)")
     else:
         records.runs.setdefault(address, {})[spec.seed] = record
+
+
+def _told(error: Exception, path: Path, short: str) -> str:
+    if isinstance(error, OSError):
+        return f"{short} cannot be read ({error.strerror}): left out"
+    return str(error).replace(str(path), short)
+
+
+def _finite(values: Iterable) -> bool:
+    return all(math.isfinite(value) for value in values if isinstance(value, float))
 
 
 def _add_throughput(records: Records, path: Path, papers: Mapping[str, Paper], results: Path) -> None:
@@ -94,13 +110,15 @@ def _add_throughput(records: Records, path: Path, papers: Mapping[str, Paper], r
     address = f"{path.parts[-2]}/{path.stem}"
     try:
         record = read_throughput(path)
-    except UserError as error:
-        records.problems.append(str(error).replace(str(path), short))
+    except (UserError, OSError) as error:
+        records.problems.append(_told(error, path, short))
         return
     if (f"{record.paper}/{record.method}", record.tier) != (address, records.tier):
         records.problems.append(f"{short} is of {record.paper}/{record.method}, tier {record.tier}: left out")
     elif not _known(address, papers):
         records.problems.append(f"{short} is of no known method: left out (delete it, or restore the method)")
+    elif not _finite(record.model_dump().values()):
+        records.problems.append(f"{short} has a speed that is not a number: left out (delete it and measure again)")
     else:
         records.throughput[address] = record
 

@@ -171,7 +171,7 @@ def _rescored(results: Path, records: Records, tasks: Mapping[str, Task]) -> Ite
     """Metrics once more from the scores kept beside the records, where the task can."""
     for address, runs in records.runs.items():
         for seed, record in runs.items():
-            rescore = getattr(tasks[record.spec.task], "rescore", None)
+            rescore = getattr(tasks.get(record.spec.task), "rescore", None)
             path = run_path(results, *address.split("/"), seed)
             arrays = path.with_name("arrays.npz")
             if rescore is None or record.status != "finished" or not arrays.exists():
