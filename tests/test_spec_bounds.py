@@ -30,7 +30,9 @@ NUMBERS = st.one_of(
     st.integers(),
     st.floats(),
 )
-WORDS = st.sampled_from(["", "x", "1", "1" * 40, "1e99", "2147483648", "1e3", "nan", "inf", "-1", "true", "\udcff", "a" * 3000, "../x"])
+WORDS = st.sampled_from(
+    ["", "x", "1", "1" * 40, "1e99", "2147483648", "1e3", "nan", "inf", "-1", "true", "\udcff", "a" * 3000, "../x"]
+)
 VALUES = st.recursive(
     st.one_of(NUMBERS, st.booleans(), st.none(), WORDS),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.integers(-1, 3), inner, max_size=2),

@@ -57,13 +57,17 @@ class ImageOptions(Strict):
     fraction_power: float = Field(
         0.5, ge=0, le=1, description="steps at fraction f are those of all labels x f^power; 1: equal epochs"
     )
-    lengthen: float = Field(1.0, gt=0, le=1000, description="a method's classifiers are trained for so many times the steps")
+    lengthen: float = Field(
+        1.0, gt=0, le=1000, description="a method's classifiers are trained for so many times the steps"
+    )
     augmentation: Augmentation = Augmentation()
     pretrain: StageOptions = StageOptions()
     finetune: StageOptions = Field(StageOptions(), description="of classifiers that start from a pretraining")
     probe: Probe = Probe()
     neighbours: int = Field(20, ge=1, description="of the k-NN probe")
-    temperature: float = Field(0.07, ge=1e-3, le=1000, description="of the k-NN probe's votes, exp(cosine / temperature)")
+    temperature: float = Field(
+        0.07, ge=1e-3, le=1000, description="of the k-NN probe's votes, exp(cosine / temperature)"
+    )
     evaluation_batch_size: int = Field(256, gt=0)
     pictures: int = Field(6, ge=0, description="test images whose reconstructions and attention a run keeps")
     speed_turns: int = Field(0, ge=0, description="of the speed-up's measurement; 0: it is left out")

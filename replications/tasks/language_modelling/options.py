@@ -18,7 +18,9 @@ class StageOptions(Strict):
     batch_size: Positive | None = None
     lr: float | None = Field(None, gt=0)
     warmup: float | None = Field(None, ge=0, lt=1)
-    seconds: float | None = Field(None, gt=0, le=1e7, description="of training, in place of steps; the stage `timed` alone")
+    seconds: float | None = Field(
+        None, gt=0, le=1e7, description="of training, in place of steps; the stage `timed` alone"
+    )
 
 
 class SweepOptions(Strict):
@@ -28,7 +30,9 @@ class SweepOptions(Strict):
     naive_up_to: Positive = Field(4096, description="longest length for the materialised softmax, which needs n^2")
     stamps: Positive = Field(3, description="timed steps a length, at least; the fastest counts")
     isolated: bool = Field(True, description="a fresh process for each length")
-    memory_limit_gib: float = Field(2.0, gt=0, le=1e6, description="of a fresh process on the CPU; beyond it: out of memory")
+    memory_limit_gib: float = Field(
+        2.0, gt=0, le=1e6, description="of a fresh process on the CPU; beyond it: out of memory"
+    )
 
     @model_validator(mode="after")
     def _enough(self) -> "SweepOptions":
