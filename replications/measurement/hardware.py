@@ -134,7 +134,7 @@ def visible_gpus() -> list[str]:
         return [str(index) for index in range(count)]
     visible = []
     for entry in (part.strip() for part in chosen.split(",")):
-        if not re.fullmatch(r"(GPU|MIG)-\S+", entry) and not (entry.isdigit() and int(entry) < count):
+        if not re.fullmatch(r"(GPU|MIG)-\S+", entry) and not (entry.isdecimal() and int(entry) < count):
             break
         visible.append(entry)
     return visible
@@ -171,7 +171,7 @@ def gpu_uuid(gpu: str) -> str:
         if library is None or gpu.startswith("MIG-"):
             return gpu
         try:
-            if gpu.isdigit():
+            if gpu.isdecimal():
                 return text(library.nvmlDeviceGetUUID(nvml_handle(library, gpu)))
             handles = map(library.nvmlDeviceGetHandleByIndex, range(library.nvmlDeviceGetCount()))
             found = [uuid for uuid in map(text, map(library.nvmlDeviceGetUUID, handles)) if uuid.startswith(gpu)]
@@ -182,7 +182,7 @@ def gpu_uuid(gpu: str) -> str:
 
 def nvml_handle(library: ModuleType, gpu: str):
     """Return NVML's handle of an accelerator given by index or UUID; raises NVMLError for an unknown one."""
-    if gpu.isdigit():
+    if gpu.isdecimal():
         return library.nvmlDeviceGetHandleByIndex(int(gpu))
     return library.nvmlDeviceGetHandleByUUID(gpu)
 

@@ -55,7 +55,7 @@ def reserve_device(choice: str, *, alone: bool = False, folder: Path | None = No
             yield "cpu" if choice == "auto" else choice
         return
     _, _, index = choice.partition(":")
-    if index and not (index.isdigit() and int(index) < len(gpus)):
+    if index and not (index.isdecimal() and int(index) < len(gpus)):
         raise UserError(f"device '{choice}': GPUs visible here: {len(gpus)} (use device=cpu, or a lower index)")
     with lease_gpus(1, among=[gpus[int(index)]] if index else gpus, folder=folder):
         yield "cuda:0"
