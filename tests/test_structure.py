@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "replications"
 FILES = sorted(PACKAGE.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 PAPERS = {path.parent.name for path in PACKAGE.glob("papers/*/paper.yaml")}
 
 # A module may import from its own storey or from one below. Where two rooms share a storey, BESIDE says who may
@@ -52,7 +53,7 @@ def imports(path: Path) -> set[str]:
     package = module_name(path).split(".")
     package = package if path.name == "__init__.py" else package[:-1]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(TREES[path]):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -62,19 +63,24 @@ def imports(path: Path) -> set[str]:
     return {name for name in found if name.split(".")[0] == "replications"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_down(path):
-    here = room(module_name(path))
-    if not here:
-        return
-    assert here in STOREYS, f"the room '{here}' has no storey: add it to the plan"
-    for name in imports(path):
-        there = room(name)
-        if there not in STOREYS or there == here:
+IMPORTS = {path: imports(path) for path in FILES}
+
+
+def test_imports_go_down():
+    wrong = []
+    for path in FILES:
+        here = room(module_name(path))
+        if not here:
             continue
-        beside = STOREYS[there] == STOREYS[here] and (here, there) in BESIDE
-        ground = STOREYS[there] == 0
-        assert STOREYS[there] < STOREYS[here] or beside or ground, f"{here} imports {name}, which lies above it"
+        assert here in STOREYS, f"the room '{here}' has no storey: add it to the plan"
+        for name in IMPORTS[path]:
+            there = room(name)
+            if there not in STOREYS or there == here:
+                continue
+            beside = STOREYS[there] == STOREYS[here] and (here, there) in BESIDE
+            if not (STOREYS[there] < STOREYS[here] or beside or STOREYS[there] == 0):
+                wrong.append(f"{module_name(path)} imports {name}, which lies above it")
+    assert not wrong, wrong
 
 
 # Families of data sets share what lies beside their folders; which one may use another's modules is said here.
@@ -82,28 +88,30 @@ FAMILIES = {path.parent.name for path in PACKAGE.glob("datasets/*/__init__.py")}
 FAMILIES_BESIDE = {("rooms", "points")}
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.glob("datasets/**/*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
-)
-def test_families_of_data_sets_keep_to_themselves(path):
-    here = path.relative_to(PACKAGE / "datasets").parts[0]
-    for name in imports(path):
-        room, family = [*name.split("."), "", ""][1:3]
-        if room == "datasets" and family in FAMILIES - {here}:
-            assert (here, family) in FAMILIES_BESIDE, f"{here} imports {name}, which is another family's"
+def test_families_of_data_sets_keep_to_themselves():
+    wrong = []
+    for path in sorted(PACKAGE.glob("datasets/**/*.py")):
+        here = path.relative_to(PACKAGE / "datasets").parts[0]
+        for name in IMPORTS[path]:
+            place, family = [*name.split("."), "", ""][1:3]
+            if place == "datasets" and family in FAMILIES - {here} and (here, family) not in FAMILIES_BESIDE:
+                wrong.append(f"{here} imports {name}, which is another family's")
+    assert not wrong, wrong
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_room_knows_a_paper_by_name(path):
-    parts = path.relative_to(PACKAGE).parts
-    own = parts[1] if parts[0] == "papers" and len(parts) > 2 else None
-    for name in imports(path):
-        pieces = name.split(".")
-        if len(pieces) > 2 and pieces[1] == "papers":
-            assert pieces[2] == own, f"{path.name} imports another paper's {name}: common ground belongs in layers/"
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Constant) and node.value in PAPERS:
-            assert node.value == own, f"{path.name}:{node.lineno} names the paper '{node.value}'"
+def test_no_room_knows_a_paper_by_name():
+    wrong = []
+    for path in FILES:
+        parts = path.relative_to(PACKAGE).parts
+        own = parts[1] if parts[0] == "papers" and len(parts) > 2 else None
+        for name in IMPORTS[path]:
+            pieces = name.split(".")
+            if len(pieces) > 2 and pieces[1] == "papers" and pieces[2] != own:
+                wrong.append(f"{path.name} imports another paper's {name}: common ground belongs in layers/")
+        for node in ast.walk(TREES[path]):
+            if isinstance(node, ast.Constant) and node.value in PAPERS and node.value != own:
+                wrong.append(f"{path.name}:{node.lineno} names the paper '{node.value}'")
+    assert not wrong, wrong
 
 
 def test_papers_have_what_the_plan_asks_for():
@@ -126,10 +134,13 @@ def test_planning_does_not_import_torch(module):
     assert out.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_zip_cuts_its_longer_side_in_silence(path):
+def test_no_zip_cuts_its_longer_side_in_silence():
     """Where lengths may differ, a slice says so: a network of four levels once had two."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "zip":
-            strict = [word.value for word in node.keywords if word.arg == "strict"]
-            assert strict and getattr(strict[0], "value", None) is True, f"{path}:{node.lineno}"
+    wrong = []
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "zip":
+                strict = [word.value for word in node.keywords if word.arg == "strict"]
+                if not (strict and getattr(strict[0], "value", None) is True):
+                    wrong.append(f"{path}:{node.lineno}")
+    assert not wrong, wrong
