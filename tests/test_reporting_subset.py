@@ -76,8 +76,8 @@ def test_a_damaged_manifest_is_none(folder, told):
 def test_a_manifest_removes_nothing_outside_its_folder(folder, tmp_path):
     mine = tmp_path / "mine.txt"
     mine.write_text("a person's own")
-    names = [str(mine), "../mine.txt"]
+    names = [str(mine), "../mine.txt", "runs/votenet/votenet/seed0/run.json"]
     told = {"tier": "mini", "methods": [], "selected": ["nosuch"], "seeds": None, "files": names}
     (folder / report.MANIFEST).write_text(json.dumps(told))
     make(folder, "votenet")
-    assert mine.exists()
+    assert mine.exists() and (folder / names[-1]).exists()

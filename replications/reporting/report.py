@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -167,6 +168,6 @@ def _move_into_place(temporary: Path, results: Path, files: Sequence[str]) -> di
         (results / name).parent.mkdir(exist_ok=True)
         os.replace(temporary / name, results / name)
     for name in earlier - set(files):
-        if Path(name).suffix:
+        if re.fullmatch(r"(plots/)?[\w-]+\.\w+", name):  # nothing that a report does not make
             (results / name).unlink(missing_ok=True)
     return {name: results / name for name in files}
