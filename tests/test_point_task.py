@@ -248,7 +248,7 @@ def test_pretraining_hands_its_encoder_over(data_root, tmp_path, monkeypatch):
     evaluation = execute.execute(ran)
     assert list(starts)[::2] == ["pretraining", "classification"]
     assert all(torch.equal(starts["classification"][k], v) for k, v in starts["pretraining end"].items())
-    assert {"chamfer", "probe_accuracy", "accuracy"} <= set(evaluation.metrics)
+    assert {"chamfer_distance", "probe_accuracy", "accuracy"} <= set(evaluation.metrics)
 
 
 def test_parts_are_chosen_among_those_of_the_class(data_root, tmp_path):

@@ -16,7 +16,9 @@ QUALITY = {
     "part_miou": Metric("Part mIoU", "%", True, "mean over test clouds of the mean IoU over their class's parts"),
     "part_class_miou": Metric("Class mIoU", "%", True, "the same, mean over the classes"),
     "part_accuracy": Metric("Part accuracy", "%", True, "points that get their own part"),
-    "chamfer": Metric("Chamfer", "1e-3", False, "of reconstructed clouds, distances in unit spheres, both ways", 1),
+    "chamfer_distance": Metric(
+        "Chamfer distance", "1e-3", False, "of reconstructed clouds, distances in unit spheres, both ways", 1
+    ),
     "probe_accuracy": Metric("Probe", "%", True, "linear classifier on the autoencoder's features"),
 }
 PROTOCOL = {
@@ -58,6 +60,12 @@ OPERATOR = {
     "scale_spread": Metric("Scale spread", "", True, "std / mean of the learned density scale over a cloud", 4),
 }
 
+FORMER = {
+    "chamfer": Metric(
+        "Chamfer, squared", "1e-3", False, "of older records; now `chamfer_distance`", 3
+    ),
+}
+
 
 def _words(condition: str) -> str:
     """Name a test condition: ``keep50`` (half of the points), ``gradient`` (another sampling), or a model's own."""
@@ -86,7 +94,7 @@ TASK = Task(
     metrics=Metrics(
         QUALITY | PROTOCOL,
         {r"accuracy_(?P<condition>[a-z]\w*)": _under, r"drop_(?P<condition>[a-z]\w*)": _loss},
-        further=ROBUSTNESS | COST | OPERATOR,
+        further=ROBUSTNESS | COST | OPERATOR | FORMER,
     ),
     options=PointOptions,
 )

@@ -20,7 +20,7 @@ from replications.tasks.run import Context
 from replications.training.batches import DeviceBatches
 from replications.training.stage import Batch, Stage, StageResult
 
-SELECT = {"classification": "accuracy", "segmentation": "part_miou", "pretraining": "chamfer"}
+SELECT = {"classification": "accuracy", "segmentation": "part_miou", "pretraining": "chamfer_distance"}
 
 
 @dataclass
@@ -144,7 +144,7 @@ class TrainedStage:
             self.recipe,
             validate=self._validation(),
             select_metric=select,
-            higher_is_better=select != "chamfer",
+            higher_is_better=select != "chamfer_distance",
         )
 
     def _validation(self) -> Callable[[PointModel], dict[str, float]]:
@@ -189,7 +189,7 @@ class TrainedStage:
         """Return the stage's metrics on some clouds."""
         found = self.predict(clouds, model)
         if self.name == "pretraining":
-            return {"chamfer": 1e3 * self.chamfer(found, clouds["points"])}
+            return {"chamfer_distance": 1e3 * self.chamfer(found, clouds["points"])}
         label = clouds["label"].cpu().numpy()
         if self.name == "classification":
             return accuracies(found.argmax(1), label, np.zeros(len(label), bool) if copy is None else copy)
