@@ -13,7 +13,8 @@ from torch import nn
 from replications.errors import RunFailure, UserError
 from replications.layers.faces.heads import CosineHead, FaceClassifier
 from replications.layers.faces.model import FaceModel
-from replications.layers.faces.verifiers import CosineVerifier, PCAJointBayesian
+from replications.layers.faces.verifiers.base import CosineVerifier
+from replications.layers.faces.verifiers.joint_bayesian import PCAJointBayesian
 from replications.spec import RunSpec
 from replications.tasks.face_verification import TASK, training
 from replications.tasks.face_verification.data import FaceSet

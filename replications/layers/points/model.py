@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from replications.layers.points import chamfer_distance
+from replications.layers.points.chamfer import chamfer_distance
 from replications.records import Curve
 from replications.training.stage import Batch
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from replications.errors import RunFailure, UserError
-from replications.layers.faces.verifiers import Verifier
+from replications.layers.faces.verifiers.base import Verifier
 from replications.records import Curve
 from replications.tasks.face_verification.angles import class_angles, weight_angles
 from replications.tasks.face_verification.metrics import Calibration, Verification, verification_metrics

@@ -10,7 +10,7 @@ from torch import nn
 
 from replications.errors import UserError
 from replications.layers.faces.model import FaceModel
-from replications.layers.faces.verifiers import CosineVerifier, Verifier
+from replications.layers.faces.verifiers.base import CosineVerifier, Verifier
 from replications.tasks.face_verification.data import (
     FaceSet,
     Split,

@@ -205,7 +205,7 @@ class TrainedStage:
         return (logits + allowed[label][:, None]).argmax(-1)
 
     def chamfer(self, reconstructed: np.ndarray, points: Tensor) -> float:
-        from replications.layers.points import chamfer_distance
+        from replications.layers.points.chamfer import chamfer_distance
 
         pairs = zip(
             torch.from_numpy(reconstructed).split(self.options.evaluation_batch),
