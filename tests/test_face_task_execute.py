@@ -20,6 +20,7 @@ from replications.tasks.face_verification import TASK, training
 from replications.tasks.face_verification.data import FaceSet
 from replications.tasks.face_verification.embedding import AveragePool, Embedder, resizing
 from replications.tasks.face_verification.metrics import Calibration, verification_metrics
+from replications.training import workers
 from replications.training.determinism import seed_everything
 from replications.training.loop import train
 from replications.training.stage import Batch, Stage, StageResult
@@ -331,7 +332,7 @@ def test_workload_lowers_the_loss_on_its_batch_and_infers_features(context):
 
 def test_large_sets_are_read_by_workers_with_equal_batches(context, monkeypatch):
     near = TASK.workload(context())
-    monkeypatch.setattr(training, "RESIDENT_FRACTION", 0.0)
+    monkeypatch.setattr(workers, "RESIDENT_FRACTION", 0.0)
     far = TASK.workload(context())
     assert type(near.stage.batches) is not type(far.stage.batches)
     for step in (0, 3):

@@ -144,10 +144,10 @@ def test_turns_in_two_processes_reach_the_weights_of_one(tmp_path):
 def test_a_step_in_turns_is_timed_and_counted():
     stage = make_stage(accumulate=1)
     batch = stage.batches.batch(0)
-    workload = Workload(stage, batch, lambda module, n: module.generator(batch["image"][:n]), 4, torch.device("cpu"))
+    workload = Workload(stage, batch, lambda module, own: module.generator(own["image"]), batch, torch.device("cpu"))
     once = measure(workload, Effort(warmup=1, stamps=2, seconds=0.0))
     thrice = make_stage((Turn("critic", "critic", times=3), TURNS[1]), accumulate=1)
-    workload = Workload(thrice, batch, workload.infer, 4, torch.device("cpu"))
+    workload = Workload(thrice, batch, workload.forward, batch, torch.device("cpu"))
     more = measure(workload, Effort(warmup=1, stamps=2, seconds=0.0))
     assert 0 < once.train_flops < more.train_flops < 3 * once.train_flops
 

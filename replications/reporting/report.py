@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from replications import catalogue
 from replications.errors import UserError, disk_error
 from replications.reporting import citation, formats, site, tables
 from replications.reporting.leaderboard import Leaderboard, leaderboards
@@ -19,7 +20,6 @@ from replications.spec import Paper
 from replications.tasks.base import Task, find_task
 
 MANIFEST = "report.json"
-PLUMBING_TIERS = ("smoke",)
 
 
 def derive(
@@ -43,7 +43,7 @@ def derive(
     unknown = sorted(set(selected or ()) - set(papers))
     if unknown:
         raise UserError(f"unknown paper '{unknown[0]}'")
-    result = tier not in PLUMBING_TIERS
+    result = catalogue.tier_config(tier).result
     records = read_results(results, tier, papers, methods, seeds)
     boards = leaderboards(records, papers, tasks, result)
     verdicts = judge(records, papers, tasks, result, None if selected is None else tuple(selected))

@@ -144,13 +144,19 @@ class Album(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """The declaration of a task. `options` is the pydantic model of its task options."""
+    """The declaration of a task.
+
+    `options` is the pydantic model of its task options. `build` has the meaning of each argument that a paper's
+    ``build`` may take (beside its options), `returns` names what it must return: ``layers.faces.model:FaceModel``.
+    """
 
     name: str
     title: str
     primary_metric: str
     metrics: Mapping[str, Metric]
     options: type[BaseModel]
+    build: Mapping[str, str] = field(default_factory=dict)
+    returns: str = ""
 
     def parse_options(self, options: Mapping[str, Any]) -> Any:
         """Return the typed task options; raises UserError that names the first wrong one."""

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from replications.datasets.arrays import PreparedSet, open_set
 from replications.errors import UserError
 from replications.layers.text.model import IGNORED
+from replications.tasks.data import SPLITS, Splits, open_prepared
 from replications.training.batches import part_of
 from replications.training.determinism import generator_for
 from replications.training.stage import Batch
@@ -22,7 +22,6 @@ from replications.training.stage import Batch
 BYTES = 256
 MASK = BYTES  # the token that stands for a masked byte
 RESIDENT_BYTES = 1 << 31  # a longer training text stays on the disk, and its windows are read from there
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Sequences:
+class Sequences(Splits):
     """A sequence set; either `asked`, or `label` and `length` are None. Tokens are below `vocabulary`."""
 
     key: str
@@ -52,19 +51,16 @@ class Sequences:
     vocabulary: int
     classes: int | None
 
-    def rows(self, split: str) -> np.ndarray:
-        return np.flatnonzero(self.split == SPLITS.index(split))
-
 
 def open_text(key: str, data_root: Path) -> Text:
     """Open a text set; raises UserError where it is something else."""
-    prepared = _open(key, data_root, ("text", "splits"), "a text")
+    prepared = open_prepared(key, data_root, "bytes of text", ("text", "splits"))
     return Text(key, prepared.arrays["text"], np.asarray(prepared.arrays["splits"]))
 
 
 def open_sequences(key: str, data_root: Path) -> Sequences:
     """Open a sequence set; raises UserError where it is something else."""
-    prepared = _open(key, data_root, ("tokens", "split"), "a set of sequences")
+    prepared = open_prepared(key, data_root, "sequences", ("tokens", "split"))
     arrays = prepared.arrays
     if "asked" not in arrays and not {"label", "length"} <= set(arrays):
         raise UserError(f"data set '{key}' has sequences without questions: it needs 'asked', or 'label' and 'length'")
@@ -74,14 +70,6 @@ def open_sequences(key: str, data_root: Path) -> Sequences:
         key, arrays["tokens"], np.asarray(arrays["split"]), **optional,
         vocabulary=facts["vocabulary"], classes=facts.get("classes"),
     )  # fmt: skip
-
-
-def _open(key: str, data_root: Path, needed: tuple[str, ...], what: str) -> PreparedSet:
-    prepared = open_set(key, data_root)
-    missing = [name for name in needed if name not in prepared.arrays]
-    if missing:
-        raise UserError(f"data set '{key}' is not {what}: it has no '{missing[0]}'")
-    return prepared
 
 
 class WindowBatches:
