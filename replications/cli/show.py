@@ -237,7 +237,8 @@ def _describe_task(name: str) -> str:
         "task": name,
         "title": task.title,
         "primary metric": task.primary_metric,
-        "build gets": dict(task.build) | {"further": "the options of the method, in paper.yaml, and of the tier, below"},
+        "build gets": dict(task.build)
+        | {"further": "the options of the method, in paper.yaml, and of the tier, below"},
         "build returns": task.returns.partition(":")[2],
         "metrics": {key: f"{m.title} [{m.unit}]: {m.description}" for key, m in task.metrics.items()},
         "tiers": {tier: setup.model_dump(mode="json") for tier, setup in catalogue.task_tiers(name).items()},
