@@ -95,6 +95,11 @@ def chunks(rows: Rows, size: int) -> Iterator[Rows]:
         yield rows[start : start + size]
 
 
+def number_name(value: float) -> str:
+    """Write a number as in a metric's name: 4 as "4", 0.5 as "0p5"."""
+    return f"{value:g}".replace(".", "p")
+
+
 def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
     """Return a stage's recipe: `changes` merged into the run's, options of the optimiser too.
 

@@ -13,6 +13,7 @@ from torchvision.ops import batched_nms
 
 from replications.errors import UserError
 from replications.layers.detection.model import Detections, Detector
+from replications.layers.detection.weights import load_initial
 from replications.spec import Recipe
 from replications.tasks.data import open_train_and_test
 from replications.tasks.detection_2d.augment import FlipObjects, Normalise, normalised
@@ -20,7 +21,6 @@ from replications.tasks.detection_2d.data import DetectionSet, Targets, open_det
 from replications.tasks.detection_2d.evaluation import Found, Judge
 from replications.tasks.detection_2d.files import FileBatches, shown_batch
 from replications.tasks.detection_2d.options import DetectionOptions
-from replications.tasks.detection_2d.weights import load_initial
 from replications.tasks.run import Context, chunks
 from replications.training.augment import Compose
 from replications.training.batches import DeviceBatches

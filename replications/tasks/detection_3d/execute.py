@@ -18,7 +18,7 @@ from replications.tasks.detection_3d.data import SceneSet, nearest_to_centre, op
 from replications.tasks.detection_3d.evaluation import Detections, Truth, evaluate, mean_precision
 from replications.tasks.detection_3d.options import DetectionOptions
 from replications.tasks.detection_3d.scores import THRESHOLDS, class_table, mean_curve, metrics_of
-from replications.tasks.run import Context, Evaluation, chunks
+from replications.tasks.run import Context, Evaluation, chunks, number_name
 from replications.training.augment import Augment, Compose
 from replications.training.batches import DeviceBatches
 from replications.training.determinism import scoring
@@ -114,8 +114,7 @@ def test(run: Run) -> Evaluation:
     truth = truth_of(scenes, rows)
     variants: Variants = {"own": (options.test_sampling, None), "votes": ("votes", None), "seeds": ("seeds", None)}
     for factor in options.test_proposals:
-        name = f"x{factor:g}".replace(".", "p")
-        variants[name] = (options.test_sampling, max(1, round(factor * run.model.proposal.count)))
+        variants[f"x{number_name(factor)}"] = (options.test_sampling, max(1, round(factor * run.model.proposal.count)))
     every = detect(run, run.model, scenes, rows, variants)
     found = every.pop("own")
     results = evaluate(found.detections, truth, len(scenes.classes))

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from replications.errors import RunFailure, UserError
+from replications.layers.faces.angles import class_angles, weight_angles
 from replications.layers.faces.model import FaceModel
 from replications.layers.faces.verifiers.base import Verifier
 from replications.records import Curve
-from replications.tasks.face_verification.angles import class_angles, weight_angles
 from replications.tasks.face_verification.metrics import Calibration, Verification, verification_metrics
 from replications.tasks.face_verification.options import FOLDS
 from replications.tasks.face_verification.training import Recogniser, Setup, score_pairs

@@ -9,11 +9,10 @@ from torch import nn
 
 from replications.layers.images.model import Classifier, Pretrainer
 from replications.layers.images.probes import nearest_classes
-from replications.tasks.image_classification.options import percent_name
 from replications.tasks.image_classification.reconstruction import PICTURED_RATIOS, reconstruct_rows, shown
 from replications.tasks.image_classification.rescore import rescore
 from replications.tasks.image_classification.speed import speed_metrics
-from replications.tasks.image_classification.stages import ImageRun
+from replications.tasks.image_classification.stages import ImageRun, percent_name
 from replications.tasks.run import Context, Evaluation
 from replications.training.loop import count_steps
 from replications.training.stage import Batch, Stage, Workload

@@ -70,8 +70,3 @@ class ImageOptions(Strict):
         if list(self.fractions) != sorted(set(self.fractions)) or self.fractions[-1:] != (1.0,):
             raise ValueError(f"fractions must rise and end with 1.0, not {list(self.fractions)}")
         return self
-
-
-def percent_name(fraction: float) -> str:
-    """Write a fraction as in a metric's name: 0.1 as "10pct", 0.005 as "0p5pct"."""
-    return f"{100 * fraction:g}pct".replace(".", "p")

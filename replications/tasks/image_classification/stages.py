@@ -14,15 +14,20 @@ from replications.layers.images.probes import LinearProbe
 from replications.spec import Recipe
 from replications.tasks.data import set_key
 from replications.tasks.image_classification.data import ImageSet, fraction_rows, open_images, transforms
-from replications.tasks.image_classification.options import Augmentation, ImageOptions, percent_name
+from replications.tasks.image_classification.options import Augmentation, ImageOptions
 from replications.tasks.image_classification.rescore import percent_right
-from replications.tasks.run import Context, changed_recipe, chunks
+from replications.tasks.run import Context, changed_recipe, chunks, number_name
 from replications.training.augment import CentreCrop, Compose, ToFloat
 from replications.training.batches import DeviceBatches
 from replications.training.determinism import generator_for, scoring
 from replications.training.loop import count_steps
 from replications.training.stage import Batches, Stage
 from replications.training.workers import resident_or_read
+
+
+def percent_name(fraction: float) -> str:
+    """Write a fraction as in a metric's name: 0.1 as "10pct", 0.005 as "0p5pct"."""
+    return f"{number_name(100 * fraction)}pct"
 
 
 @dataclass(frozen=True)

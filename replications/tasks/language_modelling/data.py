@@ -18,10 +18,10 @@ from replications.tasks.data import SPLITS, Splits, open_prepared
 from replications.training.batches import part_of
 from replications.training.determinism import generator_for
 from replications.training.stage import Batch
+from replications.training.windows import WindowBatches
 
 BYTES = 256
 MASK = BYTES  # the token that stands for a masked byte
-RESIDENT_BYTES = 1 << 31  # a longer training text stays on the disk, and its windows are read from there
 
 
 @dataclass(frozen=True)
@@ -72,37 +72,6 @@ def open_sequences(key: str, data_root: Path) -> Sequences:
     )  # fmt: skip
 
 
-class WindowBatches:
-    """Random windows of a text, drawn from (seed, step) alone: the same for every method and however often resumed.
-
-    Gives ``tokens`` uint8 ``[batch, length]`` and ``target``, the byte after each (`Batches`). `samples`, the measure
-    of an epoch, is how many windows the text holds side by side. A text of up to `RESIDENT_BYTES` lies on the training
-    device; of a longer one, only the windows of a step are read from its memory-mapped file.
-    """
-
-    def __init__(self, text: np.ndarray, length: int, batch_size: int, seed: int, device: torch.device | str):
-        if len(text) <= length:
-            raise UserError(f"the training text has {len(text)} bytes, too few for a window of {length}")
-        resident = len(text) <= RESIDENT_BYTES
-        self.text = torch.from_numpy(np.array(text)).to(device) if resident else text
-        self.length, self.batch_size, self.seed, self.device = length, batch_size, seed, device
-        self.samples = max(batch_size, len(text) // length)
-        self._offsets = torch.arange(length + 1, device=device)
-
-    def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
-        windows = self._windows(step, part, parts)
-        return {"tokens": windows[:, :-1], "target": windows[:, 1:].long()}
-
-    def _windows(self, step: int, part: int, parts: int) -> Tensor:
-        generator = generator_for(self.seed, "windows", step)
-        start = torch.randint(len(self.text) - self.length, (self.batch_size,), generator=generator)
-        start = start[part_of(self.batch_size, part, parts)]
-        if isinstance(self.text, Tensor):
-            return self.text[start.to(self.device)[:, None] + self._offsets]
-        windows = [self.text[first : first + self.length + 1] for first in start.tolist()]
-        return torch.from_numpy(np.stack(windows)).to(self.device)
-
-
 class MaskedBatches(WindowBatches):
     """Windows in which bytes are asked for, as in BERT: 80 % of them masked, 10 % random, 10 % as they were."""
 
@@ -111,7 +80,7 @@ class MaskedBatches(WindowBatches):
         self.fraction = fraction
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
-        windows = self._windows(step, part, parts)[:, :-1]
+        windows = self.windows(step, part, parts)[:, :-1]
         generator = generator_for(self.seed, "masks", step)
         shape = (self.batch_size, self.length)
         own = part_of(self.batch_size, part, parts)

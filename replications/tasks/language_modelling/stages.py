@@ -29,7 +29,7 @@ from replications.tasks.language_modelling.evaluation import (
     scored_bytes,
 )
 from replications.tasks.language_modelling.options import LanguageOptions, StageOptions
-from replications.tasks.run import Context, changed_recipe
+from replications.tasks.run import Context, changed_recipe, number_name
 from replications.training.batches import DeviceBatches
 from replications.training.determinism import scoring
 from replications.training.loop import count_steps
@@ -37,11 +37,6 @@ from replications.training.stage import Batches, Stage, StageResult
 
 TEXTS = ("text", "timed", "masked")
 CLASSES = ("listops", "reviews")
-
-
-def factor_name(factor: float) -> str:
-    """Write a factor as in a metric's name: 4 as "4", 0.5 as "0p5"."""
-    return f"{factor:g}".replace(".", "p")
 
 
 @dataclass
@@ -170,6 +165,6 @@ class TrainedStage:
         metrics = {"bits_per_byte": whole}
         for factor, length in lengths.items():
             found = bits_per_byte(model, text, length, count, size)
-            metrics[f"bits_per_byte_x{factor_name(factor)}"] = found
-            metrics[f"transfer_x{factor_name(factor)}"] = found - metrics["bits_per_byte"]
+            metrics[f"bits_per_byte_x{number_name(factor)}"] = found
+            metrics[f"transfer_x{number_name(factor)}"] = found - metrics["bits_per_byte"]
         return metrics
