@@ -90,6 +90,10 @@ class MinimalContext:
     built: list[nn.Module] = field(default_factory=list)
     maker: type[nn.Module] = TinyFace
 
+    @property
+    def options(self):
+        return TASK.parse_options(self.spec.task_options)
+
     def build(self, name, **info):
         seed_everything(self.spec.seed, name)
         self.built.append(self.maker(**info, **self.spec.options))
