@@ -1,4 +1,4 @@
-"""What a method of the task offers.
+"""What a method of the point classification task must offer.
 
 A paper's ``build`` gets ``num_classes``, ``channels`` (feature channels of a point beside its position: 3 with normals)
 and ``points``, of which it takes what it needs. It returns a `PointClassifier`; where it also takes ``num_parts`` and
