@@ -9,7 +9,8 @@ A task is a folder ``replications/tasks/<name>``:
 * ``score_weights.py`` (optional): ``score_weights(context)`` scores a weights file without training.
 * ``pictures.py`` (optional): ``draw(album)`` yields `Picture`s of an `Album`.
 
-What a run needs of a task, its `Context` and its `Evaluation`, is in ``replications.tasks.run``.
+What a run needs of a task, its `Context` and its `Evaluation`, is in ``replications.tasks.run``, how sets are opened in
+``replications.tasks.data``. Networks and what else papers share of a domain are in ``replications.layers.<domain>``.
 """
 
 import functools
