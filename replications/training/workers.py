@@ -19,7 +19,7 @@ RESIDENT_FRACTION = 0.5  # of the memory that is free where training data would 
 
 
 class ReadAhead:
-    """Batches of which `workers` threads keep `ahead` parts ready.
+    """Batches of which `workers` threads keep `ahead` parts ready, once `begin` has said what will be asked for.
 
     A subclass says in `_job` what a part consists of, reads that in `_read`, which alone runs in a thread, and makes
     the batch of it in `_made`. Any step can be asked for; reading ahead restarts where the request is not the expected
@@ -48,6 +48,8 @@ class ReadAhead:
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
         request = (step, part, parts)
+        if self._stop is None:
+            return self._made(self._read(self._job(request)), request)
         if not self._pending or self._pending[0][0] != request:
             self._restart(request)
         _, future = self._pending.popleft()
@@ -77,7 +79,7 @@ class ReadAhead:
         step, part, parts = first
         own = self._own if part in self._own else range(part, part + 1)
         yield from ((step, other, parts) for other in own if other >= part)
-        while self._stop is None or step + 1 < self._stop:
+        while step + 1 < self._stop:
             step += 1
             yield from ((step, other, parts) for other in own)
 
