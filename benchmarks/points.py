@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from replications.layers.points import ball_query, farthest_point_sample, knn
+from replications.layers.points.neighbours import ball_query, knn
+from replications.layers.points.sampling import farthest_point_sample
 
 SIZES = (
     # batch, points, centres, radius, k

@@ -271,7 +271,7 @@ def methods_of(keys: Iterable[str], tier: str, ablations: bool = True) -> list[s
         sides = [
             side.method
             for claim in paper.claims
-            if tier in claim.tiers or tier == "smoke"
+            if tier in claim.tiers or not tier_config(tier).result
             for side in (claim.subject, claim.reference)
             if side
         ]

@@ -11,6 +11,7 @@ from replications import catalogue
 from replications.cli import build_parser, main, readme
 from replications.reporting import publications
 from replications.reporting.sections import section_of
+from replications.tasks.base import find_task
 
 PUBLISHED = readme.README.parent / "results" / "published"
 COMMANDS = (
@@ -83,7 +84,10 @@ def test_describe_knows_papers_claims_data_and_tasks(capsys):
         assert paper.title.split(":")[0][:20] in described(paper.key, capsys)
     spec = catalogue.resolve(METHODS[0], "smoke", 0)
     assert "licence" in described(next(iter(spec.data.values())), capsys)
-    assert "primary metric" in described(spec.task, capsys)
+    said, task = described(spec.task, capsys), find_task(spec.task)
+    assert "primary metric" in said and f"build returns: {task.returns.partition(':')[2]}\n" in said
+    assert all(f"  {name}: {meaning}\n" in said for name, meaning in task.build.items())
+    assert "must offer" in said.rpartition("replications/layers/")[2]
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,20 @@ well it does.
 """
 
 import copy
+import importlib
 import math
 
 import numpy as np
 import pytest
 import torch
+from conformance import check_loss_falls, check_moves, check_resumes, trainable
+from training_toys import Adversaries, turns_stage
 
 from replications import catalogue, running
 from replications.datasets.prepare import prepare
 from replications.errors import RunFailure
 from replications.records import run_path
 from replications.tasks.base import find_task
-from replications.training.determinism import seed_everything
 
 SMOKE = catalogue.methods_of(catalogue.papers(), "smoke")
 CPU = torch.device("cpu")
@@ -55,37 +57,15 @@ def workload(address, data_root, seed=0):
     return running.make_workload(spec, data_root, CPU)
 
 
-def trainable(module):
-    return [p for p in module.parameters() if p.requires_grad]
-
-
 @pytest.mark.parametrize("address", SMOKE)
-def test_training_on_one_batch_lowers_its_loss(address, data_root):
-    load = workload(address, data_root)
-    module = load.stage.module.train()
-    if not trainable(module):
-        pytest.skip("nothing to train")
-    optimizer = torch.optim.SGD(trainable(module), lr=0.02, momentum=0.9)
-    losses = []
-    for _ in range(12):
-        seed_everything(0)  # the same dropout at each step
-        loss = module(load.batch)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainable(module), 5.0)
-        optimizer.step()
-        losses.append(loss.item())
-    assert min(losses[1:]) < 0.99 * losses[0], losses
-
-
-@pytest.mark.parametrize("address", SMOKE)
-def test_every_trainable_weight_gets_a_gradient(address, data_root):
+def test_a_step_moves_every_trainable_weight_and_lowers_the_loss(address, data_root):
     load = workload(address, data_root)
     if not trainable(load.stage.module):
         pytest.skip("nothing to train")
-    load.stage.module.train()(load.batch)["loss"].backward()
-    idle = [n for n, p in load.stage.module.named_parameters() if p.requires_grad and p.grad is None]
-    assert not idle, f"no gradient reaches {idle}"
+    start = copy.deepcopy(load.stage.module.state_dict())
+    check_moves(load.stage, load.batch)
+    load.stage.module.load_state_dict(start)
+    check_loss_falls(load.stage, load.batch)
 
 
 @pytest.mark.parametrize("address", SMOKE)
@@ -96,40 +76,78 @@ def test_same_seed_same_weights_other_seed_other_weights(address, data_root):
         assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-class Killed(Exception):
-    """Stands for a kill: nothing in the loop catches it."""
-
-
 @pytest.mark.parametrize("address", SMOKE)
 def test_interrupted_and_resumed_equals_uninterrupted(address, data_root, tmp_path):
-    from replications.training.loop import train
-
-    def stage():
-        found = workload(address, data_root).stage
-        recipe = found.recipe.model_copy(update={"steps": 6, "epochs": None, "checkpoint_seconds": 0.0})
-        return copy.copy(found).__class__(**{**found.__dict__, "recipe": recipe})
-
-    if not trainable(stage().module):
+    if not trainable(workload(address, data_root).stage.module):
         pytest.skip("nothing to train")
-    whole, cut = stage(), stage()
-    train(whole, work=tmp_path / "whole", seed=7, device=CPU)
+    check_resumes(lambda: workload(address, data_root).stage, tmp_path)
 
-    original, calls = cut.batches.batch, []
 
-    def failing(step, part=0, parts=1):
-        calls.append(step)
-        if len(calls) == 4:
-            raise Killed
-        return original(step, part, parts)
+@pytest.mark.parametrize("task", sorted({catalogue.find_method(address)[0].task for address in SMOKE}))
+def test_build_gets_and_returns_what_the_task_declares(task, data_root, monkeypatch):
+    built, build = [], running.RunContext.build
 
-    cut.batches.batch = failing
-    with pytest.raises(Killed):
-        train(cut, work=tmp_path / "cut", seed=7, device=CPU)
-    again = stage()
-    result = train(again, work=tmp_path / "cut", seed=7, device=CPU)
-    assert result.resumed == 1
-    for (name, a), b in zip(whole.module.state_dict().items(), again.module.state_dict().values(), strict=True):
-        assert torch.equal(a, b), f"{name} differs after resuming"
+    def recording(context, name, **info):
+        module = build(context, name, **info)
+        built.append((set(info), module))
+        return module
+
+    monkeypatch.setattr(running.RunContext, "build", recording)
+    workload(next(address for address in SMOKE if catalogue.find_method(address)[0].task == task), data_root)
+    declared = find_task(task)
+    module, _, name = declared.returns.partition(":")
+    returned = getattr(importlib.import_module(f"replications.{module}"), name)
+    for info, module in built:
+        assert info == set(declared.build) and isinstance(module, returned)
+    assert built and all(declared.build.values())
+
+
+class Toy(Adversaries):
+    """Adversaries of which one thing is wrong."""
+
+    def __init__(self, wrong: str = ""):
+        super().__init__()
+        self.wrong, self.steps = wrong, 0
+
+    def forward(self, batch, turn):
+        self.steps += 1
+        found = super().forward(batch, turn)
+        if self.wrong == "not finite" and turn == "generator":
+            return {"loss": found["loss"] * math.nan}
+        if self.wrong == "not reached" and turn == "generator":
+            return {"loss": self.generator[0].weight.square().mean()}
+        if self.wrong == "moves another" and turn == "critic":
+            with torch.no_grad():
+                self.generator[0].bias.add_(0.1)
+        if self.wrong == "cannot resume":
+            return {"loss": found["loss"] * (1 + 0.1 * self.steps)}
+        return found
+
+
+def test_a_stage_in_turns_passes(tmp_path):
+    stage = turns_stage(build=Toy, ema=0.0)
+    check_moves(stage, stage.batches.batch(0))
+    check_loss_falls(turns_stage(build=Toy), stage.batches.batch(0))
+    check_resumes(turns_stage, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("not finite", "turn 'generator': the loss is nan"),
+        ("not reached", "turn 'generator': no gradient reaches .*generator.0.bias"),
+        ("moves another", "turn 'critic': a step moves .*generator.0.bias"),
+    ],
+)
+def test_a_faulty_turn_is_seen(wrong, message):
+    stage = turns_stage(build=lambda: Toy(wrong))
+    with pytest.raises(AssertionError, match=message):
+        check_moves(stage, stage.batches.batch(0))
+
+
+def test_a_stage_in_turns_that_does_not_resume_is_seen(tmp_path):
+    with pytest.raises(AssertionError, match="differs after resuming"):
+        check_resumes(lambda: turns_stage(build=lambda: Toy("cannot resume")), tmp_path)
 
 
 @pytest.mark.parametrize("address", SMOKE)

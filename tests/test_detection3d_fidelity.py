@@ -11,7 +11,7 @@ from torch import nn
 from replications import catalogue, running
 from replications.datasets.prepare import prepare
 from replications.errors import UserError
-from replications.layers.points import SharedMLP
+from replications.layers.points.shared_mlp import SharedMLP
 from replications.papers.boxnet.model import build as build_boxnet
 from replications.papers.votenet.model import build as build_votenet
 from replications.tasks.detection_3d.augment import MoveScene, moved

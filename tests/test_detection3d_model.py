@@ -9,7 +9,8 @@ import torch
 
 from replications import catalogue
 from replications.errors import UserError
-from replications.layers.points import farthest_point_sample, gather
+from replications.layers.points.neighbours import gather
+from replications.layers.points.sampling import farthest_point_sample
 from replications.layers.rooms.backbone import Backbone
 from replications.layers.rooms.boxes import paired_iou
 from replications.layers.rooms.coding import BoxCoding

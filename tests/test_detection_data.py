@@ -173,7 +173,7 @@ def test_an_image_that_is_missing_or_another(tmp_path):
 def test_masks_are_asked_of_a_set_that_has_none(tmp_path):
     from types import SimpleNamespace
 
-    from replications.tasks.detection_2d.execute import Setup
+    from replications.tasks.detection_2d.stages import Setup
 
     data, _ = prepared(tmp_path, [annotation(1, 11)])
     spec = SimpleNamespace(recipe=SimpleNamespace(batch_size=1), seed=0)
@@ -380,12 +380,12 @@ def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong(scenes):
 @pytest.mark.parametrize("address", ["detr/detr", "conditional_detr/conditional_detr", "faster_rcnn/faster_rcnn"])
 def test_a_run_on_image_files_of_two_sizes(tmp_path, monkeypatch, address):
     from replications import catalogue, running
-    from replications.tasks.detection_2d import execute
+    from replications.tasks.detection_2d import execute, stages
 
     files = {"train/12.jpg": picture(), "test/11.jpg": picture()}
     marks = [annotation(i, image) for i, image in enumerate((11, 12, 13), 1)]
     data, _ = prepared(tmp_path, marks, files, tested=[annotation(1, 11)])
-    monkeypatch.setattr(execute, "open_detection_set", lambda key, root: data)
+    monkeypatch.setattr(stages, "open_detection_set", lambda key, root: data)
     changes = ["recipe.steps=2", "recipe.batch_size=2", "task.short_side=48", "task.train_sides=[48, 64]"]
     spec = catalogue.resolve(address, "smoke", 0, changes)
     context = running.RunContext(spec, torch.device("cpu"), tmp_path, tmp_path / "work")
@@ -397,13 +397,13 @@ def test_a_run_on_image_files_of_two_sizes(tmp_path, monkeypatch, address):
 
 def test_train_and_test_sets_of_other_classes(tmp_path, monkeypatch, scenes):
     from replications import catalogue, running
-    from replications.tasks.detection_2d import execute
+    from replications.tasks.detection_2d import stages
 
     data, _ = prepared(tmp_path, [])
-    monkeypatch.setattr(execute, "open_detection_set", lambda key, root: {"a": data, "b": scenes}[key])
+    monkeypatch.setattr(stages, "open_detection_set", lambda key, root: {"a": data, "b": scenes}[key])
     spec = catalogue.resolve("detr/detr", "smoke", 0, ["data.train=a", "data.test=b"])
     with pytest.raises(UserError, match="have different classes"):
-        execute.Setup.of(running.RunContext(spec, torch.device("cpu"), tmp_path, tmp_path))
+        stages.Setup.of(running.RunContext(spec, torch.device("cpu"), tmp_path, tmp_path))
 
 
 def test_a_split_without_objects_judges_nothing(tmp_path):

@@ -20,7 +20,8 @@ from replications.layers.detection.model import Detections, image_sizes
 from replications.layers.detection.positions import point_positions, sine_positions
 from replications.papers.conditional_detr import model as conditional_detr
 from replications.papers.detr import model as detr
-from replications.tasks.detection_2d.execute import learning, suppressed
+from replications.tasks.detection_2d.execute import learning
+from replications.tasks.detection_2d.stages import suppressed
 
 CLASSES = 4
 

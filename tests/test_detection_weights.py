@@ -13,11 +13,11 @@ from replications import catalogue, running
 from replications.datasets import weights as weights_set
 from replications.datasets.prepare import prepare
 from replications.errors import UserError
+from replications.layers.detection import weights
 from replications.papers.detr.masks import build as build_masked
 from replications.papers.detr.model import build
 from replications.papers.detr.official import load, renamed
 from replications.papers.faster_rcnn.model import build as build_faster
-from replications.tasks.detection_2d import weights
 
 ROOT = Path(__file__).parent.parent
 BACKBONE = {"name": "resnet10t", "frozen_norm": False, "frozen_stages": 0, "options": {"channels": [8, 16, 16, 32]}}

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from replications.tasks.face_verification.angles import (
+from replications.layers.faces.angles import (
     class_angles,
     class_centres,
     mean_nearest_angle,
@@ -48,7 +48,7 @@ def test_chunks_do_not_change_the_nearest_angle(monkeypatch):
     torch.manual_seed(0)
     direction = torch.randn(37, 5)
     whole = mean_nearest_angle(direction)
-    monkeypatch.setattr("replications.tasks.face_verification.angles.CHUNK", 8)
+    monkeypatch.setattr("replications.layers.faces.angles.CHUNK", 8)
     assert mean_nearest_angle(direction) == pytest.approx(whole, abs=1e-4)
     unit = direction / direction.norm(dim=1, keepdim=True)
     angles = [min(math.degrees(math.acos(float(unit[i] @ unit[j]))) for j in range(37) if j != i) for i in range(37)]

@@ -13,12 +13,14 @@ from torch import nn
 from replications.errors import RunFailure, UserError
 from replications.layers.faces.heads import CosineHead, FaceClassifier
 from replications.layers.faces.model import FaceModel
-from replications.layers.faces.verifiers import CosineVerifier, PCAJointBayesian
+from replications.layers.faces.verifiers.base import CosineVerifier
+from replications.layers.faces.verifiers.joint_bayesian import PCAJointBayesian
 from replications.spec import RunSpec
 from replications.tasks.face_verification import TASK, training
 from replications.tasks.face_verification.data import FaceSet
 from replications.tasks.face_verification.embedding import AveragePool, Embedder, resizing
 from replications.tasks.face_verification.metrics import Calibration, verification_metrics
+from replications.training import workers
 from replications.training.determinism import seed_everything
 from replications.training.loop import train
 from replications.training.stage import Batch, Stage, StageResult
@@ -87,6 +89,10 @@ class MinimalContext:
     stages: list[Stage] = field(default_factory=list)
     built: list[nn.Module] = field(default_factory=list)
     maker: type[nn.Module] = TinyFace
+
+    @property
+    def options(self):
+        return TASK.parse_options(self.spec.task_options)
 
     def build(self, name, **info):
         seed_everything(self.spec.seed, name)
@@ -330,7 +336,7 @@ def test_workload_lowers_the_loss_on_its_batch_and_infers_features(context):
 
 def test_large_sets_are_read_by_workers_with_equal_batches(context, monkeypatch):
     near = TASK.workload(context())
-    monkeypatch.setattr(training, "RESIDENT_FRACTION", 0.0)
+    monkeypatch.setattr(workers, "RESIDENT_FRACTION", 0.0)
     far = TASK.workload(context())
     assert type(near.stage.batches) is not type(far.stage.batches)
     for step in (0, 3):

@@ -10,13 +10,10 @@ from scipy.stats import multivariate_normal
 
 from replications.errors import RunFailure, UserError
 from replications.layers.faces.pairs import distinct_pairs, draw_pairs
-from replications.layers.faces.verifiers import (
-    CosineVerifier,
-    NetworkVerifier,
-    PCAJointBayesian,
-    WeightedChi2,
-)
-from replications.layers.faces.verifiers.joint_bayesian import JointBayesian, fit_joint_bayesian
+from replications.layers.faces.verifiers.base import CosineVerifier
+from replications.layers.faces.verifiers.chi2 import WeightedChi2
+from replications.layers.faces.verifiers.joint_bayesian import JointBayesian, PCAJointBayesian, fit_joint_bayesian
+from replications.layers.faces.verifiers.network import NetworkVerifier
 
 
 def random_covariance(rng, dim, scale=1.0):
@@ -181,7 +178,7 @@ def test_network_verifier_does_not_import_the_compiler():
     # torch.optim would, at the first step, for 4 CPU seconds: more than a smoke run.
     program = (
         "import sys, numpy as np\n"
-        "from replications.layers.faces.verifiers import NetworkVerifier\n"
+        "from replications.layers.faces.verifiers.network import NetworkVerifier\n"
         "NetworkVerifier(1, steps=2).fit(np.ones((8, 2), np.float32), np.arange(8) // 2)\n"
         "assert 'torch._dynamo' not in sys.modules and 'sklearn' not in sys.modules\n"
     )

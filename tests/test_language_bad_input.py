@@ -10,10 +10,10 @@ from replications.papers.flash.model import build_flash, build_quad
 from replications.papers.linear_attention.model import build as build_linear
 from replications.papers.transformer.model import build as build_transformer
 from replications.spec import Recipe
-from replications.tasks.language_modelling.data import WindowBatches
 from replications.tasks.language_modelling.evaluation import bits_per_byte, scored_bytes
 from replications.training.loop import train
 from replications.training.stage import Stage
+from replications.training.windows import WindowBatches
 
 SIZE = {"width": 16, "depth": 1}
 CHUNK = 8
@@ -102,7 +102,7 @@ def test_a_window_of_one_byte_is_trained_and_scored():
 
 def test_a_text_too_large_to_hold_gives_the_same_windows(monkeypatch):
     held = WindowBatches(UNDECODABLE, 8, 5, 3, "cpu")
-    monkeypatch.setattr("replications.tasks.language_modelling.data.RESIDENT_BYTES", 10)
+    monkeypatch.setattr("replications.training.windows.RESIDENT_BYTES", 10)
     streamed = WindowBatches(UNDECODABLE, 8, 5, 3, "cpu")
     assert streamed.text is UNDECODABLE
     for step in range(3):

@@ -13,6 +13,7 @@ from replications import catalogue
 from replications.errors import UserError
 from replications.layers.text.blocks import Rotary, exclusive_prefix, into_chunks
 from replications.layers.text.model import IGNORED
+from replications.measurement import lengths
 from replications.running import RunContext
 from replications.tasks.language_modelling import TASK, execute, stages, sweep
 from replications.tasks.language_modelling.data import (
@@ -154,7 +155,7 @@ def test_the_sweep_tells_exponents_speed_ups_and_where_costs_meet():
     sdpa = points(lambda n: 1e-8 * n**2, lambda n: 50 * n)
     naive = points(lambda n: 2e-8 * n**2, lambda n: n**2)
     naive[4096] = {"seconds": None, "bytes": None}  # out of memory
-    found = sweep.summarise({"method": method, "sdpa": sdpa, "naive": naive})
+    found = lengths.summarise({"method": method, "sdpa": sdpa, "naive": naive})
     assert found.metrics["step_exponent"] == pytest.approx(1)
     assert found.metrics["memory_exponent"] == pytest.approx(1)
     assert found.metrics["crossover_sdpa"] == pytest.approx(1000, rel=1e-3)
@@ -168,7 +169,7 @@ def test_the_sweep_tells_exponents_speed_ups_and_where_costs_meet():
 def test_a_sweep_without_room_says_so_and_goes_on():
     model = sweep.reference_model("naive", 257, 8, 1, 2)
     small = sweep.reference_model("sdpa", 257, 8, 1, 2)
-    found = sweep._in_fresh_process({"method": small, "naive": model}, 4096, 1, "cpu", "float32", memory=0.06)
+    found = lengths._in_fresh_process({"method": small, "naive": model}, 4096, 1, "cpu", "float32", memory=0.06)
     assert found["naive"] == {"seconds": None, "bytes": None}
     assert found["method"]["seconds"] > 0 and found["method"]["token_seconds"] > 0
 

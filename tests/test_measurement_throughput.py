@@ -72,7 +72,7 @@ def workload(settings: RunSpec, data_root: Path, device: torch.device, **options
     batch = {"x": torch.randn(16, WIDTH), "label": torch.randint(CLASSES, (16,))}
     images = torch.randn(8, WIDTH)
     stage = Stage("train", Model(**options), Unused(), settings.recipe)
-    return Workload(stage, batch, lambda module, n: module.logits(images[:n]), 8, device)
+    return Workload(stage, batch, lambda module, own: module.logits(own["x"]), {"x": images}, device)
 
 
 def observed(settings: RunSpec, data_root: Path, device: torch.device) -> Workload:

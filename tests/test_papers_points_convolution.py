@@ -9,7 +9,8 @@ from torch import nn
 
 from replications import catalogue
 from replications.errors import UserError
-from replications.layers.points import SharedMLP, interpolate
+from replications.layers.points.interpolation import interpolate
+from replications.layers.points.shared_mlp import SharedMLP
 from replications.papers.pointconv.density import inverse_scale, kernel_density, released_density
 from replications.papers.pointconv.images import build_image, build_point
 from replications.papers.pointconv.layers import Options, PointConvLayer, PointDeconv

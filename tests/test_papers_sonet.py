@@ -7,7 +7,7 @@ from naive_points import apply, array, chain, layers, normed, settled
 from torch import nn
 
 from replications.errors import UserError
-from replications.layers.points import chamfer_distance
+from replications.layers.points.chamfer import chamfer_distance
 from replications.papers.sonet.decoder import PointDecoder
 from replications.papers.sonet.model import build
 

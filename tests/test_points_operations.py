@@ -9,17 +9,12 @@ import pytest
 import torch
 
 from replications.errors import UserError
-from replications.layers.points import (
-    ball_query,
-    chamfer_distance,
-    farthest_point_sample,
-    gather,
-    interpolate,
-    knn,
-    three_nearest,
-)
 from replications.layers.points import neighbours as neighbours_module
 from replications.layers.points import sampling as sampling_module
+from replications.layers.points.chamfer import chamfer_distance
+from replications.layers.points.interpolation import interpolate, three_nearest
+from replications.layers.points.neighbours import ball_query, gather, knn
+from replications.layers.points.sampling import farthest_point_sample
 
 
 def cloud(batch: int, points: int, seed: int = 0, duplicates: int = 0) -> torch.Tensor:

@@ -4,15 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from replications.layers.points import (
-    FeaturePropagation,
-    MultiScaleSetAbstraction,
-    SetAbstraction,
-    SharedMLP,
-    ball_query,
-    farthest_point_sample,
-    he_normal_,
-)
+from replications.layers.points.neighbours import ball_query
+from replications.layers.points.pointnet2 import MultiScaleSetAbstraction, SetAbstraction
+from replications.layers.points.propagation import FeaturePropagation
+from replications.layers.points.sampling import farthest_point_sample
+from replications.layers.points.shared_mlp import SharedMLP, he_normal_
 
 
 def settled(module: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ from replications.papers.mae import model as mae
 from replications.parsing import merged
 from replications.spec import TIERS, Recipe, RunSpec
 from replications.tasks.image_classification import TASK
-from replications.tasks.image_classification.options import changed_recipe
+from replications.tasks.run import changed_recipe
 from replications.training.optim import create_optimizer
 
 ALL = [

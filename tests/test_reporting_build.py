@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from reporting_factory import DEVIATIONS, TASKS, describe_set, faces, papers, write_results
 
+from replications import catalogue
 from replications.errors import UserError
 from replications.records import read_run, write_record
 from replications.reporting import aside, citation, drawing, report
@@ -233,3 +234,12 @@ def test_the_citation_file_is_the_generated_one():
     assert path.read_text() == citation.citation_cff()
     told = yaml.safe_load(path.read_text())
     assert {"cff-version", "message", "title", "authors", "version"} <= told.keys()
+
+
+def test_whether_a_tier_is_a_result_is_said_by_its_config(made, monkeypatch):
+    config = catalogue.tier_config("mini")
+    assert report.derive(made[0], "mini", PAPERS, tasks=TASKS)[3]
+    plumbing = config.model_copy(update={"result": False})
+    monkeypatch.setattr(catalogue, "tier_config", lambda name: plumbing)
+    _, _, verdicts, result = report.derive(made[0], "mini", PAPERS, tasks=TASKS)
+    assert not result and all(verdict.raw == "not tested" and not verdict.result for verdict in verdicts)

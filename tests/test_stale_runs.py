@@ -56,6 +56,11 @@ EDITS = {
     "face head": [("layers/faces/heads.py", "", "\nUNUSED = 1\n")],
     "blocks of ViT": [("layers/images/vision_transformer.py", "", "\nUNUSED = 1\n")],
     "matcher": [("layers/detection/matcher.py", "", "\nUNUSED = 1\n")],
+    "set abstraction": [("layers/points/pointnet2.py", "", "\nUNUSED = 1\n")],
+    "shared network of points": [("layers/points/shared_mlp.py", "", "\nUNUSED = 1\n")],
+    "joint Bayesian": [("layers/faces/verifiers/joint_bayesian.py", "", "\nUNUSED = 1\n")],
+    "docstring of the room of points": [("layers/points/__init__.py", "Operations", "All operations")],
+    "unit of FLASH": [("papers/flash/gau.py", "", "\nUNUSED = 1\n")],
     "protocol of a task": [("tasks/detection_2d/evaluation.py", "", "\nUNUSED = 1\n")],
     "loop": [("training/loop.py", "", "\nUNUSED = 1\n")],
 }
@@ -84,6 +89,7 @@ def stale(tmp_path_factory):
         "picture",
         "recipe field with a default",
         "task option with a default",
+        "docstring of the room of points",
     ],
 )
 def test_what_computes_no_number_makes_no_run_stale(stale, edit):
@@ -101,6 +107,12 @@ def test_an_edit_makes_those_runs_stale_that_reach_it(stale):
     assert papers_of(found["face head"]) == {"arcface", "cosface", "normface", "sphereface"}
     assert papers_of(found["blocks of ViT"]) == {"mae", "vit"}
     assert papers_of(found["matcher"]) == {"conditional_detr", "detr"}
+    assert papers_of(found["set abstraction"]) == {"boxnet", "pointnet2", "votenet"}
+    assert papers_of(found["shared network of points"]) == {
+        "boxnet", "pointconv", "pointnet", "pointnet2", "sonet", "votenet"
+    }  # fmt: skip
+    assert papers_of(found["joint Bayesian"]) == {"deepid"}
+    assert papers_of(found["unit of FLASH"]) == {"flash"}
     assert papers_of(found["protocol of a task"]) == {"conditional_detr", "detr", "faster_rcnn"}
     assert "eigenfaces/eigenfaces" in found["method of task options"]
     assert found["loop"] == rows

@@ -1,6 +1,7 @@
 """The plan of the house, kept by tests: imports go down, no room knows a paper by name, files stay small."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Names of the package's modules that a file imports, also inside functions and relatively."""
     package = module_name(path).split(".")
@@ -144,3 +146,22 @@ def test_no_zip_cuts_its_longer_side_in_silence():
                 if not (strict and getattr(strict[0], "value", None) is True):
                     wrong.append(f"{path}:{node.lineno}")
     assert not wrong, wrong
+
+
+def test_no_module_imports_itself_in_a_circle():
+    """Imports for type checkers and inside functions count too: two that need each other need a third module."""
+    files = {module_name(path): path for path in FILES}
+    graph = {}
+    for name, path in files.items():
+        named = {other for other in IMPORTS[path] if other in files}
+        graph[name] = {other for other in named if not f"{name}.".startswith(f"{other}.")}  # not its own packages
+
+    def reached(start: str) -> set[str]:
+        found, waiting = set(), [start]
+        while waiting:
+            new = graph[waiting.pop()] - found
+            found |= new
+            waiting += new
+        return found
+
+    assert not [name for name in graph if name in reached(name)]

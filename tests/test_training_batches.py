@@ -112,8 +112,17 @@ def test_workers_read_ahead_what_will_be_asked_for_and_no_more(mapped):
     workers.end()
 
 
+def test_a_single_batch_starts_no_reading_ahead(mapped):
+    """One batch is asked for where a step is timed or its FLOPs are counted: threads would disturb that."""
+    workers = WorkerBatches(mapped, BATCH, 0, AUGMENT)
+    one, other = workers.batch(3), DeviceBatches(mapped, BATCH, 0, AUGMENT).batch(3)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert workers._pool is None and not workers._pending
+
+
 def test_workers_report_a_failed_read(mapped):
     workers = WorkerBatches(mapped, BATCH, 0, workers=1)
+    workers.begin(2, range(1))
     workers.arrays["label"] = object()
     with pytest.raises(AttributeError):
         workers.batch(0)

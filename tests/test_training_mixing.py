@@ -134,6 +134,7 @@ def test_device_and_worker_path_give_the_same_images_however_a_batch_is_split(pa
     augment = transforms(EVERYTHING, 16, 12, CLASSES)
     device = DeviceBatches(arrays, 16, 5, augment)
     workers = WorkerBatches(arrays, 16, 5, augment, workers=2, ahead=2)
+    workers.begin(8, range(parts))
     try:
         for step in (0, 1, 7):
             whole = device.batch(step)

@@ -7,54 +7,34 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
-from training_toys import AUGMENT, BATCH, SignalAt, arrays, assert_same_bits, history_of, processes, run_stage, weights
+from torch import nn
+from training_toys import (
+    TURNS,
+    Adversaries,
+    SignalAt,
+    assert_same_bits,
+    history_of,
+    processes,
+    run_stage,
+    turns_batches,
+    turns_stage,
+    weights,
+)
 
 from replications.errors import RunFailure, UserError
 from replications.measurement.protocol import Effort
 from replications.measurement.timing import measure
-from replications.spec import Recipe
-from replications.training.batches import DeviceBatches
 from replications.training.determinism import seed_everything
 from replications.training.distribution import Distribution, join, leave
 from replications.training.meter import Meter
-from replications.training.stage import Batch, Stage, Turn, Workload
+from replications.training.stage import Turn, Workload
 from replications.training.update import Updater
-
-TURNS = (Turn("critic", "critic", {"lr": 0.02, "clip_norm": 0.5}), Turn("generator", "generator", {"lr": 0.01}))
-RECIPE = {"optimizer": "adam", "lr": 0.05, "steps": 12, "checkpoint_seconds": 0.0, "ema": 0.9, "accumulate": 2}
-
-
-class Adversaries(nn.Module):
-    """A critic that tells pictures from what a generator makes of their blurred copies."""
-
-    def __init__(self):
-        super().__init__()
-        self.generator = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 3, 3, padding=1))
-        self.critic = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(36, 1))
-
-    def forward(self, batch: Batch, turn: str) -> dict[str, Tensor]:
-        image = batch["image"]
-        made = self.generator(image.mean((2, 3), keepdim=True).expand_as(image))
-        if turn == "critic":
-            gap = self.critic(made.detach()) - self.critic(image)
-            return {"loss": nn.functional.softplus(gap).mean(), "gap": gap.mean()}
-        return {"loss": -self.critic(made).mean()}
-
-
-def batches() -> DeviceBatches:
-    return DeviceBatches(arrays(), BATCH, seed=0, augment=AUGMENT)
-
-
-def make_stage(turns: tuple[Turn, ...] = TURNS, module: nn.Module | None = None, **recipe) -> Stage:
-    seed_everything(0, "weights")
-    return Stage("game", module or Adversaries(), batches(), Recipe(batch_size=BATCH, **RECIPE | recipe), turns=turns)
 
 
 def by_hand(steps: int, critic_times: int = 1) -> Adversaries:
     """The same training without the loop: each optimiser over its own parameters, gradients taken one by one."""
     seed_everything(0, "weights")
-    module, source = Adversaries(), batches()
+    module, source = Adversaries(), turns_batches()
     optimizers = {
         "critic": torch.optim.Adam(module.critic.parameters(), lr=0.02),
         "generator": torch.optim.Adam(module.generator.parameters(), lr=0.01),
@@ -75,7 +55,7 @@ def by_hand(steps: int, critic_times: int = 1) -> Adversaries:
 @pytest.mark.parametrize("times", [1, 3])
 def test_turns_are_the_moves_written_out_by_hand(tmp_path, times):
     turns = (Turn("critic", "critic", TURNS[0].recipe, times=times), TURNS[1])
-    stage = make_stage(turns, steps=5, ema=0.0, accumulate=1, schedule="constant")
+    stage = turns_stage(turns, steps=5, ema=0.0, accumulate=1, schedule="constant")
     result = run_stage(stage, tmp_path)
     expected = by_hand(5, times).state_dict()
     for name, value in stage.module.state_dict().items():
@@ -87,11 +67,11 @@ def test_turns_are_the_moves_written_out_by_hand(tmp_path, times):
 
 @pytest.mark.parametrize(("number", "moved"), [(0, "critic"), (1, "generator")])
 def test_a_turn_moves_its_own_part_only(number, moved):
-    stage = make_stage(accumulate=1)
+    stage = turns_stage(accumulate=1)
     meter = Meter(1, torch.device("cpu"), Distribution(), ("critic_grad_norm",))
     updater = Updater(stage, torch.device("cpu"), Distribution(), 12, meter)
     before = weights(stage.module)
-    updater.losses(batches().batch(0), updater.moves[number])["loss"].backward()
+    updater.losses(turns_batches().batch(0), updater.moves[number])["loss"].backward()
     asked = {name for name, parameter in stage.module.named_parameters() if parameter.grad is not None}
     assert asked == {name for name, _ in stage.module.named_parameters() if name.startswith(moved)}
     updater.moves[number].set_rate(0, 12)
@@ -103,13 +83,13 @@ def test_a_turn_moves_its_own_part_only(number, moved):
 
 
 def test_a_stopped_training_in_turns_resumes_to_the_bit(tmp_path):
-    whole = make_stage()
+    whole = turns_stage()
     expected = run_stage(whole, tmp_path / "whole")
-    stopped = make_stage()
+    stopped = turns_stage()
     stopped.batches = SignalAt(stopped.batches, 7, signal.SIGTERM)
     with pytest.raises(RunFailure, match="step 8 of 12"):
         run_stage(stopped, tmp_path / "parts")
-    again = make_stage()
+    again = turns_stage()
     result = run_stage(again, tmp_path / "parts")
     assert result.resumed == 1 and history_of(result) == history_of(expected)
     assert_same_bits(weights(again.module), weights(whole.module))
@@ -119,7 +99,7 @@ def train_as_rank(rank: int, port: int, folder: Path) -> None:
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2"}
     os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
     distribution, _ = join("cpu")
-    stage = make_stage(accumulate=1)
+    stage = turns_stage(accumulate=1)
     run_stage(stage, folder / "work", distribution=distribution)
     torch.save(weights(stage.module), folder / f"rank{rank}.pt")
     leave()
@@ -133,7 +113,7 @@ def test_turns_in_two_processes_reach_the_weights_of_one(tmp_path):
         for process in started:
             process.join()
             assert process.exitcode == 0
-    alone = make_stage(accumulate=1)
+    alone = turns_stage(accumulate=1)
     run_stage(alone, tmp_path / "alone")
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
     assert_same_bits(first, second)
@@ -142,12 +122,12 @@ def test_turns_in_two_processes_reach_the_weights_of_one(tmp_path):
 
 
 def test_a_step_in_turns_is_timed_and_counted():
-    stage = make_stage(accumulate=1)
+    stage = turns_stage(accumulate=1)
     batch = stage.batches.batch(0)
-    workload = Workload(stage, batch, lambda module, n: module.generator(batch["image"][:n]), 4, torch.device("cpu"))
+    workload = Workload(stage, batch, lambda module, own: module.generator(own["image"]), batch, torch.device("cpu"))
     once = measure(workload, Effort(warmup=1, stamps=2, seconds=0.0))
-    thrice = make_stage((Turn("critic", "critic", times=3), TURNS[1]), accumulate=1)
-    workload = Workload(thrice, batch, workload.infer, 4, torch.device("cpu"))
+    thrice = turns_stage((Turn("critic", "critic", times=3), TURNS[1]), accumulate=1)
+    workload = Workload(thrice, batch, workload.forward, batch, torch.device("cpu"))
     more = measure(workload, Effort(warmup=1, stamps=2, seconds=0.0))
     assert 0 < once.train_flops < more.train_flops < 3 * once.train_flops
 
@@ -165,5 +145,5 @@ def test_a_step_in_turns_is_timed_and_counted():
 )
 def test_turns_that_do_not_fit_are_one_line(tmp_path, turns, message):
     with pytest.raises(UserError, match=message) as raised:
-        run_stage(make_stage(turns), tmp_path)
+        run_stage(turns_stage(turns), tmp_path)
     assert "\n" not in str(raised.value)

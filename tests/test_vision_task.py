@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from replications.errors import UserError
+from replications.layers.images.probes import LinearProbe, nearest_classes
 from replications.layers.images.vision_transformer import (
     VisionTransformer,
     patchify,
@@ -21,7 +22,6 @@ from replications.tasks.image_classification import TASK
 from replications.tasks.image_classification.data import ImageSet, fraction_rows, transforms
 from replications.tasks.image_classification.options import Augmentation
 from replications.tasks.image_classification.pictures import hide
-from replications.tasks.image_classification.probes import LinearProbe, nearest_classes
 from replications.tasks.image_classification.rescore import rescore
 from replications.tasks.image_classification.speed import speed_metrics
 from replications.training.optim import create_optimizer, set_learning_rate

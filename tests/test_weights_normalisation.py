@@ -13,9 +13,9 @@ from replications.cli import main
 from replications.datasets.arrays import open_set
 from replications.datasets.prepare import prepare
 from replications.papers.mae.model import MaskedAutoencoder, MaskedAutoencoderClassifier, build
+from replications.tasks.data import SPLITS
 from replications.tasks.detection_2d.augment import normalised
 from replications.tasks.detection_2d.files import padded
-from replications.tasks.image_classification.data import SPLITS
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 CLASSES, SIZE = 10, 16
@@ -47,7 +47,7 @@ def evaluated(monkeypatch, tmp_path, module, spied, method):
     command = f"evaluate mae --weights {tmp_path}/weights.pth --tier smoke --data-root {tmp_path}/data --device cpu"
     assert main(f"{command} --work {tmp_path}/work --results {tmp_path}/out".split()) == 0
     arrays = open_set("digits_16", tmp_path / "data").arrays
-    return seen, np.asarray(arrays["images"])[np.asarray(arrays["split"]) == SPLITS["test"]]
+    return seen, np.asarray(arrays["images"])[np.asarray(arrays["split"]) == SPLITS.index("test")]
 
 
 def made():

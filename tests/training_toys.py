@@ -16,7 +16,7 @@ from replications.training.augment import Compose, HorizontalFlip, RandomCrop, T
 from replications.training.batches import DeviceBatches
 from replications.training.determinism import seed_everything, set_threads
 from replications.training.loop import train
-from replications.training.stage import Batch, Stage, StageResult
+from replications.training.stage import Batch, Stage, StageResult, Turn
 
 SAMPLES, CLASSES, SIZE, BATCH = 96, 4, 8, 16
 AUGMENT = Compose([RandomCrop(2), HorizontalFlip(), ToFloat()])
@@ -114,3 +114,34 @@ def processes(*calls: tuple) -> Iterator[list[multiprocessing.Process]]:
 def single_threaded(function: Callable, *arguments) -> None:
     set_threads(1)
     function(*arguments)
+
+
+TURNS = (Turn("critic", "critic", {"lr": 0.02, "clip_norm": 0.5}), Turn("generator", "generator", {"lr": 0.01}))
+RECIPE = {"optimizer": "adam", "lr": 0.05, "steps": 12, "checkpoint_seconds": 0.0, "ema": 0.9, "accumulate": 2}
+
+
+class Adversaries(nn.Module):
+    """A critic that tells pictures from what a generator makes of their blurred copies."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 3, 3, padding=1))
+        self.critic = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(36, 1))
+
+    def forward(self, batch: Batch, turn: str) -> dict[str, Tensor]:
+        image = batch["image"]
+        made = self.generator(image.mean((2, 3), keepdim=True).expand_as(image))
+        if turn == "critic":
+            gap = self.critic(made.detach()) - self.critic(image)
+            return {"loss": nn.functional.softplus(gap).mean(), "gap": gap.mean()}
+        return {"loss": -self.critic(made).mean()}
+
+
+def turns_batches() -> DeviceBatches:
+    return DeviceBatches(arrays(), BATCH, seed=0, augment=AUGMENT)
+
+
+def turns_stage(turns: tuple[Turn, ...] = TURNS, build: Callable[[], nn.Module] = Adversaries, **recipe) -> Stage:
+    """A stage in two turns; its weights are the same at each call."""
+    seed_everything(0, "weights")
+    return Stage("game", build(), turns_batches(), Recipe(batch_size=BATCH, **RECIPE | recipe), turns=turns)

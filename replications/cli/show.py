@@ -1,6 +1,7 @@
 """``list``, ``describe`` and ``check``: what there is, and whether it is in order, without running anything."""
 
 import argparse
+import ast
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -236,7 +237,14 @@ def _describe_task(name: str) -> str:
         "task": name,
         "title": task.title,
         "primary metric": task.primary_metric,
+        "build gets": dict(task.build)
+        | {"further": "the options of the method, in paper.yaml, and of the tier, below"},
+        "build returns": task.returns.partition(":")[2],
         "metrics": {key: f"{m.title} [{m.unit}]: {m.description}" for key, m in task.metrics.items()},
         "tiers": {tier: setup.model_dump(mode="json") for tier, setup in catalogue.task_tiers(name).items()},
     }
-    return _yaml(about)
+    if not task.returns:
+        return _yaml(about)
+    path = catalogue.PACKAGE.joinpath(*task.returns.partition(":")[0].split(".")).with_suffix(".py")
+    described = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    return f"{_yaml(about)}\n\nreplications/{path.relative_to(catalogue.PACKAGE)}: {described}"

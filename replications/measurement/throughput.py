@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from replications import catalogue
 from replications.errors import RunFailure, UserError
 from replications.measurement.fresh import Host, ProcessEnded
 from replications.measurement.hardware import cpu_count, cpu_model, gpu_name, peak_flops, visible_gpus
@@ -57,13 +58,13 @@ def measure_many(
 
     Those with the same imports come one after the other. A method whose finished record has the same fingerprint is not
     measured again (unless `again`); each record is written as soon as it is made. A method that fails leaves a record
-    with ``status: failed``, and the next one is measured. Waits until the device is free of runs (in tier smoke, whose
-    numbers mean nothing, it does not). Raises UserError for what a person must put right first, such as missing data.
+    with ``status: failed``, and the next one is measured. Waits until the device is free of runs (in a tier whose
+    numbers are no result it does not). Raises UserError for what a person must put right first, such as missing data.
     """
     records = [None if again else _finished(request, device) for request in requests]
     if None not in records:
         return records
-    alone = any(request.spec.tier != "smoke" for request in requests)
+    alone = any(catalogue.tier_config(request.spec.tier).result for request in requests)
     with reserve_device(device, alone=alone) as reserved, progress("throughput", len(requests), "methods") as counter:
         for imports in dict.fromkeys(request.imports for request in requests):
             with Host(imports, (*PRELOAD, make_workload.__module__)) as host:

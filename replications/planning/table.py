@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from replications.planning.terminal import Job, duration
+from replications.planning.job import Job, duration
 
 ROWS = {"prepare": "data", "throughput": "throughput", "report": "report"}
 

@@ -6,18 +6,16 @@ it replaces still goes to the log files below .snakemake/log, and to the termina
 
 import logging
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from replications.errors import UserError, nearest, one_line
+from replications.planning.job import Job, duration
 from replications.planning.plan import Plan
 from replications.planning.targets import KINDS, unknown_target
 
@@ -50,39 +48,6 @@ REASONS = {
 REPLACED = ("workflow_started", "run_info", "resources_info", "job_info", "job_finished", "job_error", "progress")
 TICK_SECONDS = 0.5
 WAITING = "waiting for "  # how each wait for a lock begins that a job tells of
-
-
-@dataclass
-class Job:
-    """A job as Snakemake's ``job_info`` event tells it."""
-
-    title: str
-    rule: str
-    paper: str | None
-    output: list[str]
-    reason: str
-    log: Path | None
-    threads: int
-    resources: dict[str, Any]
-    started: float = field(default_factory=time.monotonic)
-    waits_for: str = ""  # what it said last on waiting for another process
-
-    @property
-    def name(self) -> str:
-        """The title without what stands in brackets."""
-        return self.title.partition(" (")[0]
-
-    @property
-    def last_line(self) -> str:
-        """What the job said last, without its own name."""
-        try:
-            with open(self.log or os.devnull, "rb") as stream:
-                stream.seek(max(0, os.fstat(stream.fileno()).st_size - 2000))
-                lines = stream.read().decode(errors="replace").split("\n")
-        except OSError:
-            return ""
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return re.sub(rf"^{re.escape(self.name)}( seed \d+)?: ", "", said).removeprefix("error: ")
 
 
 class Terminal(logging.Handler):
@@ -244,10 +209,3 @@ def attach(logger: logging.Logger, terminal: Terminal) -> None:
         if handler.name == "DefaultStreamHandler" and logger.level > logging.DEBUG:
             handler.addFilter(Tidy(terminal.plan))
     logger.addHandler(terminal)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: '41 s', '3 min', '2.5 h'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

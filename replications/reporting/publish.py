@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from replications import catalogue
 from replications.errors import UserError, disk_error
 from replications.reporting import labels, report
 from replications.reporting.temporary import temporary_folder
@@ -45,7 +46,7 @@ def publish(
     if manifest is None:
         raise UserError(f"no report in {results}: make one with 'replications report' before publishing it")
     tier = manifest["tier"]
-    if tier in report.PLUMBING_TIERS:
+    if not catalogue.tier_config(tier).result:
         raise UserError(f"tier {tier} is {labels.NOT_A_RESULT}: nothing of it is published")
     wrong = verify(results, tier, papers, tasks=tasks)
     if wrong:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from replications import catalogue
 from replications.errors import UserError, disk_error
 from replications.reporting import citation, formats, site, tables
 from replications.reporting.leaderboard import Leaderboard, leaderboards
@@ -20,7 +21,6 @@ from replications.spec import Paper
 from replications.tasks.base import Task, find_task
 
 MANIFEST = "report.json"
-PLUMBING_TIERS = ("smoke",)
 
 
 def derive(
@@ -44,7 +44,7 @@ def derive(
     unknown = sorted(set(selected or ()) - set(papers))
     if unknown:
         raise UserError(f"unknown paper '{unknown[0]}'")
-    result = tier not in PLUMBING_TIERS
+    result = catalogue.tier_config(tier).result
     records = read_results(results, tier, papers, methods, seeds)
     boards = leaderboards(records, papers, tasks, result)
     verdicts = judge(records, papers, tasks, result, None if selected is None else tuple(selected))

@@ -9,7 +9,8 @@ A task is a folder ``replications/tasks/<name>``:
 * ``score_weights.py`` (optional): ``score_weights(context)`` scores a weights file without training.
 * ``pictures.py`` (optional): ``draw(album)`` yields `Picture`s of an `Album`.
 
-What a run needs of a task, its `Context` and its `Evaluation`, is in ``replications.tasks.run``.
+What a run needs of a task, its `Context` and its `Evaluation`, is in ``replications.tasks.run``, how sets are opened in
+``replications.tasks.data``. Networks and what else papers share of a domain are in ``replications.layers.<domain>``.
 """
 
 import functools
@@ -144,13 +145,19 @@ class Album(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """The declaration of a task. `options` is the pydantic model of its task options."""
+    """The declaration of a task.
+
+    `options` is the pydantic model of its task options. `build` has the meaning of each argument that a paper's
+    ``build`` may take (beside its options), `returns` names what it must return: ``layers.faces.model:FaceModel``.
+    """
 
     name: str
     title: str
     primary_metric: str
     metrics: Mapping[str, Metric]
     options: type[BaseModel]
+    build: Mapping[str, str] = field(default_factory=dict)
+    returns: str = ""
 
     def parse_options(self, options: Mapping[str, Any]) -> Any:
         """Return the typed task options; raises UserError that names the first wrong one."""

@@ -1,14 +1,15 @@
 """What a run needs of a task and a task of a run: the context it is given, the evaluation it returns."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from replications.errors import RunFailure
+from replications.parsing import merged, parse
 from replications.records import Curve, without_nonfinite
-from replications.spec import RunSpec
+from replications.spec import Recipe, RunSpec
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,13 @@ class Evaluation:
     model_parameters: int | None = None
     flops_per_sample: float | None = None
     arrays: dict[str, Any] = field(default_factory=dict)  # written beside the record as arrays.npz
+
+    def count(self, module: "nn.Module", infer: Callable[[], Any]) -> None:
+        """Add the parameters of `module` and the FLOPs of ``infer()``, its inference on one sample."""
+        from replications.measurement.flops import forward_flops
+
+        self.model_parameters = sum(parameter.numel() for parameter in module.parameters())
+        self.flops_per_sample = forward_flops(infer)
 
 
 def finite(evaluation: Evaluation) -> Evaluation:
@@ -78,3 +86,27 @@ class Context(Protocol):
 
 
 BuildFunction = Callable[..., "nn.Module"]
+Rows = TypeVar("Rows")  # anything with a length that can be sliced
+
+
+def chunks(rows: Rows, size: int) -> Iterator[Rows]:
+    """Yield `rows` in order, at most `size` at a time: what predictions are made of."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def number_name(value: float) -> str:
+    """Write a number as in a metric's name: 4 as "4", 0.5 as "0p5"."""
+    return f"{value:g}".replace(".", "p")
+
+
+def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
+    """Return a stage's recipe: `changes` merged into the run's, options of the optimiser too.
+
+    A change of ``steps`` or ``epochs`` takes the place of both. Raises UserError that starts with `where` and names an
+    unknown key or the first wrong value.
+    """
+    base = recipe.model_dump()
+    if "steps" in changes or "epochs" in changes:
+        base |= {"steps": None, "epochs": None}
+    return parse(Recipe, merged(base, changes), f"{where}: recipe")

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from replications.errors import UserError
 from replications.training.stage import Batch
 
 Draws = dict[str, Tensor]
@@ -49,6 +50,25 @@ class Compose:
             own = {name.removeprefix(prefix): draw for name, draw in draws.items() if name.startswith(prefix)}
             batch = transform.apply(batch, own)
         return batch
+
+
+class CentreCrop:
+    """The middle ``size x size`` of images of `prepared` pixels; raises UserError where they are smaller."""
+
+    def __init__(self, prepared: int, size: int):
+        if size > prepared:
+            raise UserError(f"task option 'image_size': {size} pixels, but the images are prepared at {prepared}")
+        self.start, self.size = (prepared - size) // 2, size
+
+    def __call__(self, image: Tensor) -> Tensor:
+        span = slice(self.start, self.start + self.size)
+        return image[:, span, span]
+
+    def draw(self, n: int, generator: Generator) -> Draws:
+        return {}
+
+    def apply(self, batch: Batch, draws: Draws) -> Batch:
+        return {**batch, "image": self(batch["image"])}
 
 
 class HorizontalFlip:

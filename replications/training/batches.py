@@ -1,6 +1,6 @@
 """Training batches from arrays that lie on the training device."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -51,6 +51,12 @@ def part_of(batch_size: int, part: int, parts: int) -> slice:
         raise UserError(f"batch_size {batch_size} does not divide into {parts} equal parts (processes x accumulate)")
     size = batch_size // parts
     return slice(part * size, (part + 1) * size)
+
+
+def split_batch(batch: Batch, size: int) -> Iterator[Batch]:
+    """Yield a batch in parts of at most `size` samples, in order."""
+    for start in range(0, check_arrays(batch), size):
+        yield {name: value[start : start + size] for name, value in batch.items()}
 
 
 class StepDraws:

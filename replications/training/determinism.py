@@ -94,6 +94,14 @@ def float32_precision(precision: str) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = convolution
 
 
+@contextmanager
+def scoring(precision: str, device: torch.device) -> Iterator[None]:
+    """Compute without gradients and in a recipe's precision, so that a test means what its training meant."""
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    with torch.no_grad(), float32_precision(precision), autocast:
+        yield
+
+
 def rng_state(device: torch.device) -> dict[str, Any]:
     """Return the state of Python's, numpy's and torch's global generators, loadable with ``weights_only``."""
     name, keys, position, has_gauss, gauss = np.random.get_state()

@@ -88,12 +88,22 @@ class StageResult:
 class Workload:
     """One training step and one inference of a method on fixed data, for throughput, FLOPs and the conformance tests.
 
-    `stage` is the stage that dominates the run, `batch` one of its batches, `infer(module, n)` runs inference on `n`
-    samples and returns its output.
+    `stage` is the stage that dominates the run, `batch` one of its batches; ``forward(module, inputs)`` runs inference
+    on some samples and returns its output, `inputs` are as many as are inferred on at once.
     """
 
     stage: Stage
     batch: Batch
-    infer: Callable[[nn.Module, int], Tensor]
-    inference_batch_size: int
+    forward: Callable[[nn.Module, Batch], Tensor]
+    inputs: Batch
     device: torch.device
+
+    @property
+    def inference_batch_size(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def infer(self, module: nn.Module, n: int) -> Tensor:
+        """Run inference on the first `n` samples; raises ValueError where there are fewer."""
+        if n > self.inference_batch_size:
+            raise ValueError(f"inference on at most {self.inference_batch_size} samples, not {n}")
+        return self.forward(module, {name: value[:n] for name, value in self.inputs.items()})

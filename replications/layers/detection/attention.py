@@ -1,4 +1,4 @@
-"""Attention and the encoder that the transformers of this task share, with the parameter names of the official code."""
+"""Attention and the encoder that detection transformers share, with the parameter names of the official code."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext

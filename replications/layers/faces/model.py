@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from replications.layers.faces.verifiers import Verifier
+    from replications.layers.faces.verifiers.base import Verifier
 
 
 class FaceModel(nn.Module):
@@ -50,7 +50,7 @@ class FaceModel(nn.Module):
 
     def verifiers(self) -> dict[str, Callable[[], "Verifier"]]:
         """Return makers of verifiers by name (lower case, as in a metric's name); the first is primary."""
-        from replications.layers.faces.verifiers import CosineVerifier
+        from replications.layers.faces.verifiers.base import CosineVerifier
 
         return {"cosine": CosineVerifier}
 

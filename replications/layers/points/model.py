@@ -1,4 +1,4 @@
-"""What a method of the task offers.
+"""What a method of the point classification task must offer.
 
 A paper's ``build`` gets ``num_classes``, ``channels`` (feature channels of a point beside its position: 3 with normals)
 and ``points``, of which it takes what it needs. It returns a `PointClassifier`; where it also takes ``num_parts`` and
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from replications.layers.points import chamfer_distance
+from replications.layers.points.chamfer import chamfer_distance
 from replications.records import Curve
 from replications.training.stage import Batch
 

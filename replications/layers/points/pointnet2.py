@@ -1,47 +1,13 @@
-"""Set abstraction and feature propagation of PointNet++ (Qi et al. 2017, Sections 3.2 to 3.4)."""
+"""Set abstraction of PointNet++ (Qi et al. 2017, Sections 3.2 and 3.3)."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from replications.layers.points.interpolation import interpolate
 from replications.layers.points.neighbours import ball_query, gather
 from replications.layers.points.sampling import farthest_point_sample
-
-
-class SharedMLP(nn.Module):
-    """The same small network on every point: linear, batch norm and ReLU for each width, on ``[..., channels]``.
-
-    `last_plain` leaves norm and ReLU out after the last layer. `widths` may be empty: the identity.
-    """
-
-    def __init__(self, channels: int, widths: Sequence[int], last_plain: bool = False):
-        super().__init__()
-        self.channels = channels
-        layers: list[nn.Module] = []
-        for i, width in enumerate(widths):
-            plain = last_plain and i == len(widths) - 1
-            layers.append(nn.Linear(self.channels, width, bias=plain))
-            if not plain:
-                layers += [nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
-            self.channels = width
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], self.channels)
-
-
-def he_normal_(module: nn.Module) -> None:
-    """Draw the weights of all shared networks in `module` anew from N(0, 2 / channels in) (He et al. 2015).
-
-    So does the PyTorch code of PointNet++ that VoteNet builds on; the TensorFlow code of PointNet++ does not.
-    """
-    for shared in module.modules():
-        if isinstance(shared, SharedMLP):
-            for layer in shared.layers:
-                if isinstance(layer, nn.Linear):
-                    nn.init.kaiming_normal_(layer.weight)
+from replications.layers.points.shared_mlp import SharedMLP
 
 
 class MultiScaleSetAbstraction(nn.Module):
@@ -119,21 +85,3 @@ class SetAbstraction(MultiScaleSetAbstraction):
     ):
         scales = [(radius, k, widths)]
         super().__init__(count, scales, channels_in, use_xyz=use_xyz, normalise_xyz=normalise_xyz)
-
-
-class FeaturePropagation(nn.Module):
-    """Carry features from coarse points to fine ones: interpolation, the fine points' own features, a shared network.
-
-    `channels_in` counts both: coarse channels + the fine points' channels. `power`: see `three_nearest`.
-    """
-
-    def __init__(self, channels_in: int, widths: Sequence[int], power: int = 2):
-        super().__init__()
-        self.power = power
-        self.mlp = SharedMLP(channels_in, widths)
-        self.channels = self.mlp.channels
-
-    def forward(self, fine: Tensor, coarse: Tensor, fine_features: Tensor | None, coarse_features: Tensor) -> Tensor:
-        """Return ``[batch, fine, channels]`` from ``[batch, coarse, c]`` at `coarse` ``[batch, coarse, 3]``."""
-        carried = interpolate(fine, coarse, coarse_features, self.power)
-        return self.mlp(carried if fine_features is None else torch.cat([carried, fine_features], dim=-1))

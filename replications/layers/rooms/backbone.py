@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from replications.errors import UserError
-from replications.layers.points import FeaturePropagation, SetAbstraction, farthest_point_sample
+from replications.layers.points.pointnet2 import SetAbstraction
+from replications.layers.points.propagation import FeaturePropagation
+from replications.layers.points.sampling import farthest_point_sample
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from replications.layers.points import gather
+from replications.layers.points.neighbours import gather
 from replications.layers.rooms.coding import BoxCoding, Outputs
 
 NEAR, FAR = 0.3, 0.6  # metres from a centre: positive below, negative above

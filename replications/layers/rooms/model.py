@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from replications.layers.points import gather, he_normal_
+from replications.layers.points.neighbours import gather
+from replications.layers.points.shared_mlp import he_normal_
 from replications.layers.rooms.backbone import Backbone, Seeds
 from replications.layers.rooms.coding import BoxCoding
 from replications.layers.rooms.losses import Assignment, Targets, proposal_losses, total_loss

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from replications.errors import UserError
-from replications.layers.points import SetAbstraction, farthest_point_sample
+from replications.layers.points.pointnet2 import SetAbstraction
+from replications.layers.points.sampling import farthest_point_sample
 from replications.layers.rooms.coding import BoxCoding, Outputs
 
 Sampling = Literal["votes", "seeds"]

@@ -1,4 +1,4 @@
-"""What the models of this task are built from: norms, rotary positions, feed-forward layers, the mixer's contract."""
+"""What models of sequences are built from: norms, rotary positions, feed-forward layers, the mixer's contract."""
 
 import math
 

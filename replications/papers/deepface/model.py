@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from replications.layers.faces.locally_connected import LocallyConnected2d
 from replications.layers.faces.model import FaceModel
-from replications.layers.faces.verifiers import CosineVerifier, Verifier, WeightedChi2
+from replications.layers.faces.verifiers.base import CosineVerifier, Verifier
+from replications.layers.faces.verifiers.chi2 import WeightedChi2
 
 
 class DeepFace(FaceModel):

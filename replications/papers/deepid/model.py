@@ -13,12 +13,9 @@ from torch import Tensor, nn
 
 from replications.layers.faces.locally_connected import LocallyConnected2d
 from replications.layers.faces.model import FaceModel
-from replications.layers.faces.verifiers import (
-    CosineVerifier,
-    NetworkVerifier,
-    PCAJointBayesian,
-    Verifier,
-)
+from replications.layers.faces.verifiers.base import CosineVerifier, Verifier
+from replications.layers.faces.verifiers.joint_bayesian import PCAJointBayesian
+from replications.layers.faces.verifiers.network import NetworkVerifier
 from replications.papers.deepid.patches import CropAndResize, Patch, patch_set
 
 FEATURES = 160

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from replications.errors import UserError
-from replications.tasks.detection_2d.weights import fill, read_file
+from replications.layers.detection.weights import fill, read_file
 
 OFFICIAL, OWN = "backbone.0.body.", "backbone.body."
 HEAD = ("class_embed.weight", "class_embed.bias")

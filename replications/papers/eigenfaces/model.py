@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from replications.layers.faces.model import FaceModel
-from replications.layers.faces.verifiers import PCA, CosineVerifier, Verifier
+from replications.layers.faces.verifiers.base import CosineVerifier, Verifier
+from replications.layers.faces.verifiers.pca import PCA
 
 LUMA = (0.299, 0.587, 0.114)
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from replications.errors import UserError
-from replications.layers.points import gather, knn
 from replications.layers.points.model import ClassifierHead, PointClassifier, scaled
+from replications.layers.points.neighbours import gather, knn
 from replications.papers.pointconv.operator import PointConv
 from replications.training.stage import Batch
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from replications.layers.points import SharedMLP, farthest_point_sample, gather, interpolate, knn
+from replications.layers.points.interpolation import interpolate
+from replications.layers.points.neighbours import gather, knn
+from replications.layers.points.sampling import farthest_point_sample
+from replications.layers.points.shared_mlp import SharedMLP
 from replications.papers.pointconv.density import inverse_scale, kernel_density, released_density
 from replications.papers.pointconv.operator import PointConv
 

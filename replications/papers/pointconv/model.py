@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from replications.errors import UserError
-from replications.layers.points import FeaturePropagation
 from replications.layers.points.model import (
     ClassifierHead,
     Measures,
@@ -16,6 +15,7 @@ from replications.layers.points.model import (
     scaled,
     with_class,
 )
+from replications.layers.points.propagation import FeaturePropagation
 from replications.papers.pointconv.layers import Options, PointConvLayer, PointDeconv
 from replications.papers.pointconv.measures import measure
 from replications.training.stage import Batch

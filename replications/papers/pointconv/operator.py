@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from replications.errors import UserError, nearest
-from replications.layers.points import SharedMLP
+from replications.layers.points.shared_mlp import SharedMLP
 
 FORMS = ("reordered", "naive")
 DENSITIES = ("kde", "released", "none")

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from replications.layers.points import SharedMLP
 from replications.layers.points.model import (
     ClassifierHead,
     PartSegmenter,
@@ -12,6 +11,7 @@ from replications.layers.points.model import (
     scaled,
     with_class,
 )
+from replications.layers.points.shared_mlp import SharedMLP
 from replications.training.stage import Batch
 
 REGULARISER = 0.001

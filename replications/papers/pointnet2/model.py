@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from replications.layers.points import FeaturePropagation, MultiScaleSetAbstraction, SetAbstraction
 from replications.layers.points.model import (
     ClassifierHead,
     PartSegmenter,
@@ -13,6 +12,8 @@ from replications.layers.points.model import (
     scaled,
     with_class,
 )
+from replications.layers.points.pointnet2 import MultiScaleSetAbstraction, SetAbstraction
+from replications.layers.points.propagation import FeaturePropagation
 from replications.training.stage import Batch
 
 SSG_WIDTHS = ((64, 64, 128), (128, 128, 256))

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from replications.layers.points import SharedMLP
 from replications.layers.points.model import scaled
+from replications.layers.points.shared_mlp import SharedMLP
 from replications.papers.sonet.layers import convolution, initialise
 
 STEPS = (1024, 512, 256, 128, 128, 128)  # channels at 2 x 2, 4 x 4, ... 64 x 64

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from replications.layers.points import SharedMLP, gather, knn
 from replications.layers.points.model import scaled
+from replications.layers.points.neighbours import gather, knn
+from replications.layers.points.shared_mlp import SharedMLP
 from replications.papers.sonet.som import cluster_means
 from replications.training.stage import Batch
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from replications.errors import UserError
-from replications.layers.points import SharedMLP, chamfer_distance, gather
+from replications.layers.points.chamfer import chamfer_distance
 from replications.layers.points.model import (
     Autoencoder,
     ClassifierHead,
@@ -18,6 +18,8 @@ from replications.layers.points.model import (
     scaled,
     with_class,
 )
+from replications.layers.points.neighbours import gather
+from replications.layers.points.shared_mlp import SharedMLP
 from replications.papers.sonet.decoder import STEPS, PointDecoder
 from replications.papers.sonet.layers import AGGREGATIONS, Encoder, initialise
 from replications.papers.sonet.som import train_som

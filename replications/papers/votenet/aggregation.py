@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from replications.layers.points import SharedMLP, ball_query, gather
+from replications.layers.points.neighbours import ball_query, gather
+from replications.layers.points.shared_mlp import SharedMLP
 
 
 class WeightedAverage(nn.Module):

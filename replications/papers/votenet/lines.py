@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from replications.layers.points import SharedMLP, farthest_point_sample, gather, knn
+from replications.layers.points.neighbours import gather, knn
+from replications.layers.points.sampling import farthest_point_sample
+from replications.layers.points.shared_mlp import SharedMLP
 
 NEIGHBOURS = 16
 POINTS, CLUTTER, NOISE = 24, 40, 0.01  # of a segment, of a drawing, and off the line

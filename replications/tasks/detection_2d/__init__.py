@@ -1,7 +1,7 @@
 """Detection of objects in images: which classes, in which boxes, and how sure.
 
-A method offers a `Detector` (``model.py``). The numbers are COCO's and are computed by faster-coco-eval
-(``evaluation.py``); ``execute.py`` says what is trained, validated and scored.
+A method offers a `Detector` (``layers/detection/model.py``). The numbers are COCO's and are computed by
+faster-coco-eval (``evaluation.py``); ``stages.py`` says what is trained and validated, ``execute.py`` what is scored.
 """
 
 import re
@@ -57,4 +57,9 @@ TASK = Task(
     primary_metric="ap",
     metrics=Metrics(QUALITY | OF_LAYERS | LEARNING, {r"ap_layer(?P<layer>[1-9]\d*)(?P<nms>_nms)?": _of_layer}),
     options=DetectionOptions,
+    build={
+        "num_classes": "classes of the data set",
+        "category_ids": "their numbers in the data set's annotations, in the classes' order",
+    },
+    returns="layers.detection.model:Detector",
 )

@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image
 
 from replications.errors import UserError
+from replications.tasks.data import Splits, open_prepared
 
-TRAIN, VALIDATION, TEST = range(3)
 ARRAYS = ("image_id", "image_size", "split", "boxes", "labels", "crowd", "area")
 
 
 @dataclass(frozen=True)
-class DetectionSet:
+class DetectionSet(Splits):
     """A prepared set of `N` images with up to `T` objects each (see `replications.datasets.detection.form`).
 
     Boxes are ``xyxy`` in pixels of the original image, as annotated: they may reach out of it or be empty. Labels
@@ -39,14 +39,6 @@ class DetectionSet:
     file_start: np.ndarray | None  # int64 [N + 1]
     masks: np.ndarray | None  # uint8 [N, T, S * S / 8]
 
-    def rows(self, split: int) -> np.ndarray:
-        """Return the rows of a split; raises UserError where it has none."""
-        rows = np.flatnonzero(self.split == split)
-        if not len(rows):
-            name = ("training", "validation", "test")[split]
-            raise UserError(f"data set '{self.key}' has no {name} images")
-        return rows
-
     def picture(self, row: int) -> Image.Image:
         """Decode the image of a row."""
         if self.images is not None:
@@ -64,14 +56,12 @@ class DetectionSet:
 
 def open_detection_set(key: str, data_root: Path) -> DetectionSet:
     """Open a prepared set; raises UserError where it is missing (with how to prepare it) or of another kind."""
-    from replications.datasets.arrays import open_set
     from replications.datasets.registry import describe_set
 
-    prepared = open_set(key, data_root)
+    prepared = open_prepared(key, data_root, "images with boxes", ARRAYS)
     arrays, facts = prepared.arrays, prepared.meta["facts"]
-    missing = [name for name in ARRAYS if name not in arrays]
-    if missing or not ("images" in arrays or "files" in arrays):
-        raise UserError(f"data set '{key}' has no '{(missing or ['images'])[0]}': it is no detection set")
+    if not ("images" in arrays or "files" in arrays):
+        raise UserError(f"data set '{key}' is not a set of images with boxes: it has no 'images'")
     return DetectionSet(
         key=key,
         about=describe_set(key),

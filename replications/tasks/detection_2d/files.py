@@ -5,9 +5,7 @@ or, half of the time, first a random crop of the image at one of three other len
 outside of the crop is cut off, and a box that is then empty is left out.
 """
 
-from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -19,6 +17,7 @@ from replications.tasks.detection_2d.options import DetectionOptions
 from replications.training.batches import SampleOrder, part_of
 from replications.training.determinism import generator_for
 from replications.training.stage import Batch
+from replications.training.workers import ReadAhead, Request
 
 NUMBERS = 8  # random numbers that a sample may use
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]  # image [h, w, 3], boxes cxcywh [n, 4], labels [n]
@@ -98,8 +97,8 @@ def padded(samples: Iterable[Sample], device: torch.device) -> Batch:
     return normalised({name: tensor.to(device) for name, tensor in batch.items()})
 
 
-class FileBatches:
-    """Training batches (`replications.training.stage.Batches`) of a set of image files, `ahead` of them read ahead.
+class FileBatches(ReadAhead):
+    """Training batches (`replications.training.stage.Batches`) of a set of image files.
 
     The random numbers of a step are drawn for the whole batch from (seed, step), so a sample's view does not depend on
     how the batch is split.
@@ -113,52 +112,24 @@ class FileBatches:
         batch_size: int,
         seed: int,
         device: torch.device,
-        ahead: int = 3,
     ):
+        super().__init__(options.workers, options.workers)
         self.data, self.rows, self.options, self.device = data, rows, options, device
         self.samples, self.batch_size, self.seed = len(rows), batch_size, seed
         self._targets: Targets = training_targets(data, rows)
         self._order = SampleOrder(len(rows), batch_size, seed)
-        self._ahead, self._pool = ahead, None
-        self._own, self._stop = range(1), 0
-        self._pending: deque[tuple[tuple[int, int, int], list[Future]]] = deque()
 
-    def begin(self, stop: int, own: range) -> None:
-        self._own, self._stop = own, stop
-        self._pool = ThreadPoolExecutor(self.options.workers)
-
-    def end(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-        self._pool = None
-        self._pending.clear()
-
-    def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
-        request = (step, part, parts)
-        if self._pool is None:
-            return padded([self._sample(*job) for job in self._jobs(*request)], self.device)
-        if not self._pending or self._pending[0][0] != request:
-            self._pending.clear()
-            self._submit(request)
-        _, futures = self._pending.popleft()
-        while len(self._pending) < self._ahead and (following := self._after(self._pending, request)):
-            self._submit(following)
-        return padded([future.result() for future in futures], self.device)
-
-    def _after(self, pending: deque, request: tuple[int, int, int]) -> tuple[int, int, int] | None:
-        step, part, parts = pending[-1][0] if pending else request
-        if part + 1 in self._own:
-            return step, part + 1, parts
-        return (step + 1, self._own.start, parts) if step + 1 < self._stop else None
-
-    def _submit(self, request: tuple[int, int, int]) -> None:
-        futures = [self._pool.submit(self._sample, *job) for job in self._jobs(*request)]
-        self._pending.append((request, futures))
-
-    def _jobs(self, step: int, part: int, parts: int) -> Iterable[tuple[int, list[float]]]:
+    def _job(self, request: Request) -> list[tuple[int, list[float]]]:
+        step, part, parts = request
         generator = generator_for(self.seed, "augment", step)
         numbers = torch.rand(self.batch_size, NUMBERS, generator=generator)[part_of(self.batch_size, part, parts)]
-        return zip(self._order.rows(step, part, parts).tolist(), numbers.tolist(), strict=True)
+        return list(zip(self._order.rows(step, part, parts).tolist(), numbers.tolist(), strict=True))
+
+    def _read(self, job: list[tuple[int, list[float]]]) -> list[Sample]:
+        return [self._sample(*one) for one in job]
+
+    def _made(self, read: list[Sample], request: Request) -> Batch:
+        return padded(read, self.device)
 
     def _sample(self, index: int, numbers: list[float]) -> Sample:
         valid = self._targets.valid[index]

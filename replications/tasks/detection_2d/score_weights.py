@@ -1,6 +1,7 @@
 """Scoring a weights file without training."""
 
-from replications.tasks.detection_2d.execute import Setup, score
+from replications.tasks.detection_2d.execute import score
+from replications.tasks.detection_2d.stages import Setup
 from replications.tasks.run import Context, Evaluation
 
 

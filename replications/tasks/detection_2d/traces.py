@@ -1,19 +1,15 @@
 """What a run keeps for pictures: detections and attention of a few test images, and where its queries put boxes."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
 from replications.layers.detection.model import Detections, Detector
-
-if TYPE_CHECKING:
-    from replications.tasks.detection_2d.execute import Setup
+from replications.tasks.detection_2d.stages import Setup
 
 MOST_SHOWN = 30  # detections of an image
 
 
-def traces(detector: Detector, drawn: list[Detections], rows: np.ndarray, setup: "Setup") -> dict[str, np.ndarray]:
+def traces(detector: Detector, drawn: list[Detections], rows: np.ndarray, setup: Setup) -> dict[str, np.ndarray]:
     """Return small arrays about the first test images: ``row`` ``[n]`` of the set, ``boxes`` ``[n, k, 4]`` (``xyxy``,
     fractions), ``scores``, ``labels``; the method's `Detector.look`; and ``query_boxes`` ``[images, queries, 4]``.
     """

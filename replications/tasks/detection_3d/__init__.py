@@ -1,6 +1,7 @@
 """Detection in space: boxes with a heading and a class around the objects of a point cloud.
 
-A method offers a `Detector` (``model.py``); ``evaluation.py`` has the numbers, ``execute.py`` the protocol.
+A method offers a `Detector` (``layers/rooms/model.py``). ``evaluation.py`` has the numbers, ``execute.py`` the
+protocol.
 """
 
 import re
@@ -48,4 +49,10 @@ TASK = Task(
     primary_metric="mAP25",
     metrics=Metrics(NAMED, {r"mAP25_(?P<sampling>votes|seeds)": _sampled, r"mAP25_x(?P<factor>\d+(p\d+)?)": _counted}),
     options=DetectionOptions,
+    build={
+        "mean_sizes": "mean length, width and height (m) of the boxes of each class",
+        "heading_bins": "bins that a box's heading is classified into; 1: boxes are axis-aligned",
+        "sampled": "so many points of a cloud come first in farthest point order, 0: none",
+    },
+    returns="layers.rooms.model:Detector",
 )

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from replications.datasets.arrays import open_set
 from replications.errors import UserError
+from replications.tasks.data import Splits, open_prepared
 
-SPLITS = ("train", "validation", "test")
 NEEDED = ("points", "inside", "boxes", "label", "split")
 FLOOR_PERCENTILE = 0.99  # of 100: as in the authors' code, a little below the first percentile
 
 
 @dataclass(frozen=True)
-class SceneSet:
+class SceneSet(Splits):
     """`points` [S, P, 3], `inside` [S, P, k], `boxes` [S, m, 7], `label` [S, m], `split` [S]; one mean size a class.
 
     `oriented`: boxes have headings. `sampled`: so many points come first in farthest point order. `floor` [S]: z of the
@@ -41,20 +40,10 @@ class SceneSet:
     def floor(self) -> np.ndarray:
         return np.array([np.percentile(cloud[:, 2], FLOOR_PERCENTILE) for cloud in self.points], np.float32)
 
-    def rows(self, split: str) -> np.ndarray:
-        """Return the scenes of a split; raises UserError where there is none."""
-        rows = np.flatnonzero(self.split == SPLITS.index(split))
-        if not len(rows):
-            raise UserError(f"data set '{self.key}' has no {split} scenes")
-        return rows
-
 
 def open_scenes(key: str, data_root: Path) -> SceneSet:
     """Open a set of scenes; raises UserError where it is something else or its scenes are not what they must be."""
-    prepared = open_set(key, data_root)
-    missing = [name for name in NEEDED if name not in prepared.arrays]
-    if missing:
-        raise UserError(f"data set '{key}' is no set of scenes: it has no '{missing[0]}'")
+    prepared = open_prepared(key, data_root, "scenes", NEEDED)
     facts = prepared.meta["facts"]
     scenes = SceneSet(
         key,

@@ -12,15 +12,17 @@ from replications.errors import RunFailure, UserError
 from replications.layers.rooms.boxes import nms
 from replications.layers.rooms.model import Detector, Predictions
 from replications.layers.rooms.proposal import Sampling
+from replications.tasks.data import open_train_and_test
 from replications.tasks.detection_3d.augment import MoveScene, Subsample
 from replications.tasks.detection_3d.data import SceneSet, nearest_to_centre, open_scenes
 from replications.tasks.detection_3d.evaluation import Detections, Truth, evaluate, mean_precision
 from replications.tasks.detection_3d.options import DetectionOptions
 from replications.tasks.detection_3d.scores import THRESHOLDS, class_table, mean_curve, metrics_of
-from replications.tasks.run import Context, Evaluation
+from replications.tasks.run import Context, Evaluation, chunks, number_name
 from replications.training.augment import Augment, Compose
 from replications.training.batches import DeviceBatches
-from replications.training.stage import Stage, Workload
+from replications.training.determinism import scoring
+from replications.training.stage import Batch, Stage, Workload
 
 DATA = ("points", "floor", "inside", "boxes", "label")
 
@@ -39,14 +41,7 @@ class Run:
     def of(cls, context: Context) -> "Run":
         """Open the sets and build the method; raises UserError where they do not fit each other."""
         options = context.options
-        data = context.spec.data
-        for role in ("train", "test"):
-            if role not in data:
-                raise UserError(f"detection_3d: the tier names no data set for '{role}'")
-        train = open_scenes(data["train"], context.data_root)
-        test = train if data["test"] == data["train"] else open_scenes(data["test"], context.data_root)
-        if test.classes != train.classes:
-            raise UserError(f"data sets '{train.key}' and '{test.key}' have different classes")
+        train, test = open_train_and_test(context, open_scenes, alike=("classes",))
         for scenes in (train, test):
             stored = scenes.points.shape[1]
             if stored < options.points:
@@ -74,16 +69,16 @@ class Run:
             spec.recipe.batch_size,
             spec.seed,
             Compose([*steps, MoveScene(options, self.train.oriented)]),
-            rows=self.train.rows("train"),
+            rows=self.train.rows("train", needed=True),
             device=self.context.device,
         )
         return Stage("train", self.model, batches, spec.recipe, validate=self.validation(), select_metric="mAP25")
 
     def validation(self) -> Callable[[nn.Module], dict[str, float]] | None:
         """Return a function that scores the validation scenes; None where the set has none."""
-        if not (self.train.split == 1).any():
-            return None
         rows = self.train.rows("validation")
+        if not len(rows):
+            return None
 
         def validate(module: Detector) -> dict[str, float]:
             found = detect(self, module, self.train, rows, {"own": (self.options.test_sampling, None)})
@@ -114,15 +109,12 @@ def execute(context: Context) -> Evaluation:
 
 def test(run: Run) -> Evaluation:
     """Score a trained detector on the test scenes."""
-    from replications.measurement.flops import forward_flops
-
     scenes, options = run.test, run.options
-    rows = scenes.rows("test")
+    rows = scenes.rows("test", needed=True)
     truth = truth_of(scenes, rows)
     variants: Variants = {"own": (options.test_sampling, None), "votes": ("votes", None), "seeds": ("seeds", None)}
     for factor in options.test_proposals:
-        name = f"x{factor:g}".replace(".", "p")
-        variants[name] = (options.test_sampling, max(1, round(factor * run.model.proposal.count)))
+        variants[f"x{number_name(factor)}"] = (options.test_sampling, max(1, round(factor * run.model.proposal.count)))
     every = detect(run, run.model, scenes, rows, variants)
     found = every.pop("own")
     results = evaluate(found.detections, truth, len(scenes.classes))
@@ -144,9 +136,8 @@ def test(run: Run) -> Evaluation:
     evaluation.category = f"{scenes.title}: {boxes} boxes, {options.points} points"
     evaluation.extra = {"classes": class_table(scenes.classes, results, distance, truth)}
     evaluation.data = {"scenes": len(rows), "objects": int((truth.label >= 0).sum()), "classes": list(scenes.classes)}
-    evaluation.model_parameters = sum(p.numel() for p in run.model.parameters())
     one = inputs(run, scenes, rows[:1])
-    evaluation.flops_per_sample = forward_flops(lambda: run.model.predict(*one))
+    evaluation.count(run.model, lambda: run.model.predict(*one))
     evaluation.arrays = arrays_of(found, truth, distance, scenes, rows, options)
     return evaluation
 
@@ -155,16 +146,13 @@ def workload(context: Context) -> Workload:
     """Return a training step, and inference: boxes of test scenes."""
     run = Run.of(context)
     stage = run.stage()
-    size = run.options.test_batch
-    rows = np.resize(run.test.rows("test"), size)
+    rows = np.resize(run.test.rows("test", needed=True), run.options.test_batch)
     points, floor = inputs(run, run.test, rows)
 
-    def infer(module: Detector, n: int) -> Tensor:
-        if n > size:
-            raise ValueError(f"inference on at most {size} samples, not {n}")
-        return module.predict(points[:n], floor[:n], run.options.test_sampling).boxes
+    def forward(module: Detector, scenes: Batch) -> Tensor:
+        return module.predict(scenes["points"], scenes["floor"], run.options.test_sampling).boxes
 
-    return Workload(stage, stage.batches.batch(0), infer, size, context.device)
+    return Workload(stage, stage.batches.batch(0), forward, {"points": points, "floor": floor}, context.device)
 
 
 def inputs(run: Run, scenes: SceneSet, rows: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -189,17 +177,18 @@ def detect(run: Run, model: Detector, scenes: SceneSet, rows: np.ndarray, varian
     options = run.options
     parts: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in variants}
     seconds = dict.fromkeys(variants, 0.0)
-    for start in range(0, len(rows), options.test_batch):
-        points, floor = inputs(run, scenes, rows[start : start + options.test_batch])
-        started = time.perf_counter()
-        looked = model.look(points, floor)
-        shared = time.perf_counter() - started
-        for name, (sampling, count) in variants.items():
+    with scoring(run.context.spec.recipe.precision, run.context.device):
+        for part in chunks(rows, options.test_batch):
+            points, floor = inputs(run, scenes, part)
             started = time.perf_counter()
-            found = model.propose(*looked, sampling, count)
-            kept = (found.objectness > options.confidence) & (points_in(found.boxes, points) >= options.min_points)
-            parts[name].append({n: value.cpu().numpy() for n, value in (_arrays(found) | {"kept": kept}).items()})
-            seconds[name] += shared + time.perf_counter() - started
+            looked = model.look(points, floor)
+            shared = time.perf_counter() - started
+            for name, (sampling, count) in variants.items():
+                started = time.perf_counter()
+                found = model.propose(*looked, sampling, count)
+                kept = (found.objectness > options.confidence) & (points_in(found.boxes, points) >= options.min_points)
+                parts[name].append({n: value.cpu().numpy() for n, value in (_arrays(found) | {"kept": kept}).items()})
+                seconds[name] += shared + time.perf_counter() - started
     return {name: _suppressed(part, options, seconds[name]) for name, part in parts.items()}
 
 

@@ -1,6 +1,6 @@
 """Face verification on Labeled Faces in the Wild, View 2: are two images of the same person?
 
-A method offers a `FaceModel` (``model.py``); the protocol is in ``execute.py``, the numbers in
+A method offers a `FaceModel` (``layers/faces/model.py``); the protocol is in ``execute.py``, the numbers in
 ``metrics.py``.
 """
 
@@ -46,4 +46,9 @@ TASK = Task(
         {rf"(?P<metric>{'|'.join(sorted(OF_VERIFIER, key=len, reverse=True))})_(?P<verifier>[a-z]\w*)": _of_verifier},
     ),
     options=FaceOptions,
+    build={
+        "num_identities": "people that are told apart in training",
+        "image_size": "side of an image in pixels",
+    },
+    returns="layers.faces.model:FaceModel",
 )

@@ -8,6 +8,7 @@ import numpy as np
 
 from replications.errors import UserError
 from replications.layers.faces.pairs import distinct_pairs
+from replications.tasks.data import open_prepared
 from replications.tasks.face_verification.options import FOLDS, FaceOptions
 
 
@@ -66,13 +67,9 @@ class FaceSet:
 
 def open_faces(key: str, data_root: Path) -> FaceSet:
     """Open a prepared set; raises UserError where it is missing (with how to prepare it) or inconsistent."""
-    from replications.datasets.arrays import open_set
     from replications.datasets.registry import describe_set
 
-    arrays = open_set(key, data_root).arrays
-    for name in ("images", "identity", "fold"):
-        if name not in arrays:
-            raise UserError(f"data set '{key}' has no '{name}': it is no set of faces")
+    arrays = open_prepared(key, data_root, "faces", ("images", "identity", "fold")).arrays
     return FaceSet(
         key=key,
         about=describe_set(key),

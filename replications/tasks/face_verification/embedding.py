@@ -10,8 +10,9 @@ from torch import Generator, Tensor
 from replications.errors import RunFailure, UserError
 from replications.layers.faces.model import FaceModel
 from replications.progress import progress
+from replications.tasks.run import chunks
 from replications.training.augment import ToFloat
-from replications.training.determinism import float32_precision
+from replications.training.determinism import scoring
 from replications.training.stage import Batch
 
 
@@ -53,7 +54,6 @@ class Embedder:
         self.steps: list[Callable[[Tensor], Tensor]] = [*resize, ToFloat()]
         self.flip, self.precision, self.device = flip, precision, device
 
-    @torch.no_grad()
     def embed(self, model: FaceModel, images: Tensor, mirror: bool = True) -> tuple[Tensor, Tensor]:
         """Return embedding ``[n, dim]`` and feature ``[n, dim or 2 dim]`` of uint8 ``[n, S, S, 3]``, float32.
 
@@ -63,8 +63,7 @@ class Embedder:
         image = images
         for step in self.steps:
             image = step(image)
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-        with float32_precision(self.precision), autocast:
+        with scoring(self.precision, self.device):
             embedding = model.embed(image).float()
             if not mirror or self.flip == "none" or model.embeds_mirror:
                 return embedding, embedding
@@ -82,8 +81,7 @@ class Embedder:
         embeddings, features = [], []
         model.eval()
         with progress(label, len(rows), "images") as counter:
-            for start in range(0, len(rows), batch_size):
-                chosen = rows[start : start + batch_size]
+            for chosen in chunks(rows, batch_size):
                 batch = torch.from_numpy(np.ascontiguousarray(images[chosen])).to(self.device)
                 embedding, feature = self.embed(model, batch, mirror)
                 if not bool(torch.isfinite(feature).all()):

@@ -16,14 +16,15 @@ import numpy as np
 import torch
 
 from replications.errors import RunFailure, UserError
-from replications.layers.faces.verifiers import Verifier
+from replications.layers.faces.angles import class_angles, weight_angles
+from replications.layers.faces.model import FaceModel
+from replications.layers.faces.verifiers.base import Verifier
 from replications.records import Curve
-from replications.tasks.face_verification.angles import class_angles, weight_angles
 from replications.tasks.face_verification.metrics import Calibration, Verification, verification_metrics
 from replications.tasks.face_verification.options import FOLDS
 from replications.tasks.face_verification.training import Recogniser, Setup, score_pairs
 from replications.tasks.run import Context, Evaluation
-from replications.training.stage import Workload
+from replications.training.stage import Batch, Workload
 
 WORST_PAIRS = 12
 CATEGORIES = {
@@ -59,8 +60,9 @@ def execute(context: Context) -> Evaluation:
         "images": [len(split.train_rows) for split in trained],
     }
     evaluation = _evaluation(setup, scores, mean_angles, people)
+    image = torch.from_numpy(np.array(setup.test.images[:1])).to(context.device)
+    evaluation.count(recogniser.model, lambda: setup.embedder.embed(recogniser.model, image))
     evaluation.model_parameters = recogniser.model.inference_parameters()
-    evaluation.flops_per_sample = _flops(recogniser)
     return evaluation
 
 
@@ -70,16 +72,14 @@ def workload(context: Context) -> Workload:
     outside = setup.options.protocol == "outside_data"
     recogniser = Recogniser.of(setup, None if outside else min(setup.options.folds))
     stage = recogniser.stage()
-    size = setup.options.embed_batch_size
-    rows = np.resize(np.unique(setup.test.pairs[recogniser.setup.tested(recogniser.fold)]), size)
+    tested = np.unique(setup.test.pairs[setup.tested(recogniser.fold)])
+    rows = np.resize(tested, setup.options.embed_batch_size)
     images = torch.from_numpy(np.ascontiguousarray(setup.test.images[rows])).to(context.device)
 
-    def infer(module: torch.nn.Module, n: int) -> torch.Tensor:
-        if n > size:
-            raise ValueError(f"inference on at most {size} samples, not {n}")
-        return setup.embedder.embed(module, images[:n])[1]
+    def forward(module: FaceModel, inputs: Batch) -> torch.Tensor:
+        return setup.embedder.embed(module, inputs["image"])[1]
 
-    return Workload(stage, stage.batches.batch(0), infer, size, context.device)
+    return Workload(stage, stage.batches.batch(0), forward, {"image": images}, context.device)
 
 
 def _test(recogniser: Recogniser, scores: dict[str, Scores]) -> dict[str, float]:
@@ -177,14 +177,6 @@ def _angles(recogniser: Recogniser, embeddings: np.ndarray, identity: np.ndarray
     if weights is not None:
         angles |= weight_angles(weights.detach(), trained, label)
     return angles
-
-
-def _flops(recogniser: Recogniser) -> float:
-    from replications.measurement.flops import forward_flops
-
-    setup = recogniser.setup
-    image = torch.from_numpy(np.array(setup.test.images[:1])).to(setup.context.device)
-    return forward_flops(lambda: setup.embedder.embed(recogniser.model, image))
 
 
 def _evaluation(

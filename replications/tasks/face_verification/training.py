@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from torch import nn
 
 from replications.errors import UserError
 from replications.layers.faces.model import FaceModel
-from replications.layers.faces.verifiers import CosineVerifier, Verifier
+from replications.layers.faces.verifiers.base import CosineVerifier, Verifier
+from replications.tasks.data import open_train_and_test
 from replications.tasks.face_verification.data import (
     FaceSet,
     Split,
@@ -21,29 +21,18 @@ from replications.tasks.face_verification.data import (
 from replications.tasks.face_verification.embedding import Embedder, resizing
 from replications.tasks.face_verification.metrics import auc, best_threshold
 from replications.tasks.face_verification.options import FaceOptions
-from replications.tasks.run import Context
+from replications.tasks.run import Context, chunks
 from replications.training.augment import Compose, HorizontalFlip, ToFloat
-from replications.training.batches import DeviceBatches
 from replications.training.stage import Batches, Stage
-from replications.training.workers import WorkerBatches
+from replications.training.workers import resident_or_read
 
 SCORE_CHUNK = 1024
-RESIDENT_FRACTION = 0.5
 
 
 def score_pairs(verifier: Verifier, features: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Return the scores of pairs of rows of `features`, a chunk at a time: long features are doubled in a score."""
-    chunks = [pairs[start : start + SCORE_CHUNK] for start in range(0, len(pairs), SCORE_CHUNK)]
-    return np.concatenate([verifier.score(features[c[:, 0]], features[c[:, 1]]) for c in chunks])
-
-
-def free_bytes(device: torch.device) -> int:
-    """Return the memory that is free where training data would lie."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    import psutil
-
-    return psutil.virtual_memory().available
+    parts = chunks(pairs, SCORE_CHUNK)
+    return np.concatenate([verifier.score(features[part[:, 0]], features[part[:, 1]]) for part in parts])
 
 
 def stage_name(fold: int | None) -> str:
@@ -64,12 +53,7 @@ class Setup:
     def of(cls, context: Context) -> "Setup":
         """Open the sets of the run's spec; raises UserError where they do not fit the protocol."""
         options = context.options
-        data = context.spec.data
-        for role in ("train", "test"):
-            if role not in data:
-                raise UserError(f"face_verification: the tier names no data set for '{role}'")
-        test = open_faces(data["test"], context.data_root)
-        train = test if data["train"] == data["test"] else open_faces(data["train"], context.data_root)
+        train, test = open_train_and_test(context, open_faces)
         if not len(test.pairs):
             raise UserError(f"data set '{test.key}' has no pairs to test on")
         if options.protocol == "no_outside_data" and train.key != test.key:
@@ -135,16 +119,14 @@ class Recogniser:
         return stage_name(self.fold)
 
     def batches(self) -> Batches:
-        """Return the training batches: on the device where the images fit in half of what is free, else read ahead."""
+        """Return the training batches, averaged down, mirrored at random and in [-1, 1]."""
         setup, faces = self.setup, self.setup.train
         resize = resizing(faces.size, setup.options.resolution)
         label = np.zeros(len(faces.images), np.int64)
         label[self.split.train_rows] = self.split.label
         augment = Compose([*resize, HorizontalFlip(), ToFloat()])
-        needed = len(self.split.train_rows) * faces.images[0].nbytes
-        fits = needed < RESIDENT_FRACTION * free_bytes(setup.context.device)
         spec = setup.context.spec
-        return (DeviceBatches if fits else WorkerBatches)(
+        return resident_or_read(
             {"image": faces.images, "label": label},
             spec.recipe.batch_size,
             spec.seed,

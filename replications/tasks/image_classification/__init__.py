@@ -1,6 +1,6 @@
 """Image classification: what is an image of, how many labels does it take to learn, and what did pretraining bring?
 
-A method offers a `Classifier` (``model.py``), which may bring a `Pretrainer` of its own. A run trains one classifier
+A method offers a `Classifier` (``layers/images/model.py``), which may bring a `Pretrainer`. A run trains one classifier
 for each fraction of the labels, from scratch or from one common pretraining, and probes the features of the pretrained
 network (or of the classifier with all labels): ``execute.py``.
 """
@@ -56,4 +56,6 @@ TASK = Task(
     primary_metric="accuracy",
     metrics=Metrics(NAMED, {r"accuracy_(?P<percent>\d+(p\d+)?)pct": _at_fraction}),
     options=ImageOptions,
+    build={"num_classes": "classes of the data set", "image_size": "side of an image in pixels"},
+    returns="layers.images.model:Classifier",
 )

@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 from replications.layers.images.model import Classifier, Pretrainer
-from replications.tasks.image_classification.options import percent_name
-from replications.tasks.image_classification.probes import nearest_classes
+from replications.layers.images.probes import nearest_classes
 from replications.tasks.image_classification.reconstruction import PICTURED_RATIOS, reconstruct_rows, shown
 from replications.tasks.image_classification.rescore import rescore
 from replications.tasks.image_classification.speed import speed_metrics
-from replications.tasks.image_classification.stages import ImageRun
+from replications.tasks.image_classification.stages import ImageRun, percent_name
 from replications.tasks.run import Context, Evaluation
 from replications.training.loop import count_steps
 from replications.training.stage import Batch, Stage, Workload
@@ -59,8 +58,7 @@ def execute(context: Context) -> Evaluation:
         evaluation.metrics |= speed_metrics(pretrainer, run.options.speed_turns, run.device)
     arrays |= pictured(run, classifier, pretrainer)
     evaluation.arrays = arrays
-    evaluation.model_parameters = sum(p.numel() for p in classifier.parameters())
-    evaluation.flops_per_sample = inference_flops(run, classifier)
+    count(evaluation, run, classifier)
     evaluation.extra["images_per_second"] = sum(r.samples for r in trained) / max(1e-9, sum(r.seconds for r in trained))
     evaluation.extra["labels"] = {
         percent_name(f): round(f * len(run.images.rows("train"))) for f in run.options.fractions
@@ -76,16 +74,12 @@ def workload(context: Context) -> Workload:
         stage = run.classification(run.build("classify"), 1.0, False)
     else:
         stage = run.pretraining(pretrainer)
-    size = run.options.evaluation_batch_size
-    images = run.plain(np.resize(run.test_rows, size))
+    images = run.plain(np.resize(run.test_rows, run.options.evaluation_batch_size))
 
-    @torch.no_grad()
-    def infer(module: nn.Module, n: int) -> torch.Tensor:
-        if n > size:
-            raise ValueError(f"inference on at most {size} samples, not {n}")
-        return module.features(images[:n]) if pretrainer is not None else module.logits(images[:n])
+    def forward(module: nn.Module, inputs: Batch) -> torch.Tensor:
+        return module.logits(inputs["image"]) if pretrainer is None else module.features(inputs["image"])
 
-    return Workload(stage, stage.batches.batch(0), infer, size, context.device)
+    return Workload(stage, stage.batches.batch(0), forward, {"image": images}, context.device)
 
 
 def probe(run: ImageRun, network: Classifier | Pretrainer) -> dict[str, np.ndarray]:
@@ -142,11 +136,9 @@ def forward_flops_of(module: nn.Module, batch: Batch) -> float:
     return forward_flops(lambda: module(few), len(few["image"]))
 
 
-def inference_flops(run: ImageRun, classifier: Classifier) -> float:
-    from replications.measurement.flops import forward_flops
-
+def count(evaluation: Evaluation, run: ImageRun, classifier: Classifier) -> None:
     image = run.plain(run.test_rows[:1])
-    return forward_flops(lambda: classifier.logits(image))
+    evaluation.count(classifier, lambda: classifier.logits(image))
 
 
 def category(run: ImageRun) -> str:

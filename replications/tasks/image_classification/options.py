@@ -1,13 +1,10 @@
 """Options of the image classification task, typed. No torch: the planner checks them."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from replications.errors import UserError, nearest
-from replications.parsing import merged
-from replications.spec import Recipe, RecipeChanges, Strict
+from replications.spec import RecipeChanges, Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -77,27 +74,3 @@ class ImageOptions(Strict):
         if list(self.fractions) != sorted(set(self.fractions)) or self.fractions[-1:] != (1.0,):
             raise ValueError(f"fractions must rise and end with 1.0, not {list(self.fractions)}")
         return self
-
-
-def percent_name(fraction: float) -> str:
-    """Write a fraction as in a metric's name: 0.1 as "10pct", 0.005 as "0p5pct"."""
-    return f"{100 * fraction:g}pct".replace(".", "p")
-
-
-def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
-    """Return a stage's recipe: `changes` merged into the run's.
-
-    Raises UserError that names an unknown key or the first wrong value.
-    """
-    for name in changes:
-        if name not in Recipe.model_fields:
-            raise UserError(f"{where}: unknown recipe key '{name}'{nearest(name, Recipe.model_fields)}")
-    base = recipe.model_dump()
-    if "steps" in changes or "epochs" in changes:
-        base |= {"epochs": None, "steps": None}
-    try:
-        return Recipe.model_validate(merged(base, changes))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise UserError(f"{where}: recipe {name}: {first['msg'].removeprefix('Value error, ')}") from None

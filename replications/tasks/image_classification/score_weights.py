@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from replications.errors import UserError
 from replications.layers.images.model import Loaded
-from replications.tasks.image_classification.execute import TOP, category, described, inference_flops
-from replications.tasks.image_classification.probes import nearest_classes
+from replications.layers.images.probes import nearest_classes
+from replications.tasks.image_classification.execute import TOP, category, count, described
 from replications.tasks.image_classification.reconstruction import reconstruct_rows
 from replications.tasks.image_classification.rescore import rescore
 from replications.tasks.image_classification.stages import ImageRun
@@ -32,7 +32,7 @@ def score_weights(context: Context) -> Evaluation:
     if holds == "classifier":
         told = run.told(network, run.test_rows, context.spec.recipe, TOP)
         arrays |= {"told_accuracy": told[:, 0], "top_classes": told}
-        evaluation.flops_per_sample = inference_flops(run, network)
+        count(evaluation, run, network)
     evaluation.metrics = rescore(arrays)
     if holds == "autoencoder":
         evaluation.metrics |= reconstruct_rows(run, network)

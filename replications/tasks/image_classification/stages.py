@@ -8,22 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from replications.errors import UserError
+from replications.errors import RunFailure
 from replications.layers.images.model import Classifier, Pretrainer, top_classes
+from replications.layers.images.probes import LinearProbe
 from replications.spec import Recipe
-from replications.tasks.image_classification import data, probes
-from replications.tasks.image_classification.options import (
-    Augmentation,
-    ImageOptions,
-    changed_recipe,
-    percent_name,
-)
+from replications.tasks.data import set_key
+from replications.tasks.image_classification.data import ImageSet, fraction_rows, open_images, transforms
+from replications.tasks.image_classification.options import Augmentation, ImageOptions
 from replications.tasks.image_classification.rescore import percent_right
-from replications.tasks.run import Context
-from replications.training.augment import Compose, ToFloat
+from replications.tasks.run import Context, changed_recipe, chunks, number_name
+from replications.training.augment import CentreCrop, Compose, ToFloat
 from replications.training.batches import DeviceBatches
+from replications.training.determinism import generator_for, scoring
 from replications.training.loop import count_steps
-from replications.training.stage import Stage
+from replications.training.stage import Batches, Stage
+from replications.training.workers import resident_or_read
+
+
+def percent_name(fraction: float) -> str:
+    """Write a fraction as in a metric's name: 0.1 as "10pct", 0.005 as "0p5pct"."""
+    return f"{number_name(100 * fraction)}pct"
 
 
 @dataclass(frozen=True)
@@ -35,20 +39,17 @@ class ImageRun:
 
     context: Context
     options: ImageOptions
-    images: data.ImageSet
+    images: ImageSet
     to_float: ToFloat | None = None
 
     @classmethod
     def of(cls, context: Context) -> "ImageRun":
         """Open the run's set; raises UserError where the tier names none or it does not fit the options."""
         options = context.options
-        if "images" not in context.spec.data:
-            raise UserError("image_classification: the tier names no data set for 'images'")
-        images = data.open_images(context.spec.data["images"], context.data_root, options.classes)
+        images = open_images(set_key(context, "images"), context.data_root, options.classes)
         for split in ("train", "test"):
-            if not len(images.rows(split)):
-                raise UserError(f"data set '{images.key}' has no images in split '{split}'")
-        data.CentreCrop(images.size, options.image_size)  # raises where images are too small
+            images.rows(split, needed=True)
+        CentreCrop(images.size, options.image_size)  # raises where images are too small
         return cls(context, options, images)
 
     @property
@@ -75,7 +76,12 @@ class ImageRun:
         return None if pretrainer is None else pretrainer.to(self.device)
 
     def transforms(self, wanted: Augmentation) -> Compose:
-        return data.transforms(wanted, self.images.size, self.options.image_size, self.images.num_classes)
+        return transforms(wanted, self.images.size, self.options.image_size, self.images.num_classes)
+
+    def batches(self, rows: np.ndarray, augment: Augmentation, batch_size: int) -> Batches:
+        arrays = {"image": self.images.images, "label": self.images.label.astype(np.int64)}
+        augmented = self.transforms(augment)
+        return resident_or_read(arrays, batch_size, self.seed, augmented, rows=rows, device=self.device)
 
     def pretraining(self, pretrainer: Pretrainer) -> Stage:
         """Return the stage that trains a pretrainer on all training images; their labels are not looked at."""
@@ -84,7 +90,7 @@ class ImageRun:
         augment = own.augmentation or self.options.augmentation
         augment = augment.model_copy(update={"mixup": 0.0, "cutmix": 0.0, "smoothing": 0.0})
         rows = self.images.rows("train")
-        source = data.batches(self.images, rows, self.transforms(augment), recipe.batch_size, self.seed, self.device)
+        source = self.batches(rows, augment, recipe.batch_size)
         return Stage("pretrain", pretrainer, source, recipe)
 
     def classification(self, classifier: Classifier, fraction: float, pretrained: bool) -> Stage:
@@ -94,9 +100,9 @@ class ImageRun:
         if pretrained:
             recipe = changed_recipe(recipe, own.recipe, "task option 'finetune'")
             augment = own.augmentation or augment
-        rows = data.fraction_rows(self.images, fraction, self.seed)
+        rows = fraction_rows(self.images, fraction, self.seed)
         recipe = self._shortened(recipe, fraction, len(rows))
-        source = data.batches(self.images, rows, self.transforms(augment), recipe.batch_size, self.seed, self.device)
+        source = self.batches(rows, augment, recipe.batch_size)
         return Stage(
             f"classify_{percent_name(fraction)}",
             classifier.to(self.device),
@@ -131,24 +137,44 @@ class ImageRun:
 
     def told(self, classifier: Classifier, rows: np.ndarray, recipe: Recipe, count: int) -> np.ndarray:
         """Return the `count` likeliest classes of rows, best first: ``[n, count]``."""
-        size = self.options.evaluation_batch_size
-        found = []
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            for start in range(0, len(rows), size):
-                image = self.plain(rows[start : start + size])
-                found.append(top_classes(classifier, image, count).cpu().numpy())
-        return np.concatenate(found)
+        with scoring(recipe.precision, self.device):
+            parts = chunks(rows, self.options.evaluation_batch_size)
+            return np.concatenate([top_classes(classifier, self.plain(part), count).cpu().numpy() for part in parts])
+
+    def raw(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.images.images[rows])).to(self.device)
 
     def plain(self, rows: np.ndarray) -> Tensor:
-        """Return rows as a network sees them at test time."""
-        return data.plain_images(self.images, rows, self.options.image_size, self.device, self.to_float)
+        """Return rows as a network sees them at test time: the middle, float ``[n, 3, image_size, image_size]``.
 
+        Values lie in [-1, 1], unless `to_float` normalises otherwise.
+        """
+        middle = CentreCrop(self.images.size, self.options.image_size)
+        return (self.to_float or ToFloat())(middle(self.raw(rows)))
+
+    def viewed(self, rows: np.ndarray, view: int, start: int) -> Tensor:
+        """Return the random views number `view` of rows, of which the first is sample `start`."""
+        augment = self.transforms(self.options.probe.augmentation)
+        draws = augment.draw(len(rows), generator_for(self.seed + 1000 * view, "view", start))
+        batch = {"image": self.raw(rows)}
+        return augment.apply(batch, {name: draw.to(self.device) for name, draw in draws.items()})["image"]
+
+    @torch.no_grad()
     def features(self, network: Classifier | Pretrainer, rows: np.ndarray, view: int = 0) -> Tensor:
-        """Return features of rows as they are, or of their random view number `view` from 1 on."""
-        augment = self.transforms(self.options.probe.augmentation) if view else None
-        arguments = (self.images, rows, self.options.image_size, self.options.evaluation_batch_size, self.device)
-        seed = self.seed + 1000 * view
-        return probes.features(network, *arguments, augment=augment, seed=seed, to_float=self.to_float)
+        """Return float32 features ``[n, dim]`` of rows as they are, or of their random view number `view` from 1 on.
+
+        Raises RunFailure where one is not finite.
+        """
+        network.eval()
+        found = []
+        for part in chunks(rows, self.options.evaluation_batch_size):
+            start = sum(map(len, found))
+            image = self.viewed(part, view, start) if view else self.plain(part)
+            found.append(network.features(image).float())
+        joined = torch.cat(found)
+        if not bool(torch.isfinite(joined).all()):
+            raise RunFailure("diverged", "a feature is not finite")
+        return joined
 
     def probing(self, network: Classifier | Pretrainer, train_features: Tensor) -> Stage:
         """Return the stage that trains a linear probe on features of the training images and of further views."""
@@ -157,7 +183,7 @@ class ImageRun:
         views = [train_features, *(self.features(network, rows, view) for view in range(1, own.views))]
         arrays = {"feature": torch.cat(views), "label": self.labels(rows).repeat(own.views)}
         torch.manual_seed(self.seed)
-        probe = probes.LinearProbe(train_features.shape[1], self.images.num_classes).to(self.device)
+        probe = LinearProbe(train_features.shape[1], self.images.num_classes).to(self.device)
         source = DeviceBatches(arrays, min(recipe.batch_size, len(rows)), self.seed, device=self.device)
         recipe = recipe.model_copy(update={"batch_size": source.batch_size})
         return Stage("linear_probe", probe, source, recipe)

@@ -1,7 +1,8 @@
 """Language modelling on long sequences: how well does a sequence mixer model bytes, and what does length cost it?
 
-A method offers a `SequenceModel` (``model.py``) for causal and for bidirectional use. A run has several stages, each
-trained from scratch and scored by its own metrics; ``options.py`` says which there are, ``execute.py`` runs them.
+A method offers a `SequenceModel` (``layers/text/model.py``) for causal and for bidirectional use. A run has several
+stages, each trained from scratch and scored by its own metrics; ``options.py`` says which there are, ``execute.py``
+runs them.
 """
 
 import re
@@ -79,4 +80,11 @@ TASK = Task(
         },
     ),
     options=LanguageOptions,
+    build={
+        "vocabulary": "number of tokens",
+        "length": "training length: the most positions that the model needs to know",
+        "causal": "predict each token from those before it, else from all that are not masked",
+        "num_classes": "classes of a whole sequence; None: tokens are predicted",
+    },
+    returns="layers.text.model:SequenceModel",
 )

@@ -12,17 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from replications.datasets.arrays import PreparedSet, open_set
 from replications.errors import UserError
 from replications.layers.text.model import IGNORED
+from replications.tasks.data import SPLITS, Splits, open_prepared
 from replications.training.batches import part_of
 from replications.training.determinism import generator_for
 from replications.training.stage import Batch
+from replications.training.windows import WindowBatches
 
 BYTES = 256
 MASK = BYTES  # the token that stands for a masked byte
-RESIDENT_BYTES = 1 << 31  # a longer training text stays on the disk, and its windows are read from there
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Sequences:
+class Sequences(Splits):
     """A sequence set; either `asked`, or `label` and `length` are None. Tokens are below `vocabulary`."""
 
     key: str
@@ -52,19 +51,16 @@ class Sequences:
     vocabulary: int
     classes: int | None
 
-    def rows(self, split: str) -> np.ndarray:
-        return np.flatnonzero(self.split == SPLITS.index(split))
-
 
 def open_text(key: str, data_root: Path) -> Text:
     """Open a text set; raises UserError where it is something else."""
-    prepared = _open(key, data_root, ("text", "splits"), "a text")
+    prepared = open_prepared(key, data_root, "bytes of text", ("text", "splits"))
     return Text(key, prepared.arrays["text"], np.asarray(prepared.arrays["splits"]))
 
 
 def open_sequences(key: str, data_root: Path) -> Sequences:
     """Open a sequence set; raises UserError where it is something else."""
-    prepared = _open(key, data_root, ("tokens", "split"), "a set of sequences")
+    prepared = open_prepared(key, data_root, "sequences", ("tokens", "split"))
     arrays = prepared.arrays
     if "asked" not in arrays and not {"label", "length"} <= set(arrays):
         raise UserError(f"data set '{key}' has sequences without questions: it needs 'asked', or 'label' and 'length'")
@@ -76,45 +72,6 @@ def open_sequences(key: str, data_root: Path) -> Sequences:
     )  # fmt: skip
 
 
-def _open(key: str, data_root: Path, needed: tuple[str, ...], what: str) -> PreparedSet:
-    prepared = open_set(key, data_root)
-    missing = [name for name in needed if name not in prepared.arrays]
-    if missing:
-        raise UserError(f"data set '{key}' is not {what}: it has no '{missing[0]}'")
-    return prepared
-
-
-class WindowBatches:
-    """Random windows of a text, drawn from (seed, step) alone: the same for every method and however often resumed.
-
-    Gives ``tokens`` uint8 ``[batch, length]`` and ``target``, the byte after each (`Batches`). `samples`, the measure
-    of an epoch, is how many windows the text holds side by side. A text of up to `RESIDENT_BYTES` lies on the training
-    device; of a longer one, only the windows of a step are read from its memory-mapped file.
-    """
-
-    def __init__(self, text: np.ndarray, length: int, batch_size: int, seed: int, device: torch.device | str):
-        if len(text) <= length:
-            raise UserError(f"the training text has {len(text)} bytes, too few for a window of {length}")
-        resident = len(text) <= RESIDENT_BYTES
-        self.text = torch.from_numpy(np.array(text)).to(device) if resident else text
-        self.length, self.batch_size, self.seed, self.device = length, batch_size, seed, device
-        self.samples = max(batch_size, len(text) // length)
-        self._offsets = torch.arange(length + 1, device=device)
-
-    def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
-        windows = self._windows(step, part, parts)
-        return {"tokens": windows[:, :-1], "target": windows[:, 1:].long()}
-
-    def _windows(self, step: int, part: int, parts: int) -> Tensor:
-        generator = generator_for(self.seed, "windows", step)
-        start = torch.randint(len(self.text) - self.length, (self.batch_size,), generator=generator)
-        start = start[part_of(self.batch_size, part, parts)]
-        if isinstance(self.text, Tensor):
-            return self.text[start.to(self.device)[:, None] + self._offsets]
-        windows = [self.text[first : first + self.length + 1] for first in start.tolist()]
-        return torch.from_numpy(np.stack(windows)).to(self.device)
-
-
 class MaskedBatches(WindowBatches):
     """Windows in which bytes are asked for, as in BERT: 80 % of them masked, 10 % random, 10 % as they were."""
 
@@ -123,7 +80,7 @@ class MaskedBatches(WindowBatches):
         self.fraction = fraction
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
-        windows = self._windows(step, part, parts)[:, :-1]
+        windows = self.windows(step, part, parts)[:, :-1]
         generator = generator_for(self.seed, "masks", step)
         shape = (self.batch_size, self.length)
         own = part_of(self.batch_size, part, parts)

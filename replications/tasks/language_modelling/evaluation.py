@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from replications.errors import UserError
 from replications.layers.text.model import IGNORED, SequenceModel
 from replications.tasks.language_modelling.data import BYTES, Sequences, asked_targets, mask_bytes
+from replications.training.batches import split_batch
 from replications.training.determinism import generator_for
 from replications.training.stage import Batch
 
@@ -59,7 +60,7 @@ def masked_bytes(
     chosen, fate = (torch.rand(windows.shape, generator=generator) for _ in range(2))
     other = torch.randint(BYTES, windows.shape, generator=generator)
     batch = mask_bytes(windows, chosen, fate, other, fraction)
-    bits, accuracy = _asked(model, _split(batch, max(1, batch_bytes // length)), device)
+    bits, accuracy = _asked(model, split_batch(batch, max(1, batch_bytes // length)), device)
     return {"masked_bits": bits, "masked_accuracy": accuracy}
 
 
@@ -70,7 +71,7 @@ def asked_tokens(model: SequenceModel, sequences: Sequences, split: str, batch_b
     rows = sequences.rows(split)
     tokens, asked = (torch.from_numpy(np.array(array[rows])) for array in (sequences.tokens, sequences.asked))
     batch = asked_targets(tokens, asked)
-    return _asked(model, _split(batch, max(1, batch_bytes // tokens.shape[1])), device)
+    return _asked(model, split_batch(batch, max(1, batch_bytes // tokens.shape[1])), device)
 
 
 def _asked(model: SequenceModel, batches: Iterator[Batch], device: torch.device) -> tuple[float, float]:
@@ -104,8 +105,3 @@ def class_batch(sequences: Sequences, rows: np.ndarray, length: int) -> dict[str
         "length": torch.from_numpy(np.minimum(sequences.length[rows], length).astype(np.int64)),
         "label": torch.from_numpy(np.asarray(sequences.label[rows]).astype(np.int64)),
     }
-
-
-def _split(batch: Batch, size: int) -> Iterator[Batch]:
-    for start in range(0, len(batch["tokens"]), size):
-        yield {name: value[start : start + size] for name, value in batch.items()}

@@ -3,17 +3,16 @@
 import numpy as np
 import torch
 
+from replications.layers.text.model import SequenceModel
 from replications.tasks.language_modelling.options import LanguageOptions
 from replications.tasks.language_modelling.stages import TrainedStage
 from replications.tasks.language_modelling.sweep import length_sweep
 from replications.tasks.run import Context, Evaluation
-from replications.training.stage import StageResult, Workload
+from replications.training.stage import Batch, StageResult, Workload
 
 
 def execute(context: Context) -> Evaluation:
     """Train the run's stages, score their test parts once each, and sweep the lengths."""
-    from replications.measurement.flops import forward_flops
-
     options = context.options
     evaluation = Evaluation({}, category=_category(context, options.length))
     step_seconds = None
@@ -26,9 +25,8 @@ def execute(context: Context) -> Evaluation:
             evaluation.extra["validation"] = _quality_by_time(result)
             if context.spec.seed == 0:
                 evaluation.arrays["attention"] = _attention_maps(stage, 2 * context.spec.options["chunk"])
-            evaluation.model_parameters = sum(p.numel() for p in stage.model.parameters())
             window = torch.zeros(1, stage.length, dtype=torch.uint8, device=context.device)
-            evaluation.flops_per_sample = forward_flops(lambda: stage.model.logits(window))  # noqa: B023
+            evaluation.count(stage.model, lambda: stage.model.logits(window))  # noqa: B023
             evaluation.data["text"] = {"key": stage.data.key, "window": stage.length}
         else:
             evaluation.data[name] = {"key": stage.data.key, "length": stage.length}
@@ -46,14 +44,11 @@ def workload(context: Context) -> Workload:
     stage = TrainedStage.of(context, "text")
     made = stage.stage()
     batch = made.batches.batch(0)
-    size = stage.recipe.batch_size
 
-    def infer(module: torch.nn.Module, n: int) -> torch.Tensor:
-        if n > size:
-            raise ValueError(f"inference on at most {size} samples, not {n}")
-        return module.logits(batch["tokens"][:n])
+    def forward(module: SequenceModel, inputs: Batch) -> torch.Tensor:
+        return module.logits(inputs["tokens"])
 
-    return Workload(made, batch, infer, size, context.device)
+    return Workload(made, batch, forward, {"tokens": batch["tokens"]}, context.device)
 
 
 def _sweeps(context: Context, options: LanguageOptions) -> bool:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 
 from replications.errors import UserError
 from replications.layers.text.model import SequenceModel
 from replications.spec import Recipe
+from replications.tasks.data import set_key
 from replications.tasks.language_modelling.data import (
     BYTES,
     AskedTargets,
@@ -29,18 +29,14 @@ from replications.tasks.language_modelling.evaluation import (
     scored_bytes,
 )
 from replications.tasks.language_modelling.options import LanguageOptions, StageOptions
-from replications.tasks.run import Context
+from replications.tasks.run import Context, changed_recipe, number_name
 from replications.training.batches import DeviceBatches
+from replications.training.determinism import scoring
 from replications.training.loop import count_steps
 from replications.training.stage import Batches, Stage, StageResult
 
 TEXTS = ("text", "timed", "masked")
 CLASSES = ("listops", "reviews")
-
-
-def factor_name(factor: float) -> str:
-    """Write a factor as in a metric's name: 4 as "4", 0.5 as "0p5"."""
-    return f"{factor:g}".replace(".", "p")
 
 
 @dataclass
@@ -79,9 +75,7 @@ class TrainedStage:
     def data(self) -> Text | Sequences:
         """The prepared set of the stage's role; raises UserError where it does not fit the stage."""
         role = "text" if self.is_text else self.name
-        if role not in self.context.spec.data:
-            raise UserError(f"language_modelling: the tier names no data set for '{role}'")
-        key = self.context.spec.data[role]
+        key = set_key(self.context, role)
         if self.is_text:
             return open_text(key, self.context.data_root)
         data = open_sequences(key, self.context.data_root)
@@ -102,12 +96,10 @@ class TrainedStage:
 
     @property
     def recipe(self) -> Recipe:
-        changes = {name: value for name, value in self.own if value is not None and name not in ("length", "seconds")}
+        changes = self.own.model_dump(exclude_none=True, exclude={"length", "seconds"})
         if self.own.seconds and self.step_seconds:
             changes["steps"] = max(1, round(self.own.seconds / self.step_seconds))
-        if "steps" in changes:
-            changes["epochs"] = None
-        return self.context.spec.recipe.model_copy(update=changes)
+        return changed_recipe(self.context.spec.recipe, changes, f"stage '{self.name}'")
 
     def batches(self) -> Batches:
         size, seed, device = self.recipe.batch_size, self.context.spec.seed, self.context.device
@@ -146,7 +138,7 @@ class TrainedStage:
         return self._score(self.model, "test", self.options.transfer if self.name == "text" else ())
 
     def _score(self, model: SequenceModel, split: str, transfer: tuple[float, ...]) -> dict[str, float]:
-        with torch.autocast(self.context.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+        with scoring(self.recipe.precision, self.context.device):
             return self._metrics(model, split, transfer)
 
     def _scored_bytes(self, split: str) -> int:
@@ -173,6 +165,6 @@ class TrainedStage:
         metrics = {"bits_per_byte": whole}
         for factor, length in lengths.items():
             found = bits_per_byte(model, text, length, count, size)
-            metrics[f"bits_per_byte_x{factor_name(factor)}"] = found
-            metrics[f"transfer_x{factor_name(factor)}"] = found - metrics["bits_per_byte"]
+            metrics[f"bits_per_byte_x{number_name(factor)}"] = found
+            metrics[f"transfer_x{number_name(factor)}"] = found - metrics["bits_per_byte"]
         return metrics

@@ -1,7 +1,7 @@
 """Point clouds: tell the class of a shape, and the part that each of its points belongs to.
 
-A method offers a `PointClassifier` (``model.py``), and where it wants them a `PartSegmenter` and an `Autoencoder`.
-Model selection sees the validation split only; the test split is scored once, with one pass (votes = 1).
+A method offers a `PointClassifier` (``layers/points/model.py``), and where it wants them a `PartSegmenter` and an
+`Autoencoder`. Model selection sees the validation split only; the test split is scored once, with one pass (votes = 1).
 """
 
 import re
@@ -97,4 +97,12 @@ TASK = Task(
         further=ROBUSTNESS | COST | OPERATOR | FORMER,
     ),
     options=PointOptions,
+    build={
+        "num_classes": "classes of the data set",
+        "channels": "features of a point beside its position: 3 with normals, else 0 or the colours",
+        "points": "points of a cloud",
+        "num_parts": "parts of the data set; None: the stage is not segmentation. With it, return a PartSegmenter",
+        "reconstruct": "whether the stage is pretraining. Where it is, return an Autoencoder",
+    },
+    returns="layers.points.model:PointClassifier",
 )

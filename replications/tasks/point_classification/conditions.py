@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from replications.errors import UserError
+from replications.tasks.data import ensure_alike
 from replications.tasks.point_classification.data import keep
 from replications.tasks.point_classification.stages import TrainedStage
 from replications.training.determinism import generator_for
@@ -32,8 +32,7 @@ def conditions(stage: TrainedStage) -> Iterator[tuple[str, Batch, np.ndarray]]:
             yield f"keep{round(100 * share)}_beforehand", fewer | known, copy
     for role in stage.options.also_on:
         other = stage.open(role)
-        if other.classes != stage.data.classes:
-            raise UserError(f"data sets '{other.key}' and '{stage.data.key}' have other classes: leave out 'also_on'")
+        ensure_alike(other, stage.data, ("classes",))
         yield role, stage.clouds("test", other), other.copy[other.rows("test")]
     for name, change in stage.model.conditions().items():
         yield name, change(test), copy

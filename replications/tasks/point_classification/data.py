@@ -13,15 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from replications.datasets.arrays import open_set
 from replications.errors import UserError
+from replications.tasks.data import SPLITS, Splits, open_prepared
 from replications.training.stage import Batch
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
-class PointSet:
+class PointSet(Splits):
     """A set, cut to the first points of each cloud. `features` are normals or colours [S, P, C], or None."""
 
     key: str
@@ -41,9 +39,6 @@ class PointSet:
         """Feature channels of a point, beside its position."""
         return 0 if self.features is None else self.features.shape[-1]
 
-    def rows(self, split: str) -> np.ndarray:
-        return np.flatnonzero(self.split == SPLITS.index(split))
-
     def clouds(self, rows: np.ndarray) -> Batch:
         """Return ``points`` [n, P, 3] and what else there is of some rows, as tensors on the CPU."""
         points = self.points[rows] if len(self.points) > 1 else np.repeat(self.points, len(rows), axis=0)
@@ -59,11 +54,8 @@ class PointSet:
 
 def open_points(key: str, data_root: Path, points: int, normals: bool) -> PointSet:
     """Open a set of clouds; raises UserError where it is something else, has too few points, or lacks a class."""
-    prepared = open_set(key, data_root)
+    prepared = open_prepared(key, data_root, "clouds", ("points", "label", "split"))
     arrays, facts = prepared.arrays, prepared.meta["facts"]
-    for name in ("points", "label", "split"):
-        if name not in arrays:
-            raise UserError(f"data set '{key}' is not a set of clouds: it has no '{name}'")
     there = arrays["points"].shape[1]
     if there < points:
         raise UserError(f"data set '{key}' has {there} points in a cloud, fewer than the {points} asked for")

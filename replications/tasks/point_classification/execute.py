@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from replications.layers.points.model import PointClassifier
 from replications.records import Curve
 from replications.tasks.point_classification.conditions import conditions, differences, voted_accuracy
 from replications.tasks.point_classification.metrics import accuracies, by_class
 from replications.tasks.point_classification.stages import TrainedStage
 from replications.tasks.run import Context, Evaluation
+from replications.training.batches import split_batch
 from replications.training.stage import Batch, Workload
 
 SHOWN = 12  # clouds of a stage that are kept for pictures
@@ -47,23 +49,19 @@ def workload(context: Context) -> Workload:
     """Return a training step of classification, and inference: logits of test clouds."""
     stage = TrainedStage.of(context, "classification")
     made = stage.stage()
-    size = stage.recipe.batch_size
-    test = stage.test_data.clouds(np.resize(stage.test_data.rows("test"), size))
+    rows = np.resize(stage.test_data.rows("test"), stage.recipe.batch_size)
+    test = stage.test_data.clouds(rows)
     test.pop("part", None)
     test = {name: value.to(context.device) for name, value in test.items()}
     test |= stage.precompute(test["points"])
 
-    def infer(module: torch.nn.Module, n: int) -> torch.Tensor:
-        if n > size:
-            raise ValueError(f"inference on at most {size} samples, not {n}")
-        return module.logits({name: value[:n] for name, value in test.items()})
+    def forward(module: PointClassifier, clouds: Batch) -> torch.Tensor:
+        return module.logits(clouds)
 
-    return Workload(made, made.batches.batch(0), infer, size, context.device)
+    return Workload(made, made.batches.batch(0), forward, test, context.device)
 
 
 def score(stage: TrainedStage, evaluation: Evaluation) -> None:
-    from replications.measurement.flops import forward_flops
-
     label, copy = stage.test_clouds["label"].cpu().numpy(), stage.test_copies
     predicted = stage.predict(stage.test_clouds).argmax(1)
     evaluation.metrics |= accuracies(predicted, label, copy)
@@ -78,9 +76,8 @@ def score(stage: TrainedStage, evaluation: Evaluation) -> None:
         "copies_left_out": int(copy.sum()),
     }
     evaluation.category = _category(stage)
-    evaluation.model_parameters = sum(p.numel() for p in stage.model.parameters())
     one = {name: value[:1] for name, value in stage.test_clouds.items()}
-    evaluation.flops_per_sample = forward_flops(lambda: stage.model.logits(one))
+    evaluation.count(stage.model, lambda: stage.model.logits(one))
 
 
 def _category(stage: TrainedStage) -> str:
@@ -158,10 +155,8 @@ def _probe(stage: TrainedStage) -> float:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from replications.tasks.point_classification.stages import batches_of
-
     def features(clouds: Batch) -> np.ndarray:
-        parts = batches_of(clouds, stage.options.evaluation_batch)
+        parts = split_batch(clouds, stage.options.evaluation_batch)
         return torch.cat([stage.model.encode(part).float().cpu() for part in parts]).numpy()
 
     train, test = stage.train_clouds, stage.test_clouds

@@ -10,14 +10,17 @@ import torch
 from torch import Tensor
 
 from replications.errors import RunFailure, UserError
+from replications.layers.points.chamfer import chamfer_distance
 from replications.layers.points.model import Autoencoder, PartSegmenter, PointModel
 from replications.spec import Recipe
+from replications.tasks.data import ensure_alike, set_key
 from replications.tasks.point_classification.augment import PointAugment
 from replications.tasks.point_classification.data import PointSet, open_points
 from replications.tasks.point_classification.metrics import accuracies, part_scores
 from replications.tasks.point_classification.options import PointOptions
-from replications.tasks.run import Context
-from replications.training.batches import DeviceBatches
+from replications.tasks.run import Context, changed_recipe
+from replications.training.batches import DeviceBatches, split_batch
+from replications.training.determinism import scoring
 from replications.training.stage import Batch, Stage, StageResult
 
 SELECT = {"classification": "accuracy", "segmentation": "part_miou", "pretraining": "chamfer_distance"}
@@ -54,8 +57,7 @@ class TrainedStage:
         if self._has_own_parts:
             return self.data
         found = self.open("test")
-        if (found.classes, found.parts, found.channels) != (self.data.classes, self.data.parts, self.data.channels):
-            raise UserError(f"data sets '{self.data.key}' and '{found.key}' have other classes or features")
+        ensure_alike(self.data, found, ("classes", "parts", "channels"))
         return found
 
     @property
@@ -68,13 +70,12 @@ class TrainedStage:
         return self.options.stages[self.name].points or self.options.points
 
     def open(self, role: str) -> PointSet:
-        if role not in self.context.spec.data:
-            raise UserError(f"point_classification: the tier names no data set for '{role}'")
-        return open_points(self.context.spec.data[role], self.context.data_root, self.points, self.options.normals)
+        key = set_key(self.context, role)
+        return open_points(key, self.context.data_root, self.points, self.options.normals)
 
     @property
     def info(self) -> dict:
-        """What a paper's ``build`` is told."""
+        """What a paper's ``build`` gets (`replications.layers.points.model`)."""
         return {
             "num_classes": len(self.data.classes),
             "channels": self.data.channels,
@@ -93,11 +94,8 @@ class TrainedStage:
 
     @property
     def recipe(self) -> Recipe:
-        own = self.options.stages[self.name]
-        changes = {name: value for name, value in own if value is not None and name != "points"}
-        if own.steps or own.epochs:
-            changes = {"steps": None, "epochs": None} | changes
-        return self.context.spec.recipe.model_copy(update=changes)
+        own = self.options.stages[self.name].model_dump(exclude_none=True, exclude={"points"})
+        return changed_recipe(self.context.spec.recipe, own, f"stage '{self.name}'")
 
     def clouds(self, split: str, points: PointSet | None = None) -> Batch:
         """Return the clouds of a split with what the model precomputes of them, on the device."""
@@ -167,19 +165,19 @@ class TrainedStage:
         self.model.eval()
         return result
 
-    @torch.no_grad()
     def predict(self, clouds: Batch, model: PointModel | None = None) -> np.ndarray:
         """Return class logits [S, classes], part logits [S, P, parts] or reconstructions [S, M, 3] of clouds."""
         model = model or self.model
         outputs = []
-        for batch in batches_of(clouds, self.options.evaluation_batch):
-            if self.name == "classification":
-                output = model.logits(batch)
-            elif self.name == "segmentation":
-                output = model.part_logits(batch)
-            else:
-                output = model.reconstruct(model.encode(batch))
-            outputs.append(output.float().cpu())
+        with scoring(self.recipe.precision, self.device):
+            for batch in split_batch(clouds, self.options.evaluation_batch):
+                if self.name == "classification":
+                    output = model.logits(batch)
+                elif self.name == "segmentation":
+                    output = model.part_logits(batch)
+                else:
+                    output = model.reconstruct(model.encode(batch))
+                outputs.append(output.float().cpu())
         found = torch.cat(outputs).numpy()
         if not np.isfinite(found).all():
             raise RunFailure("diverged", f"stage '{self.name}': an output is not finite")
@@ -205,18 +203,9 @@ class TrainedStage:
         return (logits + allowed[label][:, None]).argmax(-1)
 
     def chamfer(self, reconstructed: np.ndarray, points: Tensor) -> float:
-        from replications.layers.points import chamfer_distance
-
         pairs = zip(
             torch.from_numpy(reconstructed).split(self.options.evaluation_batch),
             points.cpu().split(self.options.evaluation_batch),
             strict=True,
         )
         return float(torch.cat([chamfer_distance(a, b) for a, b in pairs]).mean())
-
-
-def batches_of(clouds: Batch, size: int):
-    """Yield the clouds in batches of at most `size`, in order."""
-    count = len(clouds["points"])
-    for start in range(0, count, size):
-        yield {name: value[start : start + size] for name, value in clouds.items()}
