@@ -12,7 +12,7 @@ from reporting_factory import FAILED, METHODS, MISSING, TASK, TASKS, failed, pap
 from replications.records import write_record
 from replications.reporting import formats, labels, report, tables
 from replications.reporting.leaderboard import heading, leaderboards
-from replications.reporting.load import Records, read_results
+from replications.reporting.results import Records, read_results
 from replications.tasks.base import Metric
 
 PAPERS = papers()
@@ -130,7 +130,8 @@ def test_markdown_and_latex_have_a_cell_for_each_column(board):
     assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 1
     rows = [line for line in latex.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
     assert len(rows) == len(METHODS) + 1
-    assert all(len(re.findall(r"(?<!\\)&", line)) == len(table.columns) - 1 for line in rows)
+    columns = re.search(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}", latex)[1]
+    assert all(len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1 for line in rows)
     assert r"margin\_0.7" in latex and r"$\pm$" in latex
     assert all(ord(character) < 128 for character in latex), "plain pdflatex must read it"
 

@@ -9,10 +9,10 @@ import numpy as np
 from pydantic import BaseModel
 
 from replications.errors import UserError
-from replications.records import ThroughputRecord, read_run
+from replications.records import ThroughputRecord
 from replications.reporting import labels, statistics
 from replications.reporting.leaderboard import leaderboards
-from replications.reporting.load import Records, read_results
+from replications.reporting.results import Records, read_results, tier_of
 from replications.reporting.tables import Cell, Column, Table
 from replications.spec import Paper
 from replications.tasks.base import Task, find_task
@@ -59,13 +59,6 @@ class Comparison(BaseModel):
     differences: list[Difference]
     speeds: list[SpeedRatio]
     notes: list[str]
-
-
-def tier_of(results: Path) -> str:
-    """The tier of the first record below `results`; raises UserError where there is none."""
-    for path in sorted(Path(results).glob("runs/*/*/seed*/run.json")):
-        return read_run(path).spec.tier
-    raise UserError(f"no record below {results}: expected {results}/runs/<paper>/<method>/seed<k>/run.json")
 
 
 def compare(

@@ -14,7 +14,7 @@ from replications.reporting import forest, labels, plots, style
 from replications.reporting.album import TierAlbum, pictures
 from replications.reporting.aside import Aside
 from replications.reporting.leaderboard import Leaderboard
-from replications.reporting.load import Records
+from replications.reporting.results import Records
 from replications.reporting.site import Plot
 from replications.reporting.verdicts import Verdict
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter, FixedLocator
 
 from replications.reporting import labels, style
 from replications.reporting.leaderboard import Leaderboard, MetricCell, MetricColumn, Row
-from replications.reporting.load import Records
+from replications.reporting.results import Records
 from replications.tasks.log_axis import log_axis, round_values
 
 GRID_POINTS = 240

@@ -10,15 +10,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from replications.errors import UserError, disk_error
-from replications.reporting import citation, formats, site, tables
+from replications.reporting import citation, formats, frame, site, tables
 from replications.reporting.leaderboard import Leaderboard, leaderboards
-from replications.reporting.load import Records, read_results
+from replications.reporting.results import Records, read_results
 from replications.reporting.temporary import temporary_folder
 from replications.reporting.verdicts import Verdict, judge
 from replications.spec import Paper
 from replications.tasks.base import Task, find_task
 
 MANIFEST = "report.json"
+RUNS = "runs.csv"
 PLUMBING_TIERS = ("smoke",)
 
 
@@ -39,7 +40,7 @@ def derive(
     each should have. The last value returned is whether the tier gives results at all.
     """
     if tasks is None:
-        tasks = {name: find_task(name) for name in dict.fromkeys(paper.task for paper in papers.values())}
+        tasks = _tasks(papers)
     unknown = sorted(set(selected or ()) - set(papers))
     if unknown:
         raise UserError(f"unknown paper '{unknown[0]}'")
@@ -48,6 +49,10 @@ def derive(
     boards = leaderboards(records, papers, tasks, result)
     verdicts = judge(records, papers, tasks, result, None if selected is None else tuple(selected))
     return records, boards, verdicts, result
+
+
+def _tasks(papers: Mapping[str, Paper]) -> dict[str, Task]:
+    return {name: find_task(name) for name in dict.fromkeys(paper.task for paper in papers.values())}
 
 
 def build(
@@ -84,6 +89,7 @@ def build(
         temporary = stack.enter_context(temporary_folder(results, ".report-"))
         texts = table_files(boards, verdicts, tier, result)
         texts["citations.bib"] = citation.bibtex(records, papers, describe_set, tables.stamp(tier, result))
+        texts[RUNS] = runs_csv(records, papers, tasks, result)
         texts["CITATION.cff"] = citation.citation_cff()
         plots = {}
         if records.runs:
@@ -127,6 +133,13 @@ def table_files(boards: Sequence[Leaderboard], verdicts: Sequence[Verdict], tier
     texts["claims.tex"] = formats.to_latex(claims)
     texts["claims.json"] = formats.claims_json(verdicts, tier, result)
     return texts
+
+
+def runs_csv(records: Records, papers: Mapping[str, Paper], tasks: Mapping[str, Task] | None, result: bool) -> str:
+    """The tidy table of the records (see `replications.reporting.load`) as CSV."""
+    if tasks is None:
+        tasks = _tasks(papers)
+    return formats.to_csv(frame.tidy(records, papers, tasks), result)
 
 
 def read_manifest(results: Path) -> dict | None:

@@ -4,7 +4,7 @@ A `Table` holds cells with the text a reader sees and the number behind it; the 
 files are made from the same tables, so they cannot disagree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from replications.reporting import labels
@@ -28,7 +28,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """`sortable` is false where cells must not be ranked against each other; `wrap` marks sentences."""
+    """`sortable` is false where cells must not be ranked against each other; `wrap` marks sentences. Where a table is
+    too wide, the `essential` columns stay.
+    """
 
     key: str
     title: str
@@ -36,6 +38,7 @@ class Column:
     sortable: bool = True
     description: str = ""
     wrap: bool = False
+    essential: bool = False
 
 
 @dataclass
@@ -55,9 +58,22 @@ def stamp(tier: str, result: bool) -> str:
     return "" if result else STAMP.format(tier=tier)
 
 
-def plus_minus(mean: float, half_width: float | None, decimals: int) -> str:
-    """``97.45 ± 0.26``; the mean alone for one seed."""
+def fitting(widths: Sequence[float], essential: Collection[int], room: float) -> list[int]:
+    """Places of the columns to show: the `essential` ones, and in their order as many others as the `room` is for."""
+    room -= sum(widths[place] for place in essential)
+    shown = set(essential)
+    for place, width in enumerate(widths):
+        if place not in shown and width <= room:
+            shown.add(place)
+            room -= width
+    return sorted(shown)
+
+
+def plus_minus(mean: float, half_width: float | None, decimals: int, factor: float | None = None) -> str:
+    """``97.45 ± 0.26``, or ``12.3 ×/÷ 1.05`` on a log scale; the mean alone for one seed."""
     text = labels.number(mean, decimals)
+    if factor is not None:
+        return f"{text} ×/÷ {factor:.2f}"
     return text if half_width is None else f"{text} ± {labels.number(half_width, decimals)}"
 
 
@@ -83,7 +99,7 @@ def quality_table(board: Leaderboard) -> Table:
         for column in board.columns:
             cell = row.metrics.get(column.key)
             mark = BUSY_MARK if column.timed and (row.background_load or 0) > labels.BUSY else ""
-            text = plus_minus(cell.mean, cell.half_width, column.decimals) + mark if cell else "–"
+            text = plus_minus(cell.mean, cell.half_width, column.decimals, cell.factor) + mark if cell else "–"
             shown.append(Cell(text, cell and cell.mean))
         changed_here = [Cell(row.changed_options or "–")] if changed else []
         return [*shown, Cell(row.status, len(row.finished)), Cell(row.train_data or "–"), *changed_here]
@@ -92,16 +108,15 @@ def quality_table(board: Leaderboard) -> Table:
         Column(
             c.key,
             f"{labels.with_unit(c.title, c.unit)} {'↑' if c.higher_is_better else '↓'}",
-            True,
-            True,
-            c.description,
+            description=c.description,
+            essential=c.key == board.primary_metric,
         )
         for c in board.columns
     ]
     columns = [
         Column("method", "Method", numeric=False),
         *metrics,
-        Column("seeds", "Seeds", numeric=False),
+        Column("seeds", "Seeds", numeric=False, essential=True),
         Column("train", "Training data", numeric=False),
         *([Column("changed", "Changed options", numeric=False, wrap=True)] if changed else []),
     ]
@@ -111,6 +126,8 @@ def quality_table(board: Leaderboard) -> Table:
         f"ordered by {board.primary_metric}; overlapping intervals are no ranking: claims are judged on "
         "paired differences."
     ]
+    if any(cell.factor for row in board.rows for cell in row.metrics.values()):
+        notes.append("×/÷: geometric mean, and the factor up and down to the ends of its interval.")
     if any(column.timed for column in board.columns):
         loads = [row.background_load for row in board.rows if row.finished]
         notes.append(f"Times were taken within the runs. {_of_load(loads)}")
@@ -200,8 +217,8 @@ def cost_table(board: Leaderboard) -> Table:
         ),
         Column("wait", "Data wait (%)", description="of the training time"),
         Column("energy", "Energy (J/run)"),
-        Column("cpu_hours", "CPU-hours", description="threads x hours, all seeds, failed ones included"),
-        Column("gpu_hours", "GPU-hours", description="devices x hours, all seeds, failed ones included"),
+        Column("cpu_hours", "CPU-hours", description="threads x hours, all seeds, also failed ones", essential=True),
+        Column("gpu_hours", "GPU-hours", description="devices x hours, all seeds, also failed ones", essential=True),
     ]
     table = Table(
         f"cost_{board.task}",
@@ -245,15 +262,15 @@ def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
     columns = [
         Column("claim", "Claim", numeric=False),
         Column("statement", "Statement", numeric=False, wrap=True),
-        Column("verdict", "Verdict", numeric=False),
+        Column("verdict", "Verdict", numeric=False, essential=True),
         Column("raw", "Before Holm", numeric=False),
-        Column("effect", "Effect", sortable=False),
-        Column("interval", "95 % interval", sortable=False),
-        Column("reported", "Reported", sortable=False, description="the paper's own effect"),
+        Column("effect", "Effect", sortable=False, essential=True),
+        Column("interval", "95 % interval", sortable=False, essential=True),
+        Column("reported", "Reported", sortable=False, description="the paper's own effect", essential=True),
         Column("smallest", "Smallest of interest", sortable=False),
         Column("p", "p (Holm)", description="of the statement, compare with 0.05"),
         Column("p_against", "p against (Holm)", description="of the denial, compare with 0.05"),
-        Column("n", "n"),
+        Column("n", "n", essential=True),
         Column("data", "Data", numeric=False),
         Column("deviations", "Deviations", numeric=False),
         Column("reason", "Why", numeric=False, wrap=True),

@@ -76,16 +76,11 @@ def _print_board(console, board: Leaderboard) -> None:
     titles = [column.title for column in quality.columns]
     rows = [cells for _, section in quality.sections for _, cells in section]
     widths = [max(len(text) for text in [title, *(c[i].text for c in rows)]) for i, title in enumerate(titles)]
-    first, seeds = 0, titles.index("Seeds")
-    primary = [c.key for c in quality.columns].index(board.primary_metric) if board.columns else None
-    shown = [first, *([primary] if primary is not None else []), seeds]
-    room = console.width - sum(widths[i] + GAP for i in shown) - 2
-    narrow = room < 0
-    for index in range(1, seeds):
-        if index not in shown and widths[index] + GAP <= room:
-            shown.append(index)
-            room -= widths[index] + GAP
-    shown.sort()
+    seeds = titles.index("Seeds")
+    essential = {0, seeds, *(i for i, column in enumerate(quality.columns) if column.essential)}
+    room = console.width - 2
+    narrow = sum(widths[i] + GAP for i in essential) > room
+    shown = tables.fitting([width + GAP for width in widths[: seeds + 1]], essential, room)
     console.print(f"\n{quality.title}", style="bold", markup=False)
     if narrow:
         _print_filled(console, [titles[index] for index in shown], {})

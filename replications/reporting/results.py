@@ -34,6 +34,13 @@ class Records:
         return sorted({*self.runs, *self.throughput, *self.expected})
 
 
+def tier_of(results: Path) -> str:
+    """Return the tier of the first record below `results`; raises UserError where there is none."""
+    for path in sorted(Path(results).glob("runs/*/*/seed*/run.json")):
+        return read_run(path).spec.tier
+    raise UserError(f"no record below {results}: expected {results}/runs/<paper>/<method>/seed<k>/run.json")
+
+
 def read_results(
     results: Path,
     tier: str,
