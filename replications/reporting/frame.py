@@ -3,6 +3,7 @@
 What a report aggregates starts here, and so may a person: see `replications.reporting.load`.
 """
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,7 +23,7 @@ COLUMNS = [
     "paper", "method", "address", "role", "task", "category", "tier", "seed", "status", "reason",
     "metric", "value", "unit", "direction", "scale", "train_data", "test_data", "changed_options",
     *(f"cost_{name}" for name in Cost.model_fields), *MACHINE,
-    "fingerprint", "code_fingerprint", "data_fingerprint",
+    "fingerprint", "code_fingerprint", "data_fingerprint", "config_fingerprint",
 ]  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def tidy(records: Records, papers: Mapping[str, Paper], tasks: Mapping[str, Task
                     else {}
                 )
                 rows.append({**run, "metric": name, "value": value, **told})
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"seed": int, "value": float})
 
 
 def role(paper: Paper, method: str) -> str:
@@ -62,7 +63,8 @@ def _run(record: RunRecord) -> dict[str, object]:
     spec, machine = record.spec, record.provenance
     return {
         **{name: getattr(spec, name) for name in ("paper", "method", "address", "task", "tier", "seed")},
-        **{name: getattr(record, name) for name in ("status", "reason", *COLUMNS[-3:])},
+        **{name: getattr(record, name) for name in ("status", "reason", *COLUMNS[-4:-1])},
+        "config_fingerprint": hashlib.sha256(spec.canonical_json().encode()).hexdigest()[:16],
         "category": labels.category(record),
         "train_data": labels.data_name(record, "train"),
         "test_data": labels.data_name(record, "test"),
