@@ -15,7 +15,7 @@ from replications.records import ThroughputRecord
 from replications.reporting import frame, labels
 from replications.reporting.leaderboard import metric_cells
 from replications.reporting.results import Records, read_results, tier_of
-from replications.reporting.tables import Cell, Column, Table
+from replications.reporting.tables import Cell, Column, Table, number
 from replications.spec import Paper
 from replications.tasks.base import Task, find_task
 
@@ -136,58 +136,42 @@ def _class(record: ThroughputRecord) -> str:
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
     """The comparison as tables for `formats` and `terminal`."""
-    columns = [
-        Column("method", "Method", numeric=False),
-        Column("metric", "Metric", numeric=False),
-        Column("first", "First"),
-        Column("second", "Second"),
-        Column("change", "Second − first, or second / first"),
-        Column("identical", "Identical seeds"),
+    method = Column("method", "Method", numeric=False, cell=lambda row: Cell(row.address))
+    values = [
+        method,
+        Column("metric", "Metric", numeric=False, cell=lambda d: Cell(labels.with_unit(d.title, d.unit))),
+        Column("first", "First", cell=lambda d: Cell(labels.number(d.first, d.decimals), d.first)),
+        Column("second", "Second", cell=lambda d: Cell(labels.number(d.second, d.decimals), d.second)),
+        Column("change", "Second − first, or second / first", cell=lambda d: Cell(_change(d), d.change)),
+        Column("identical", "Identical seeds", cell=lambda d: Cell(f"{d.identical}/{d.n}", d.identical)),
     ]
-    rows = [
-        (
-            f"{d.address} {d.metric}",
-            [
-                Cell(d.address),
-                Cell(labels.with_unit(d.title, d.unit)),
-                Cell(labels.number(d.first, d.decimals), d.first),
-                Cell(labels.number(d.second, d.decimals), d.second),
-                Cell(_change(d), d.change),
-                Cell(f"{d.identical}/{d.n}", d.identical),
-            ],
-        )
-        for d in comparison.differences.itertuples()
+    rates = [
+        method,
+        Column("train", "Training, second / first", cell=lambda s: _ratio(s.train_ratio)),
+        Column("inference", "Inference, second / first", cell=lambda s: _ratio(s.inference_ratio)),
+        Column("first", "First measured on", numeric=False, cell=lambda s: Cell(s.first_class)),
+        Column("second", "Second measured on", numeric=False, cell=lambda s: Cell(s.second_class)),
     ]
     note = (
         "Means over the seeds that both have; ± is the half width of the difference's 95 % interval. Sizes whose noise "
         "is a factor, such as times, have geometric means and a ratio with the factor of its interval."
     )
-    title = f"Metrics, tier {comparison.tier}"
-    made = [Table("differences", title, columns, [("", rows)], [note, *comparison.notes])]
-    if len(comparison.speeds):
-        made.append(_speed_table(comparison))
-    return made
+    tables = [
+        Table("differences", f"Metrics, tier {comparison.tier}", values, notes=[note, *comparison.notes]),
+        Table("speeds", f"Throughput, tier {comparison.tier}", rates),
+    ]
+    tables[0].fill([("", [(f"{d.address} {d.metric}", d) for d in comparison.differences.itertuples()])])
+    tables[1].fill([("", [(s.address, s) for s in comparison.speeds.itertuples()])])
+    return tables if len(comparison.speeds) else tables[:1]
+
+
+def _ratio(value: float) -> Cell:
+    return number(None if pd.isna(value) else value, lambda ratio: labels.effect(ratio, "ratio"))
 
 
 def _change(d: Any) -> str:
     if d.kind == "ratio":
-        decimals = max(3, d.decimals)
-        return labels.effect(d.change, "ratio", decimals) + ("" if pd.isna(d.factor) else f" ×/÷ {d.factor:.2f}")
+        text = labels.effect(d.change, "ratio", max(3, d.decimals))
+        return text if pd.isna(d.factor) else f"{text} ×/÷ {d.factor:.2f}"
     text = labels.effect(d.change, "difference", d.decimals)
     return text if pd.isna(d.half_width) else f"{text} ± {labels.number(d.half_width, d.decimals)}"
-
-
-def _speed_table(comparison: Comparison) -> Table:
-    columns = [
-        Column("method", "Method", numeric=False),
-        Column("train", "Training, second / first"),
-        Column("inference", "Inference, second / first"),
-        Column("first", "First measured on", numeric=False),
-        Column("second", "Second measured on", numeric=False),
-    ]
-    rows = []
-    for s in comparison.speeds.itertuples():
-        ratios = [None if pd.isna(ratio) else ratio for ratio in (s.train_ratio, s.inference_ratio)]
-        told = [Cell(labels.effect(ratio, "ratio") or "–", ratio) for ratio in ratios]
-        rows.append((s.address, [Cell(s.address), *told, Cell(s.first_class), Cell(s.second_class)]))
-    return Table("speeds", f"Throughput, tier {comparison.tier}", columns, [("", rows)])
