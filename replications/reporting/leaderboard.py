@@ -18,6 +18,7 @@ from replications.reporting.results import Records
 from replications.spec import Paper
 from replications.tasks.base import Task
 
+COLUMNS = ["address", "metric", "seed", "value"]
 MEANS = ["flops_per_sample", "train_seconds", "samples_per_second", "data_wait", "energy_joules"]
 LARGEST = ["parameters", "model_parameters", "peak_memory_bytes"]
 
@@ -251,20 +252,20 @@ def metric_cells(table: pd.DataFrame) -> dict[str, dict[str, MetricCell]]:
     lowest = table.groupby(["address", "metric"])["value"].transform("min")
     table["log"] = np.log(table["value"].where((table["scale"] == "log") & (lowest > 0)))
     by_metric = table.groupby(["address", "metric"], sort=False)
-    figures = by_metric["value"].agg(["mean", "std", "count", "max", "min"])
+    figures = by_metric["value"].agg(mean="mean", sd="std", n="count", max="max", min="min")
     logs = by_metric["log"].agg(["mean", "std"])
-    reach = figures["count"].map(lambda n: statistics.t_quantile(0.975, n - 1) / np.sqrt(n) if n > 1 else np.nan)
-    size = figures[["max", "min"]].abs().max(axis=1)
-    varies = figures["std"] > 1e-12 * size
+    reach = figures["n"].map(lambda n: statistics.t_quantile(0.975, n - 1) / np.sqrt(n) if n > 1 else np.nan)
+    varies = figures["sd"] > 1e-12 * figures[["max", "min"]].abs().max(axis=1)
     on_log = logs["mean"].notna()
     figures["mean"] = np.exp(logs["mean"]).where(on_log & varies, figures["mean"])
-    figures["half_width"] = (reach * figures["std"]).where(varies & ~on_log)
+    figures["half_width"] = (reach * figures["sd"]).where(varies & ~on_log)
     figures["factor"] = np.exp(reach * logs["std"]).where(varies & on_log)
+    values: dict[tuple[str, str], dict[int, float]] = {}
+    for address, metric, seed, value in zip(*(table[name].tolist() for name in COLUMNS), strict=True):
+        values.setdefault((address, metric), {})[seed] = value
     found: dict[str, dict[str, MetricCell]] = {}
-    for ((address, metric), group), told in zip(by_metric, figures.itertuples(), strict=True):
-        values = dict(zip(group["seed"].tolist(), group["value"].tolist(), strict=True))
-        numbers = known({"sd": told.std, "half_width": told.half_width, "factor": told.factor})
-        found.setdefault(address, {})[metric] = MetricCell(mean=told.mean, n=told.count, values=values, **numbers)
+    for key, told in figures[["mean", "sd", "half_width", "factor", "n"]].to_dict("index").items():
+        found.setdefault(key[0], {})[key[1]] = MetricCell(values=values[key], **known(told))
     return found
 
 
