@@ -17,8 +17,8 @@ def load(path: "str | PathLike[str]") -> "DataFrame":
 
     Columns: paper, method, address (``paper/method``), role, task, category, tier, seed, status, reason; metric,
     value, unit, direction (``higher`` or ``lower`` is better), scale; the data; ``cost_*`` (seconds, bytes, joules);
-    device, CPU, threads, commit; fingerprints. A failed run has one row without a metric. Raises UserError where the
-    folder has no record.
+    device, CPU, threads, commit; fingerprints. A failed run has one row without a metric. Warns of records that cannot
+    be read; raises UserError where the folder has none.
     """
     from replications.reporting import frame
 

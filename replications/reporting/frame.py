@@ -4,6 +4,7 @@ What a report aggregates starts here, and so may a person: see `replications.rep
 """
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -77,7 +78,10 @@ def _run(record: RunRecord) -> dict[str, object]:
 def load(path: Path | str) -> pd.DataFrame:
     """Return the tidy table of ``results/<tier>`` or of a publication: see `replications.reporting.load`."""
     papers, tasks, tier = _known(path)
-    return tidy(read_results(Path(path), tier, papers, methods=()), papers, tasks)
+    records = read_results(Path(path), tier, papers, methods=())
+    for problem in records.problems:
+        warnings.warn(problem, stacklevel=3)
+    return tidy(records, papers, tasks)
 
 
 def load_claims(path: Path | str) -> pd.DataFrame:

@@ -224,7 +224,7 @@ def training_curves(board: Leaderboard, history: pd.DataFrame, stage: str, split
         if log:
             log_axis(axes.yaxis)
         axes.set_title(paper)
-        frame = {"frameon": True, "framealpha": 0.8, "edgecolor": "none"}  # many methods leave no empty corner
+        frame = {"frameon": True, "framealpha": 0.5, "edgecolor": "none"}  # many methods leave no empty corner
         axes.legend(loc="best", fontsize=7, handlelength=1.8, labelspacing=0.25, **frame)
     for axes in grid[len(papers) :]:
         axes.axis("off")
