@@ -224,7 +224,12 @@ def test_damaged_and_foreign_records_are_named_and_left_out(tmp_path):
     records = read_results(tmp_path, "mini", PAPERS, seeds=3)
     assert list(records.runs) == ["arcface/arcface"]
     told = "\n".join(records.problems)
-    for expected in ("softmax/seed0", "softmax/seed1", "withdrawn/seed2", "not all run with the same code"):
+    for expected in (
+        "softmax/seed0",
+        "softmax/seed1",
+        "withdrawn/seed2",
+        "arcface/arcface: its seeds differ in their code",
+    ):
         assert expected in told
     assert str(tmp_path) not in told, "a page that travels names no folder of this machine"
 

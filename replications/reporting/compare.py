@@ -14,10 +14,10 @@ from replications.errors import UserError
 from replications.records import ThroughputRecord
 from replications.reporting import frame, labels
 from replications.reporting.leaderboard import metric_cells
-from replications.reporting.results import Records, read_results, tier_of
+from replications.reporting.results import Records, read_results, tasks_of, tier_of
 from replications.reporting.tables import Cell, Column, Table, number
 from replications.spec import Paper
-from replications.tasks.base import Task, find_task
+from replications.tasks.base import Task
 
 PAIR = [*frame.RUN, "metric"]
 RATES = ("train_samples_per_second", "inference_samples_per_second")
@@ -51,8 +51,7 @@ def compare(
     tiers = tier_of(first), tier_of(second)
     if tiers[0] != tiers[1]:
         raise UserError(f"{first} is of tier {tiers[0]}, {second} of tier {tiers[1]}: compare folders of one tier")
-    if tasks is None:
-        tasks = {name: find_task(name) for name in dict.fromkeys(paper.task for paper in papers.values())}
+    tasks = tasks or tasks_of(papers)
     sides = [read_results(folder, tiers[0], papers, methods=()) for folder in (first, second)]
     notes = [f"{folder}: {text}" for folder, side in zip((first, second), sides, strict=True) for text in side.problems]
     runs = [frame.tidy(side, papers, tasks) for side in sides]

@@ -14,9 +14,9 @@ from replications import catalogue
 from replications.errors import UserError
 from replications.records import Cost, RunRecord
 from replications.reporting import labels
-from replications.reporting.results import Records, read_results, tier_of
+from replications.reporting.results import Records, read_results, tasks_of, tier_of
 from replications.spec import Paper
-from replications.tasks.base import Task, find_task
+from replications.tasks.base import Task
 
 RUN = ["address", "seed"]  # what names a run within a tier
 MACHINE = ("device", "device_kind", "cpu", "threads", "commit", "dirty", "created")
@@ -99,4 +99,4 @@ def _known(path: Path | str) -> tuple[dict[str, Paper], dict[str, Task], str]:
     if not Path(path).is_dir():
         raise UserError(f"no folder {path}: give results/<tier>, or a folder below results/published")
     papers = catalogue.papers()
-    return papers, {name: find_task(name) for name in {p.task for p in papers.values()}}, tier_of(Path(path))
+    return papers, tasks_of(papers), tier_of(Path(path))

@@ -141,6 +141,9 @@ class Leaderboard(BaseModel):
     columns: list[MetricColumn]
     rows: list[Row]
 
+    def column(self, key: str) -> MetricColumn | None:
+        return next((column for column in self.columns if column.key == key), None)
+
     def sections(self) -> list[tuple[str, list[Row]]]:
         """Rows that may be compared: same protocol category and test data; rows without a run come last."""
         keys = dict.fromkeys((row.category, row.test_data) for row in self.rows if row.finished)

@@ -81,7 +81,7 @@ def cost_plot(board: Leaderboard) -> Figure | None:
     """The primary metric against FLOPs of a sample at test time and against training time, a panel for each
     device.
     """
-    metric = next((column for column in board.columns if column.key == board.primary_metric), None)
+    metric = board.column(board.primary_metric)
     rows = [row for row in board.rows if row.cost and board.primary_metric in row.metrics]
     panels = {"Forward FLOPs per sample": [(row, row.cost.flops_per_sample) for row in rows]}
     for row in rows:
@@ -125,7 +125,7 @@ def seeds_plot(board: Leaderboard) -> Figure | None:
     """
     import seaborn
 
-    metric = next((column for column in board.columns if column.key == board.primary_metric), None)
+    metric = board.column(board.primary_metric)
     panels = [
         (title, chosen)
         for title, rows in board.sections()
@@ -228,7 +228,7 @@ def training_curves(board: Leaderboard, history: pd.DataFrame, stage: str, split
         axes.legend(loc="best", fontsize=7, handlelength=1.8, labelspacing=0.25, **frame)
     for axes in grid[len(papers) :]:
         axes.axis("off")
-    metric = next((column for column in board.columns if column.key == key), None)
+    metric = board.column(key)
     name = labels.with_unit(metric.title, metric.unit) if metric else key.replace("_", " ")
     where = "training" if split == "train" else split
     figure.supylabel(f"{name}, {where}{' (log scale)' if log else ''}", fontsize=8.5)

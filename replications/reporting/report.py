@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 from replications.errors import UserError, disk_error
 from replications.reporting import citation, formats, frame, site, tables
 from replications.reporting.leaderboard import Leaderboard, leaderboards
-from replications.reporting.results import Records, read_results
+from replications.reporting.results import Records, read_results, tasks_of
 from replications.reporting.temporary import temporary_folder
 from replications.reporting.verdicts import Verdict, judge
 from replications.spec import Paper
-from replications.tasks.base import Task, find_task
+from replications.tasks.base import Task
 
 MANIFEST = "report.json"
 RUNS = "runs.csv"
@@ -39,8 +39,7 @@ def derive(
     `methods` the addresses that should have a row (default: all that run in the tier), `seeds` how many seeds
     each should have. The last value returned is whether the tier gives results at all.
     """
-    if tasks is None:
-        tasks = _tasks(papers)
+    tasks = tasks or tasks_of(papers)
     unknown = sorted(set(selected or ()) - set(papers))
     if unknown:
         raise UserError(f"unknown paper '{unknown[0]}'")
@@ -49,10 +48,6 @@ def derive(
     boards = leaderboards(records, papers, tasks, result)
     verdicts = judge(records, papers, tasks, result, None if selected is None else tuple(selected))
     return records, boards, verdicts, result
-
-
-def _tasks(papers: Mapping[str, Paper]) -> dict[str, Task]:
-    return {name: find_task(name) for name in dict.fromkeys(paper.task for paper in papers.values())}
 
 
 def build(
@@ -137,9 +132,7 @@ def table_files(boards: Sequence[Leaderboard], verdicts: Sequence[Verdict], tier
 
 def runs_csv(records: Records, papers: Mapping[str, Paper], tasks: Mapping[str, Task] | None, result: bool) -> str:
     """The tidy table of the records (see `replications.reporting.load`) as CSV."""
-    if tasks is None:
-        tasks = _tasks(papers)
-    return formats.to_csv(frame.tidy(records, papers, tasks), result)
+    return formats.to_csv(frame.tidy(records, papers, tasks or tasks_of(papers)), result)
 
 
 def read_manifest(results: Path) -> dict | None:
