@@ -49,7 +49,13 @@ def test_everything_is_there(made):
     for name in ("leaderboard_face_verification", "claims"):
         assert {f"{name}.{ending}" for ending in ("csv", "md", "tex", "json")} <= set(files)
     plots = {name.removeprefix("plots/") for name in files if name.startswith("plots/")}
-    stems = {"claims", "roc_face_verification", "cost_face_verification", "wrong_face_verification"}
+    stems = {
+        "claims",
+        "roc_face_verification",
+        "cost_face_verification",
+        "seeds_face_verification",
+        "wrong_face_verification",
+    }
     stems |= {f"training_face_verification_train_{what}" for what in ("train_loss", "validation_accuracy")}
     assert plots == {f"{stem}.{ending}" for stem in stems for ending in ("svg", "png")}
     assert not list(results.glob(".report-*")), "the temporary folder is gone"

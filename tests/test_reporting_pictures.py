@@ -67,7 +67,7 @@ def quick(monkeypatch):
     """Pictures are made, here, and not written; only those of the tasks."""
     monkeypatch.setattr(aside, "cpu_count", lambda: 1)
     monkeypatch.setattr(style, "save", lambda figure, folder, name: None)
-    for name in ("score_curves", "cost_plot", "training_curves"):
+    for name in ("score_curves", "cost_plot", "seeds_plot", "training_curves"):
         monkeypatch.setattr(plots, name, lambda *args: None)
     monkeypatch.setattr(forest, "forest_plot", lambda verdicts: None)
 
@@ -222,7 +222,7 @@ def test_none_of_the_suites_own_plots_takes_the_tables_down(whole, papers, monke
     def fail(*args):
         raise ValueError("no plot today")
 
-    for name in ("score_curves", "cost_plot", "training_curves"):
+    for name in ("score_curves", "cost_plot", "seeds_plot", "training_curves"):
         monkeypatch.setattr(plots, name, fail)
     monkeypatch.setattr(forest, "forest_plot", fail)
     monkeypatch.setattr(drawing, "pictures", fail)

@@ -3,14 +3,17 @@
 import csv
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
-from reporting_factory import DEVIATIONS, TASKS, describe_set, failed, papers, throughput, write_results
+from reporting_factory import DEVIATIONS, TASKS, describe_set, failed, papers, record, throughput, write_results
 
 from replications.errors import UserError
 from replications.records import read_run, read_throughput, write_record
@@ -18,6 +21,7 @@ from replications.reporting import compare, drawing, formats, labels, publicatio
 from replications.reporting.site import Plot
 from replications.reporting.temporary import temporary_folder
 from replications.reporting.verify import verify
+from replications.tasks.base import Metric
 
 PAPERS = papers()
 
@@ -152,7 +156,8 @@ def test_folders_of_killed_reports_are_removed_and_of_living_ones_are_not(tmp_pa
     ],
 )
 def test_no_cell_of_a_table_is_a_formula_and_numbers_stay_numbers(cell, written):
-    assert list(csv.reader(io.StringIO(formats._csv(["x"], [[cell, "y"]]), newline="")))[1] == [written, "y"]
+    text = formats.to_csv(pd.DataFrame([[cell, "y"]], columns=["x", "z"], dtype=object), True)
+    assert list(csv.reader(io.StringIO(text, newline="")))[1] == ["", written, "y"]
 
 
 def test_a_title_that_is_a_formula_is_made_harmless_where_tables_are_written(results):
@@ -196,9 +201,9 @@ def test_the_readme_section_is_regenerated_between_its_markers(results, tmp_path
 
 def test_a_folder_does_not_differ_from_itself(results):
     same = compare.compare(results, results, PAPERS, TASKS)
-    assert same.notes == [] and same.differences and same.speeds
-    assert all(d.difference == 0 and d.identical == d.n for d in same.differences)
-    assert {s.train_ratio for s in same.speeds} == {1.0}
+    assert same.notes == [] and len(same.differences) and len(same.speeds)
+    assert (same.differences["change"] == 0).all() and same.differences["identical"].equals(same.differences["n"])
+    assert set(same.speeds["train_ratio"]) == {1.0}
 
 
 def test_differences_are_paired_and_ratios_named_by_class(results, tmp_path):
@@ -213,14 +218,32 @@ def test_differences_are_paired_and_ratios_named_by_class(results, tmp_path):
     faster = {"train_samples_per_second": 2 * speed.train_samples_per_second, "batch_size": 128}
     write_record(throughput("arcface/arcface", **faster), other / "throughput/arcface/arcface.json")
     found = compare.compare(results, other, PAPERS, TASKS)
-    row = next(d for d in found.differences if (d.address, d.metric) == ("arcface/arcface", "accuracy"))
-    assert (row.difference, row.n, row.identical) == (pytest.approx(1.0), 3, 2)
-    ratio = next(s for s in found.speeds if s.address == "arcface/arcface")
+    row = found.differences.set_index(["address", "metric"]).loc["arcface/arcface", "accuracy"]
+    assert (row.change, row.n, row.identical) == (pytest.approx(1.0), 3, 2)
+    ratio = found.speeds.set_index("address").loc["arcface/arcface"]
     assert ratio.train_ratio == pytest.approx(2) and ratio.second_class.endswith("batch 128")
     notes = " ".join(found.notes)
     assert "arcface/arcface: different code" in notes and "no record of deepid/deepid" in notes
     text = formats.to_markdown(compare.comparison_tables(found))
     assert "+1.00 ± " in text and "×2.00" in text
+
+
+def test_times_are_compared_as_ratios(tmp_path):
+    """Seeds took 1, 2, 4 s and then 2, 4, 16 s: ratios 2, 2, 4, geometric mean 2^(4/3), SD of logs ln 2 / sqrt 3."""
+    timed = SimpleNamespace(
+        **{**vars(TASKS["face_verification"]), "metrics": {"s": Metric("Step", "s", False, "", scale="log")}}
+    )
+    for folder, values in (("a", (1, 2, 4)), ("b", (2, 4, 16))):
+        for seed, value in enumerate(values):
+            run = record("arcface/arcface", seed, pairs=20)[0]
+            run.metrics = {"s": float(value)}
+            write_record(run, tmp_path / folder / f"runs/arcface/arcface/seed{seed}/run.json")
+    found = compare.compare(tmp_path / "a", tmp_path / "b", PAPERS, {"face_verification": timed})
+    (told,) = found.differences.itertuples()
+    assert (told.kind, told.change) == ("ratio", pytest.approx(2 ** (4 / 3)))
+    assert (told.first, told.second) == (pytest.approx(2), pytest.approx(2 ** (7 / 3)))
+    assert told.factor == pytest.approx(math.exp(4.302653 * math.log(2) / 3), rel=1e-6)
+    assert "| 2.00 | 5.04 | ×2.520 ×/÷ 2.70 |" in formats.to_markdown(compare.comparison_tables(found))
 
 
 def test_a_failure_in_one_folder_and_a_busy_machine_are_noted(results, tmp_path):
@@ -230,7 +253,7 @@ def test_a_failure_in_one_folder_and_a_busy_machine_are_noted(results, tmp_path)
     write_record(throughput("arcface/arcface", background_load=0.69), other / "throughput/arcface/arcface.json")
     found = compare.compare(results, other, PAPERS, TASKS)
     assert "arcface/arcface: seed 1 failed in one folder only and left out" in found.notes
-    told = next(s for s in found.speeds if s.address == "arcface/arcface")
+    told = found.speeds.set_index("address").loc["arcface/arcface"]
     assert "in use by others" not in told.first_class
     assert told.second_class.endswith("69% of the machine in use by others")
 
@@ -340,6 +363,20 @@ def test_undecided_claims_are_counted_by_reason(results):
     text = stream.getvalue()
     assert "Verdicts (" not in text and "10  not tested: no record of a method\n    arcface/C1, arcface/C2," in text
     assert " 1  not tested: tier mini cannot test it, only paper\n    arcface/C6\n" in text
+
+
+def test_the_terminal_tells_warnings_in_short(results):
+    for address, seed in (("arcface/softmax", 1), ("normface/normface", 0)):
+        path = results / f"runs/{address}/seed{seed}/run.json"
+        run = read_run(path)
+        run.provenance.dirty = True
+        write_record(run, path)
+    _, boards, verdicts, _ = report.derive(results, "mini", PAPERS, tasks=TASKS, seeds=3)
+    warned = [v.address for v in verdicts if v.warnings]
+    assert warned == ["arcface/C2", "arcface/C4", "arcface/C5"]
+    stream = io.StringIO()
+    terminal.print_report(boards, verdicts, [], [], stream=stream, width=80)
+    assert f"full\n3  uncommitted code\n   {', '.join(warned)}\n" in stream.getvalue()
 
 
 def test_the_terminal_says_so_when_there_is_nothing():

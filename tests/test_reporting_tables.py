@@ -4,18 +4,22 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from matplotlib import get_data_path
 from reporting_factory import FAILED, METHODS, MISSING, TASK, TASKS, failed, papers, provenance, record, throughput
 
+from replications import catalogue
 from replications.records import write_record
 from replications.reporting import formats, labels, report, tables
 from replications.reporting.leaderboard import heading, leaderboards
-from replications.reporting.load import Records, read_results
+from replications.reporting.results import Records, read_results
 from replications.tasks.base import Metric
 
 PAPERS = papers()
+PUBLISHED = Path(__file__).parent.parent / "results" / "published"
 
 
 def records_with(*addresses: str, seeds: int = 3) -> Records:
@@ -98,7 +102,7 @@ def test_throughput_is_not_ranked_across_classes():
     records.throughput = {"arcface/arcface": throughput("arcface/arcface", mfu=0.41)}
     records.throughput["arcface/softmax"] = throughput("arcface/softmax")
     same = tables.cost_table(board_of(records))
-    column = [c.key for c in same.columns].index("train_rate")
+    column = [c.key for c in same.columns].index("train_samples_per_second")
     assert same.columns[column].sortable
     for change in ({"precision": "bf16"}, {"batch_size": 128}, {"provenance": provenance(cpu="Another CPU")}):
         records.throughput["arcface/softmax"] = throughput("arcface/softmax", **change)
@@ -130,9 +134,64 @@ def test_markdown_and_latex_have_a_cell_for_each_column(board):
     assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 1
     rows = [line for line in latex.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
     assert len(rows) == len(METHODS) + 1
-    assert all(len(re.findall(r"(?<!\\)&", line)) == len(table.columns) - 1 for line in rows)
+    columns = re.search(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}", latex)[1]
+    assert all(len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1 for line in rows)
     assert r"margin\_0.7" in latex and r"$\pm$" in latex
     assert all(ord(character) < 128 for character in latex), "plain pdflatex must read it"
+
+
+def text_width(text: str, points: float = 8) -> float:
+    """Width in points by the metrics of Computer Modern, which is 1.07 times as wide for its size at 8 pt as at 10."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    font = FontProperties(fname=f"{get_data_path()}/fonts/ttf/cmr10.ttf", size=points)
+    plain = re.sub(r"\\(?=[%_&#])|[{}]", "", re.sub(r"\$\\?[a-z]+\$", "w", text)).replace("$", "")
+    return 1.07 * TextToPath().get_text_width_height_descent(plain, font, False)[0]
+
+
+def wide_board():
+    """Twelve metrics of long titles."""
+    titled = {f"m{i}": Metric(f"Mean average precision of part {i}", "%", True, "") for i in range(12)}
+    timed = SimpleNamespace(**{**vars(TASK), "metrics": {**titled, "accuracy": TASK.metrics["accuracy"]}})
+    records = records_with(*(a for a in METHODS if a != MISSING))
+    for runs in records.runs.values():
+        for seed, run in runs.items():
+            run.metrics |= {key: 100.0 + seed for key in titled}
+    return leaderboards(records, PAPERS, {"face_verification": timed}, True)[0]
+
+
+def latex_widths(latex: str) -> list[float]:
+    """How wide each table is: sentences as their column says, other cells by their letters."""
+    found = []
+    for body in re.findall(r"\\begin\{tabular\}\{(.*?@\{\})\}(.*?)\\end\{tabular\}", latex, re.S):
+        kinds = re.findall(r"[lr]|p\{\d+pt\}", body[0].replace("@{}", ""))
+        lines = [line for line in body[1].splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+        rows = [re.split(r"(?<!\\)&", line.removesuffix(r"\\")) for line in lines]
+        assert all(len(row) == len(kinds) for row in rows)
+        total = 0
+        for column, kind in enumerate(kinds):
+            cells = [re.sub(r"\\shortstack\[.\]", "", row[column]) for row in rows]
+            widest = max(text_width(part.strip()) for cell in cells for part in cell.split(r"\\"))
+            total += float(kind[2:-3]) if kind[0] == "p" else widest
+        found.append(total + 6 * (len(kinds) - 1))
+    return found
+
+
+def test_latex_fits_the_text_of_a_page_in_8_points(board):
+    """469 pt: the text width of A4 with margins of an inch, and nothing is shrunk to reach it."""
+    _, _, verdicts, _ = report.derive(PUBLISHED / "mini-faces-cpu", "mini", catalogue.papers(), methods=())
+    shown = [tables.quality_table(board), tables.cost_table(board), tables.quality_table(wide_board())]
+    latex = formats.to_latex([*shown, tables.claims_table(verdicts, "mini", True)])
+    assert "resizebox" not in latex and set(re.findall(r"\\fontsize\{(\d+)\}", latex)) == {"8"}
+    widths = latex_widths(latex)
+    assert len(widths) == 4 and all(300 < width <= 469 for width in widths), widths
+    quality, _, wide, claims = latex.split(r"\begin{table*}")[1:]
+    for text in (quality, wide):
+        assert r"\shortstack[r]{Accuracy\\(\%)" in text and "& Seeds" in text, "what matters stays"
+    assert "Not shown here: Mean average precision of part" in wide
+    header = claims.split(r"\toprule")[1].splitlines()[1]
+    assert all(word in header for word in ("Claim", "Verdict", "Effect", "interval", "Reported"))
 
 
 def test_latex_escapes_what_tex_would_read():
@@ -165,7 +224,12 @@ def test_damaged_and_foreign_records_are_named_and_left_out(tmp_path):
     records = read_results(tmp_path, "mini", PAPERS, seeds=3)
     assert list(records.runs) == ["arcface/arcface"]
     told = "\n".join(records.problems)
-    for expected in ("softmax/seed0", "softmax/seed1", "withdrawn/seed2", "not all run with the same code"):
+    for expected in (
+        "softmax/seed0",
+        "softmax/seed1",
+        "withdrawn/seed2",
+        "arcface/arcface: its seeds differ in their code",
+    ):
         assert expected in told
     assert str(tmp_path) not in told, "a page that travels names no folder of this machine"
 
@@ -195,7 +259,7 @@ def with_loads(*loads: float | None):
     return board_of(records)
 
 
-def rate_cells(board, key: str = "train_rate") -> dict[str, str]:
+def rate_cells(board, key: str = "train_samples_per_second") -> dict[str, str]:
     table = tables.cost_table(board)
     place = [column.key for column in table.columns].index(key)
     return {address: cells[place].text for _, rows in table.sections for address, cells in rows}
@@ -214,10 +278,10 @@ def test_the_cost_table_says_what_the_records_say_of_others_on_the_machine():
 def test_a_figure_taken_beside_others_is_marked_and_not_ranked(load, marked):
     busy = with_loads(0.02, load)
     address = list(METHODS)[1]
-    for key in ("train_rate", "inference_rate", "mfu"):
+    for key in ("train_samples_per_second", "inference_samples_per_second", "mfu"):
         assert {a for a, text in rate_cells(busy, key).items() if "†" in text} == ({address} if marked else set())
     table = tables.cost_table(busy)
-    assert {c.sortable for c in table.columns if c.key in ("train_rate", "mfu")} == {not marked}
+    assert {c.sortable for c in table.columns if c.key in ("train_samples_per_second", "mfu")} == {not marked}
     assert ("† more than 20 %" in table.notes[0]) == marked
     speed = {row["address"]: row["speed"] for row in json.loads(formats.leaderboard_json(busy))["rows"]}
     assert speed[address]["background_load"] == load

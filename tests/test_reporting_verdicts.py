@@ -10,7 +10,7 @@ from scipy import stats
 
 from replications import catalogue
 from replications.reporting import labels
-from replications.reporting.load import Records
+from replications.reporting.results import Records
 from replications.reporting.verdicts import Verdict, judge
 from replications.tasks.base import Metric, find_task
 

@@ -11,7 +11,7 @@ from replications.errors import UserError
 from replications.planning.knobs import parse_papers, tier_folder
 
 if TYPE_CHECKING:
-    from replications.reporting.load import Records
+    from replications.reporting.results import Records
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -151,7 +151,7 @@ def cite(args: argparse.Namespace) -> None:
     """Print BibTeX of papers, data and software behind the tables."""
     from replications.datasets.registry import describe_set
     from replications.reporting.citation import bibtex, citation_cff
-    from replications.reporting.load import read_results
+    from replications.reporting.results import read_results
 
     if args.suite:
         print(citation_cff(), end="")

@@ -12,7 +12,7 @@ from replications.errors import UserError
 from replications.records import RunRecord, run_path
 from replications.reporting import style
 from replications.reporting.leaderboard import Leaderboard
-from replications.reporting.load import Records
+from replications.reporting.results import Records
 from replications.tasks.base import Look, Picture
 
 

@@ -70,7 +70,7 @@ def _compare_csv(found: str, expected: str) -> Iterator[str]:
     sides = []
     for text in (found, expected):
         rows = list(csv.DictReader(io.StringIO(text)))
-        sides.append({row.get("address") or f"{row.get('paper')}/{row.get('claim')}": row for row in rows})
+        sides.append({_row_name(row): row for row in rows})
     for name in dict.fromkeys([*sides[1], *sides[0]]):
         one, other = (side.get(name) for side in sides)
         if one is None or other is None:
@@ -80,6 +80,11 @@ def _compare_csv(found: str, expected: str) -> Iterator[str]:
             x, y = one.get(column) or "", other.get(column) or ""
             if not _same(_number(x), _number(y)):
                 yield told(f"{name} {column}", x, y)
+
+
+def _row_name(row: dict) -> str:
+    told = (row.get("address"), row.get("seed") and f"seed {row['seed']}", row.get("metric"))
+    return " ".join(filter(None, told)) or f"{row.get('paper')}/{row.get('claim')}"
 
 
 def _table_rows(text: str, separator: str) -> dict[tuple[int, str], tuple[list[str], list[str]]]:

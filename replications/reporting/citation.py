@@ -6,7 +6,7 @@ from pathlib import Path
 
 import replications
 from replications.errors import UserError
-from replications.reporting.load import Records
+from replications.reporting.results import Records
 from replications.spec import Paper
 
 LIBRARIES = Path(__file__).with_name("libraries.bib")

@@ -25,7 +25,7 @@ def why_not(paired: Sequence[Side], timed: bool, papers: Mapping[str, Paper]) ->
     `timed`: the metric is of a clock.
     """
     for side in paired:
-        if different := _within(side):
+        if different := within(side):
             return f"the seeds of {side[0].spec.address} differ in their {different}"
     if len(paired) == 1:
         return ""
@@ -35,7 +35,8 @@ def why_not(paired: Sequence[Side], timed: bool, papers: Mapping[str, Paper]) ->
     return f"subject and reference differ in their {different}" if different else ""
 
 
-def _within(side: Side) -> str:
+def within(side: Side) -> str:
+    """Say in what the seeds of a method differ, but for the seed; empty where in nothing."""
     first = side[0]
     for other in side[1:]:
         if first.code_fingerprint != other.code_fingerprint:

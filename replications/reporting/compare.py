@@ -3,69 +3,42 @@ change.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
+import pandas as pd
 
 from replications.errors import UserError
-from replications.records import ThroughputRecord, read_run
-from replications.reporting import labels, statistics
-from replications.reporting.leaderboard import leaderboards
-from replications.reporting.load import Records, read_results
-from replications.reporting.tables import Cell, Column, Table
+from replications.records import ThroughputRecord
+from replications.reporting import frame, labels
+from replications.reporting.leaderboard import metric_cells
+from replications.reporting.results import Records, read_results, tasks_of, tier_of
+from replications.reporting.tables import Cell, Column, Table, number
 from replications.spec import Paper
-from replications.tasks.base import Task, find_task
+from replications.tasks.base import Task
+
+PAIR = [*frame.RUN, "metric"]
+RATES = ("train_samples_per_second", "inference_samples_per_second")
+SAME = {"code_fingerprint": "code", "data_fingerprint": "data", "config_fingerprint": "configuration"}
 
 
-class Difference(BaseModel):
-    """A method's metric in both folders; `difference` is second minus first, paired over `n` seeds both have.
+@dataclass
+class Comparison:
+    """Two folders, paired over the seeds both have.
 
-    `identical` counts the paired seeds with the same value to the last bit.
-    """
-
-    address: str
-    task: str
-    metric: str
-    title: str
-    unit: str
-    decimals: int
-    first: float
-    second: float
-    difference: float
-    half_width: float | None
-    n: int
-    identical: int
-
-
-class SpeedRatio(BaseModel):
-    """A method's throughput in both folders; `ratio` is second over first. The classes may differ: both are
-    named.
-    """
-
-    address: str
-    first_class: str
-    second_class: str
-    train_ratio: float | None
-    inference_ratio: float | None
-
-
-class Comparison(BaseModel):
-    """Differences of two folders. `notes` say what else differs: code, data, configuration, methods of one
-    side.
+    `differences` has a row for each method and metric: ``first`` and ``second`` (means), and ``change``, of `kind`
+    ``difference`` (second minus first) with the ``half_width`` of its interval or, on a log scale, ``ratio`` (second
+    over first) with its ``factor``; of ``n`` pairs ``identical`` have the same value to the last bit. `speeds` has a
+    row for each method with ``train_ratio`` and ``inference_ratio``, second over first; the classes may differ: both
+    are named. `notes` say what else differs: code, data, configuration, methods of one side.
     """
 
     tier: str
-    differences: list[Difference]
-    speeds: list[SpeedRatio]
+    differences: pd.DataFrame
+    speeds: pd.DataFrame
     notes: list[str]
-
-
-def tier_of(results: Path) -> str:
-    """The tier of the first record below `results`; raises UserError where there is none."""
-    for path in sorted(Path(results).glob("runs/*/*/seed*/run.json")):
-        return read_run(path).spec.tier
-    raise UserError(f"no record below {results}: expected {results}/runs/<paper>/<method>/seed<k>/run.json")
 
 
 def compare(
@@ -78,81 +51,79 @@ def compare(
     tiers = tier_of(first), tier_of(second)
     if tiers[0] != tiers[1]:
         raise UserError(f"{first} is of tier {tiers[0]}, {second} of tier {tiers[1]}: compare folders of one tier")
-    if tasks is None:
-        tasks = {name: find_task(name) for name in dict.fromkeys(paper.task for paper in papers.values())}
+    tasks = tasks or tasks_of(papers)
     sides = [read_results(folder, tiers[0], papers, methods=()) for folder in (first, second)]
     notes = [f"{folder}: {text}" for folder, side in zip((first, second), sides, strict=True) for text in side.problems]
-    differences = []
-    for board in leaderboards(sides[0], papers, tasks, result=True):
-        for row in board.rows:
-            pairs = _pairs(sides, row.address, notes)
-            for column in board.columns:
-                difference = _difference(row.address, board.task, column, pairs)
-                if difference is not None:
-                    differences.append(difference)
+    runs = [frame.tidy(side, papers, tasks) for side in sides]
+    notes += _lost(*runs)
+    both = pd.merge(*(side.dropna(subset="metric") for side in runs), on=PAIR, suffixes=("_first", "_second"))
+    notes += _changed(both)
     for one, other, folder in ((0, 1, second), (1, 0, first)):
         lacking = sorted(set(sides[one].runs) - set(sides[other].runs))
         if lacking:
             notes.append(f"{folder} has no record of {', '.join(lacking)}")
-    return Comparison(tier=tiers[0], differences=differences, speeds=_speeds(sides), notes=notes)
+    return Comparison(tiers[0], _differences(both, tasks), _speeds(sides), notes)
 
 
-def _pairs(sides: list[Records], address: str, notes: list[str]) -> list[tuple]:
-    runs = [side.finished(address) for side in sides]
-    lost = {seed for one, other in ((0, 1), (1, 0)) for seed in runs[one].keys() & sides[other].runs.get(address, {})}
-    if lost := lost - (runs[0].keys() & runs[1].keys()):
-        notes.append(f"{address}: {labels.seeds(lost)} failed in one folder only and left out")
-    pairs = [(runs[0][seed], runs[1][seed]) for seed in sorted(runs[0].keys() & runs[1].keys())]
-    for what, key in (
-        ("code", lambda r: r.code_fingerprint),
-        ("data", lambda r: r.data_fingerprint),
-        ("configuration", lambda r: r.spec.canonical_json()),
-    ):
-        if any(key(a) != key(b) for a, b in pairs):
-            notes.append(f"{address}: different {what}")
-    return pairs
+def _lost(*sides: pd.DataFrame) -> list[str]:
+    """Say which runs finished in one folder only, of those that both have."""
+    one, other = (side.drop_duplicates(frame.RUN) for side in sides)
+    runs = one.merge(other, on=frame.RUN, suffixes=("_first", "_second"))
+    lost = runs[runs["status_first"] != runs["status_second"]]
+    return [
+        f"{address}: {labels.seeds(own['seed'])} failed in one folder only and left out"
+        for address, own in lost.groupby("address")
+    ]
 
 
-def _difference(address: str, task: str, column, pairs: list[tuple]) -> Difference | None:
-    key = column.key
-    both = [(a.metrics[key], b.metrics[key]) for a, b in pairs if key in a.metrics and key in b.metrics]
-    if not both:
-        return None
-    values = np.array(both)
-    change = values[:, 1] - values[:, 0]
-    return Difference(
-        address=address,
-        task=task,
-        metric=key,
-        title=column.title,
-        unit=column.unit,
-        decimals=column.decimals,
-        first=float(values[:, 0].mean()),
-        second=float(values[:, 1].mean()),
-        difference=float(change.mean()),
-        half_width=float(statistics.half_width(change)) if len(change) > 1 and np.ptp(change) > 0 else None,
-        n=len(change),
-        identical=int((change == 0).sum()),
-    )
+def _changed(both: pd.DataFrame) -> list[str]:
+    """Say which methods differ in more than their numbers."""
+    told = []
+    for address, own in both.groupby("address"):
+        differs = {what: (own[f"{name}_first"] != own[f"{name}_second"]).any() for name, what in SAME.items()}
+        told += [f"{address}: different {what}" for what, found in differs.items() if found]
+    return told
 
 
-def _speeds(sides: list[Records]) -> list[SpeedRatio]:
-    def ratio(a: float | None, b: float | None) -> float | None:
-        return b / a if a and b else None
+def _differences(both: pd.DataFrame, tasks: Mapping[str, Task]) -> pd.DataFrame:
+    """A row for each method and metric of its task's table: what a leaderboard says of a value, said of its change."""
+    if both.empty:
+        return pd.DataFrame()
+    by_metric = [both["address"], both["metric"]]
+    lowest = both[["value_first", "value_second"]].min(axis=1).groupby(by_metric).transform("min")
+    log = both["scale_first"].eq("log") & (lowest > 0)
+    scaled = both[PAIR].assign(scale=np.where(log, "log", "linear"))
+    first, second = both["value_first"], both["value_second"]
+    change = np.where(log, second / first.where(log, 1), second - first)
+    cells, *sides = (metric_cells(scaled.assign(value=values)) for values in (change, first, second))
+    task_of = dict(zip(both["address"], both["task_first"], strict=True))
+    rows = []
+    for address, own in cells.items():
+        for name, metric in tasks[task_of[address]].metrics.items():
+            if name not in own:
+                continue
+            cell, is_log = own[name], log[(both["address"] == address) & (both["metric"] == name)].all()
+            unchanged = 1.0 if is_log else 0.0
+            rows.append({
+                "address": address, "task": task_of[address], "metric": name, "title": metric.title,
+                "unit": metric.unit, "decimals": metric.decimals,
+                "first": sides[0][address][name].mean, "second": sides[1][address][name].mean,
+                "kind": "ratio" if is_log else "difference", "change": cell.mean,
+                "half_width": cell.half_width, "factor": cell.factor, "n": cell.n,
+                "identical": sum(value == unchanged for value in cell.values.values()),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
 
-    made = []
+
+def _speeds(sides: list[Records]) -> pd.DataFrame:
+    rows = []
     for address in sorted(sides[0].throughput.keys() & sides[1].throughput.keys()):
         a, b = (side.throughput[address] for side in sides)
-        made.append(
-            SpeedRatio(
-                address=address,
-                first_class=_class(a),
-                second_class=_class(b),
-                train_ratio=ratio(a.train_samples_per_second, b.train_samples_per_second),
-                inference_ratio=ratio(a.inference_samples_per_second, b.inference_samples_per_second),
-            )
-        )
-    return made
+        rates = [(getattr(a, name), getattr(b, name)) for name in RATES]
+        ratios = [y / x if x and y else None for x, y in rates]
+        rows.append((address, *ratios, _class(a), _class(b)))
+    columns = ["address", "train_ratio", "inference_ratio", "first_class", "second_class"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _class(record: ThroughputRecord) -> str:
@@ -164,67 +135,42 @@ def _class(record: ThroughputRecord) -> str:
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
     """The comparison as tables for `formats` and `terminal`."""
-    columns = [
-        Column("method", "Method", numeric=False),
-        Column("metric", "Metric", numeric=False),
-        Column("first", "First"),
-        Column("second", "Second"),
-        Column("difference", "Second − first"),
-        Column("identical", "Identical seeds"),
+    method = Column("method", "Method", numeric=False, cell=lambda row: Cell(row.address))
+    values = [
+        method,
+        Column("metric", "Metric", numeric=False, cell=lambda d: Cell(labels.with_unit(d.title, d.unit))),
+        Column("first", "First", cell=lambda d: Cell(labels.number(d.first, d.decimals), d.first)),
+        Column("second", "Second", cell=lambda d: Cell(labels.number(d.second, d.decimals), d.second)),
+        Column("change", "Second − first, or second / first", cell=lambda d: Cell(_change(d), d.change)),
+        Column("identical", "Identical seeds", cell=lambda d: Cell(f"{d.identical}/{d.n}", d.identical)),
     ]
-    rows = [
-        (
-            f"{d.address} {d.metric}",
-            [
-                Cell(d.address),
-                Cell(labels.with_unit(d.title, d.unit)),
-                Cell(labels.number(d.first, d.decimals), d.first),
-                Cell(labels.number(d.second, d.decimals), d.second),
-                Cell(_change(d), d.difference),
-                Cell(f"{d.identical}/{d.n}", d.identical),
-            ],
-        )
-        for d in comparison.differences
+    rates = [
+        method,
+        Column("train", "Training, second / first", cell=lambda s: _ratio(s.train_ratio)),
+        Column("inference", "Inference, second / first", cell=lambda s: _ratio(s.inference_ratio)),
+        Column("first", "First measured on", numeric=False, cell=lambda s: Cell(s.first_class)),
+        Column("second", "Second measured on", numeric=False, cell=lambda s: Cell(s.second_class)),
     ]
-    note = "Means over the seeds that both have; ± is the half width of the difference's 95 % interval."
-    made = [
-        Table(
-            "differences",
-            f"Metrics, tier {comparison.tier}",
-            columns,
-            [("", rows)],
-            [note, *comparison.notes],
-        )
+    note = (
+        "Means over the seeds that both have; ± is the half width of the difference's 95 % interval. Sizes whose noise "
+        "is a factor, such as times, have geometric means and a ratio with the factor of its interval."
+    )
+    tables = [
+        Table("differences", f"Metrics, tier {comparison.tier}", values, notes=[note, *comparison.notes]),
+        Table("speeds", f"Throughput, tier {comparison.tier}", rates),
     ]
-    if comparison.speeds:
-        made.append(_speed_table(comparison))
-    return made
+    tables[0].fill([("", [(f"{d.address} {d.metric}", d) for d in comparison.differences.itertuples()])])
+    tables[1].fill([("", [(s.address, s) for s in comparison.speeds.itertuples()])])
+    return tables if len(comparison.speeds) else tables[:1]
 
 
-def _change(d: Difference) -> str:
-    text = labels.effect(d.difference, "difference", d.decimals)
-    return text if d.half_width is None else f"{text} ± {labels.number(d.half_width, d.decimals)}"
+def _ratio(value: float) -> Cell:
+    return number(None if pd.isna(value) else value, lambda ratio: labels.effect(ratio, "ratio"))
 
 
-def _speed_table(comparison: Comparison) -> Table:
-    columns = [
-        Column("method", "Method", numeric=False),
-        Column("train", "Training, second / first"),
-        Column("inference", "Inference, second / first"),
-        Column("first", "First measured on", numeric=False),
-        Column("second", "Second measured on", numeric=False),
-    ]
-    rows = [
-        (
-            s.address,
-            [
-                Cell(s.address),
-                Cell(labels.effect(s.train_ratio, "ratio") or "–", s.train_ratio),
-                Cell(labels.effect(s.inference_ratio, "ratio") or "–", s.inference_ratio),
-                Cell(s.first_class),
-                Cell(s.second_class),
-            ],
-        )
-        for s in comparison.speeds
-    ]
-    return Table("speeds", f"Throughput, tier {comparison.tier}", columns, [("", rows)])
+def _change(d: Any) -> str:
+    if d.kind == "ratio":
+        text = labels.effect(d.change, "ratio", max(3, d.decimals))
+        return text if pd.isna(d.factor) else f"{text} ×/÷ {d.factor:.2f}"
+    text = labels.effect(d.change, "difference", d.decimals)
+    return text if pd.isna(d.half_width) else f"{text} ± {labels.number(d.half_width, d.decimals)}"

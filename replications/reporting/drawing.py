@@ -14,7 +14,7 @@ from replications.reporting import forest, labels, plots, style
 from replications.reporting.album import TierAlbum, pictures
 from replications.reporting.aside import Aside
 from replications.reporting.leaderboard import Leaderboard
-from replications.reporting.load import Records
+from replications.reporting.results import Records
 from replications.reporting.site import Plot
 from replications.reporting.verdicts import Verdict
 
@@ -99,13 +99,20 @@ def draw(
                 f"{board.primary_metric.capitalize()} against cost. Training times compare only on one "
                 "device; runs may have shared it.",
             )  # fmt: skip
-            for stage, split, key in plots.quantities(board, records):
+            add(
+                task, f"seeds_{task}", partial(plots.seeds_plot, board),
+                f"{board.primary_metric} of each method, seed by seed; the leaderboard holds the numbers.",
+                f"{board.primary_metric.capitalize()} of each seed (dots), their mean (upright) and its 95 % interval "
+                "(line). Intervals that overlap are no verdict: claims are judged on paired differences.",
+            )  # fmt: skip
+            history = plots.history(records, [row.address for row in board.rows])
+            for stage, split, key in plots.quantities(board, history):
                 what = key.replace("_", " ").capitalize() + (" while training" if split == "train" else f", {split}")
                 what += f" (stage “{stage}”)" if stage != "train" else ""
                 caution = " Losses of different definition do not compare." if key == "loss" else ""
                 add(
                     task, f"training_{task}_{stage}_{split}_{key}",
-                    partial(plots.training_curves, board, records, stage, split, key),
+                    partial(plots.training_curves, board, history, stage, split, key),
                     f"{what}, against epochs, a panel for each paper.",
                     f"{what}: mean over seeds, band from the least to the greatest seed; grey: methods of "
                     f"other papers.{caution}",

@@ -1,15 +1,16 @@
 """Tables, leaderboards and verdicts as Markdown, LaTeX (booktabs), CSV and JSON text."""
 
-import csv
-import io
 import json
 import math
 import re
+import textwrap
 from collections.abc import Sequence
+
+import pandas as pd
 
 from replications.reporting import labels
 from replications.reporting.leaderboard import Leaderboard
-from replications.reporting.tables import Table
+from replications.reporting.tables import Table, fitting
 from replications.reporting.verdicts import Verdict
 
 FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")  # how a formula begins, in wide signs too
@@ -47,6 +48,7 @@ LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "÷": r"$\div$",
     "−": "$-$",
     "×": r"$\times$",
     "→": r"$\to$",
@@ -74,76 +76,82 @@ def latex_escape(text: str) -> str:
     return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
 
 
+TEXT_WIDTH, FONT_SIZE, COLUMN_GAP = 469, 8, 6  # pt
+SENTENCE_WIDTH = 150  # pt, of a column of sentences
+HEADING_LETTERS = 11  # of a line of a column's heading
+
+
 def to_latex(tables: Sequence[Table]) -> str:
-    """The tables as LaTeX; needs ``\\usepackage{booktabs}`` and, for wide tables,
-    ``\\usepackage{graphicx}``.
+    """The tables as LaTeX; needs ``\\usepackage{booktabs}``.
+
+    Set in 8 pt they are at most 469 pt wide: columns that do not fit are left out, and named below the table.
     """
     blocks = []
     for table in tables:
-        caption = " ".join(filter(None, (table.stamp, table.title + ".", *table.notes)))
+        headings = [textwrap.wrap(column.title, HEADING_LETTERS, break_long_words=False) for column in table.columns]
+        rows = [cells for _, section in table.sections for _, cells in section]
+        widths = [
+            SENTENCE_WIDTH if column.wrap else max(_width(t) for t in (*heading, *(cells[i].text for cells in rows)))
+            for i, (column, heading) in enumerate(zip(table.columns, headings, strict=True))
+        ]
+        essential = {0, *(i for i, column in enumerate(table.columns) if column.essential)}
+        shown = fitting([width + COLUMN_GAP for width in widths], essential, TEXT_WIDTH)
+        total = sum(widths[i] + COLUMN_GAP for i in shown)
+        left_out = ", ".join(column.title for i, column in enumerate(table.columns) if i not in shown)
+        notes = [*table.notes, f"Not shown here: {left_out}."] if left_out else table.notes
+        caption = " ".join(filter(None, (table.stamp, table.title + ".", *notes)))
         lines = [r"\begin{table*}", r"\centering", rf"\caption{{{latex_escape(caption)}}}"]
-        lines.append(rf"\label{{tab:{table.name.replace('_', '-')}}}")
-        alignment = "".join("r" if c.numeric else "p{6cm}" if c.wrap else "l" for c in table.columns)
-        lines += [r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
-        lines.append(" & ".join(latex_escape(column.title) for column in table.columns) + r" \\")
-        for title, rows in table.sections:
+        lines += [rf"\label{{tab:{table.name.replace('_', '-')}}}", rf"\fontsize{{{FONT_SIZE}}}{{9.5}}\selectfont"]
+        lines.append(rf"\setlength{{\tabcolsep}}{{{COLUMN_GAP / 2:g}pt}}")
+        columns = [table.columns[i] for i in shown]
+        alignment = "".join("r" if c.numeric else f"p{{{SENTENCE_WIDTH}pt}}" if c.wrap else "l" for c in columns)
+        lines += [rf"\begin{{tabular}}{{@{{}}{alignment}@{{}}}}", r"\toprule"]
+        lines.append(" & ".join(_stacked(headings[i], table.columns[i].numeric) for i in shown) + r" \\")
+        for title, section in table.sections:
             lines.append(r"\midrule")
             if title:
-                lines.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\textit{{{latex_escape(title)}}}}} \\")
-            lines += [" & ".join(latex_escape(cell.text) for cell in cells) + r" \\" for _, cells in rows]
-        lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table*}", ""]
+                box = "l" if _width(title) < total else f"p{{{min(total, TEXT_WIDTH) - COLUMN_GAP:.0f}pt}}"
+                heading = rf"\textit{{{latex_escape(title)}}}"
+                lines.append(rf"\multicolumn{{{len(shown)}}}{{@{{}}{box}@{{}}}}{{{heading}}} \\")
+            lines += [" & ".join(latex_escape(cells[i].text) for i in shown) + r" \\" for _, cells in section]
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""]
         blocks.append("\n".join(lines))
     return "\n".join(blocks)
 
 
+def _stacked(lines: Sequence[str], numeric: bool) -> str:
+    stacked = r"\\".join(map(latex_escape, lines))
+    return stacked if len(lines) < 2 else rf"\shortstack[{'r' if numeric else 'l'}]{{{stacked}}}"
+
+
+def _width(text: str) -> float:
+    """About how wide a line of Computer Modern is, in points: rather more than less."""
+
+    def ems(c: str) -> float:
+        return 0.38 if c in "ijlftrs.,:;!|[]()'`- " else 0.95 if c in "mwMW%@—" else 0.8 if c.isupper() else 0.55
+
+    return FONT_SIZE * sum(map(ems, text))
+
+
 def leaderboard_csv(board: Leaderboard) -> str:
-    """One line a method, full precision: mean, sd, half width and n of each metric, then data, seeds and
-    cost.
-    """
-    header = ["address", "role", "title", "tier", "stamp", "category", "train_data", "test_data", "status"]
-    for column in board.columns:
-        header += [f"{column.key}_{part}" for part in ("mean", "sd", "half_width", "n")]
-    cost = ("parameters", "model_parameters", "flops_per_sample", "peak_memory_bytes", "train_seconds")
-    cost += ("samples_per_second", "data_wait", "energy_joules", "cpu_hours", "gpu_hours", "device")
-    speed = (
-        "train_samples_per_second",
-        "inference_samples_per_second",
-        "mfu",
-        "precision",
-        "batch_size",
-        "device",
-        "background_load",
-    )
-    header += [f"cost_{key}" for key in cost] + [f"speed_{key}" for key in speed]
-    lines = []
-    for row in board.rows:
-        line = [row.address, row.role, row.title, board.tier, "" if board.result else labels.NOT_A_RESULT]
-        line += [row.category, row.train_data, row.test_data, row.status]
-        for column in board.columns:
-            cell = row.metrics.get(column.key)
-            line += [cell and getattr(cell, part) for part in ("mean", "sd", "half_width", "n")]
-        line += [row.cost and getattr(row.cost, key) for key in cost]
-        line += [row.speed and getattr(row.speed, key) for key in speed]
-        lines.append(line)
-    return _csv(header, lines)
+    """One line a method, full precision: what the leaderboard's JSON holds but the values of each seed."""
+    left_out = {"finished": True, "failed": True, "missing": True, "metrics": {"__all__": {"values"}}}
+    told = [{"tier": board.tier, **row.model_dump(exclude=left_out, exclude_none=True)} for row in board.rows]
+    table = pd.json_normalize(told, sep="_").rename(columns=lambda name: name.removeprefix("metrics_"))
+    return to_csv(table.convert_dtypes(), board.result)  # a count stays one where another row has none
 
 
 def claims_csv(verdicts: Sequence[Verdict], result: bool) -> str:
     """One line a claim, every field of the verdict, full precision; lists joined by ``;``."""
-    keys = list(Verdict.model_fields)
-    stamp = "" if result else labels.NOT_A_RESULT
-
-    def flat(value):
-        return ";".join(map(str, value)) if isinstance(value, tuple) else value
-
-    return _csv(["stamp", *keys], [[stamp, *(flat(getattr(v, key)) for key in keys)] for v in verdicts])
+    table = pd.DataFrame([verdict.model_dump() for verdict in verdicts], columns=list(Verdict.model_fields))
+    return to_csv(table.map(lambda x: ";".join(map(str, x)) if isinstance(x, tuple) else x), result)
 
 
-def _csv(header: Sequence[str], lines: Sequence[Sequence]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([[_plain(cell) for cell in line] for line in [header, *lines]])
-    return stream.getvalue()
+def to_csv(table: pd.DataFrame, result: bool) -> str:
+    """The table as CSV after a column with the stamp of a plumbing tier; no cell is a formula to a spreadsheet."""
+    table = table.map(_plain)
+    table.insert(0, "stamp", "" if result else labels.NOT_A_RESULT)
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def _plain(cell):

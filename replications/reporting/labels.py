@@ -133,6 +133,11 @@ def device_class(record) -> str:
     return record.provenance.cpu if record.provenance.device_kind == "cpu" else record.provenance.device
 
 
+def percent(value: float) -> str:
+    """A share from 0 to 1 in percent, one decimal."""
+    return f"{100 * value:.1f}"
+
+
 def hours(value: float | None) -> str:
     """Hours with two decimals, or two significant digits below one."""
     return "" if value is None else f"{value:.2f}" if value >= 1 else f"{value:.2g}"

@@ -5,16 +5,22 @@ Everything here is full precision and goes to JSON as it is; `tables` makes it r
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import BaseModel
 
-from replications.records import RunRecord, ThroughputRecord
-from replications.reporting import labels, statistics
-from replications.reporting.load import Records
+from replications.records import Cost, ThroughputRecord
+from replications.reporting import frame, labels, statistics
+from replications.reporting.results import Records
 from replications.spec import Paper
 from replications.tasks.base import Task
+
+COLUMNS = ["address", "metric", "seed", "value"]
+MEANS = ["flops_per_sample", "train_seconds", "samples_per_second", "data_wait", "energy_joules"]
+LARGEST = ["parameters", "model_parameters", "peak_memory_bytes"]
 
 
 class MetricColumn(BaseModel):
@@ -24,19 +30,31 @@ class MetricColumn(BaseModel):
     higher_is_better: bool
     description: str
     decimals: int
+    scale: Literal["linear", "log"] = "linear"
     timed: bool = False
 
 
 class MetricCell(BaseModel):
     """A metric over the finished seeds. `sd` (n - 1) is None for one seed; `half_width` (of the 95 % t
     interval of the mean) also where all seeds agree, since a spread of zero says nothing about the next
-    seed's."""
+    seed's.
+
+    On a log scale `mean` is the geometric one and its interval reaches from ``mean / factor`` to ``mean * factor``.
+    """
 
     mean: float
     sd: float | None
     half_width: float | None
+    factor: float | None = None
     n: int
     values: dict[int, float]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Ends of the 95 % interval; the mean twice where there is none."""
+        if self.factor is not None:
+            return self.mean / self.factor, self.mean * self.factor
+        return self.mean - (self.half_width or 0), self.mean + (self.half_width or 0)
 
 
 class SpeedCell(BaseModel):
@@ -123,6 +141,9 @@ class Leaderboard(BaseModel):
     columns: list[MetricColumn]
     rows: list[Row]
 
+    def column(self, key: str) -> MetricColumn | None:
+        return next((column for column in self.columns if column.key == key), None)
+
     def sections(self) -> list[tuple[str, list[Row]]]:
         """Rows that may be compared: same protocol category and test data; rows without a run come last."""
         keys = dict.fromkeys((row.category, row.test_data) for row in self.rows if row.finished)
@@ -156,46 +177,26 @@ def leaderboards(
     records: Records, papers: Mapping[str, Paper], tasks: Mapping[str, Task], result: bool
 ) -> list[Leaderboard]:
     """Return one leaderboard for each task that has a row, in the papers' order."""
+    table = frame.tidy(records, papers, tasks)
+    metrics, costs = metric_cells(table), cost_cells(table)
     rows_of: dict[str, list[Row]] = {}
     for address in records.addresses():
         paper = papers[address.partition("/")[0]]
-        rows_of.setdefault(paper.task, []).append(_row(address, paper, records))
-    made = []
-    for task in dict.fromkeys(paper.task for paper in papers.values()):
-        if task in rows_of:
-            made.append(_leaderboard(task, tasks[task], rows_of[task], records, result))
-    return made
+        row = _row(address, paper, records, metrics.get(address, {}), costs.get(address))
+        rows_of.setdefault(paper.task, []).append(row)
+    order = [task for task in dict.fromkeys(paper.task for paper in papers.values()) if task in rows_of]
+    return [_leaderboard(task, tasks[task], rows_of[task], records, result) for task in order]
 
 
 def _leaderboard(name: str, task: Task, rows: list[Row], records: Records, result: bool) -> Leaderboard:
-    columns = []
-    for key, metric in task.metrics.items():
-        if any(key in row.metrics for row in rows):
-            columns.append(
-                MetricColumn(
-                    key=key,
-                    title=metric.title,
-                    unit=metric.unit,
-                    higher_is_better=metric.higher_is_better,
-                    description=metric.description,
-                    decimals=metric.decimals,
-                    timed=metric.timed,
-                )
-            )
+    told = {key: metric for key, metric in task.metrics.items() if any(key in row.metrics for row in rows)}
     sign = -1 if task.metrics[task.primary_metric].higher_is_better else 1
 
     def order(row: Row) -> tuple:
         cell = row.metrics.get(task.primary_metric)
         role = list(labels.ROLE_TITLES).index(row.role)
-        return (
-            not row.finished,
-            row.category or "",
-            row.test_data,
-            role,
-            cell is None,
-            sign * cell.mean if cell else 0,
-            row.address,
-        )
+        reached = (cell is None, sign * cell.mean if cell else 0)
+        return not row.finished, row.category or "", row.test_data, role, *reached, row.address
 
     return Leaderboard(
         task=name,
@@ -204,26 +205,26 @@ def _leaderboard(name: str, task: Task, rows: list[Row], records: Records, resul
         result=result,
         primary_metric=task.primary_metric,
         seeds=list(records.seeds),
-        columns=columns,
+        columns=[MetricColumn(key=key, **vars(metric)) for key, metric in told.items()],
         rows=sorted(rows, key=order),
     )
 
 
-def _row(address: str, paper: Paper, records: Records) -> Row:
-    runs = records.runs.get(address, {})
-    finished = records.finished(address)
+def _row(address: str, paper: Paper, records: Records, metrics: dict[str, MetricCell], cost: CostCell | None) -> Row:
+    runs, finished = records.runs.get(address, {}), records.finished(address)
     failed = {seed: r.reason or "failed" for seed, r in sorted(runs.items()) if r.status == "failed"}
     missing = [seed for seed in records.seeds if seed not in runs]
-    method = paper.methods[address.partition("/")[2]]
+    name = address.partition("/")[2]
     first = next(iter({**finished, **runs}.values()), None)
-    keys = dict.fromkeys(key for record in finished.values() for key in record.metrics)
+    speed = records.throughput.get(address)
+    loads = [r.cost.background_load for r in finished.values() if r.cost.background_load is not None]
     return Row(
         address=address,
         paper=paper.key or address.partition("/")[0],
-        method=address.partition("/")[2],
-        title=method.title,
+        method=name,
+        title=paper.methods[name].title,
         paper_title=paper.title,
-        role="baseline" if paper.role == "baseline" and method.role == "method" else method.role,
+        role=frame.role(paper, name),
         category=first and labels.category(first),
         train_data=labels.data_name(first, "train") if first else "",
         test_data=labels.data_name(first, "test") if first else "",
@@ -232,10 +233,10 @@ def _row(address: str, paper: Paper, records: Records) -> Row:
         finished=list(finished),
         failed=failed,
         missing=missing,
-        metrics={key: metric_cell(finished, key) for key in keys},
-        cost=_cost(runs, finished),
-        speed=_speed(records.throughput.get(address)),
-        background_load=_max(record.cost.background_load for record in finished.values()),
+        metrics=metrics,
+        cost=cost,
+        speed=speed and _speed(speed),
+        background_load=max(loads, default=None),
     )
 
 
@@ -247,69 +248,57 @@ def _status(runs: dict, finished: dict, failed: dict[int, str], missing: list[in
     return ", ".join([*parts, *([f"{len(missing)} missing"] if missing else [])])
 
 
-def metric_cell(finished: Mapping[int, RunRecord], key: str) -> MetricCell:
-    """The metric over those finished runs that have it."""
-    values = {seed: record.metrics[key] for seed, record in finished.items() if key in record.metrics}
-    array = np.array(list(values.values()))
-    sd = float(array.std(ddof=1)) if len(array) > 1 else None
-    varies = sd is not None and sd > 1e-12 * abs(array).max()
-    return MetricCell(
-        mean=float(array.mean()),
-        sd=sd,
-        half_width=float(statistics.half_width(array)) if varies else None,
-        n=len(array),
-        values=values,
+def metric_cells(table: pd.DataFrame) -> dict[str, dict[str, MetricCell]]:
+    """Each method's metrics over those finished runs of the tidy `table` that have them, by address and metric."""
+    table = table.dropna(subset="metric").copy()
+    # Noise of times and other sizes is a factor; a value of zero has no logarithm.
+    lowest = table.groupby(["address", "metric"])["value"].transform("min")
+    table["log"] = np.log(table["value"].where((table["scale"] == "log") & (lowest > 0)))
+    by_metric = table.groupby(["address", "metric"], sort=False)
+    figures = by_metric["value"].agg(mean="mean", sd="std", n="count", max="max", min="min")
+    logs = by_metric["log"].agg(["mean", "std"])
+    reach = figures["n"].map(lambda n: statistics.t_quantile(0.975, n - 1) / np.sqrt(n) if n > 1 else np.nan)
+    varies = figures["sd"] > 1e-12 * figures[["max", "min"]].abs().max(axis=1)
+    on_log = logs["mean"].notna()
+    figures["mean"] = np.exp(logs["mean"]).where(on_log & varies, figures["mean"])
+    figures["half_width"] = (reach * figures["sd"]).where(varies & ~on_log)
+    figures["factor"] = np.exp(reach * logs["std"]).where(varies & on_log)
+    values: dict[tuple[str, str], dict[int, float]] = {}
+    for address, metric, seed, value in zip(*(table[name].tolist() for name in COLUMNS), strict=True):
+        values.setdefault((address, metric), {})[seed] = value
+    found: dict[str, dict[str, MetricCell]] = {}
+    for key, told in figures[["mean", "sd", "half_width", "factor", "n"]].to_dict("index").items():
+        found.setdefault(key[0], {})[key[1]] = MetricCell(values=values[key], **known(told))
+    return found
+
+
+def known(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a pandas table as plain values: None for what is not known there."""
+    return {name: None if pd.isna(value) else value for name, value in row.items()}
+
+
+def cost_cells(table: pd.DataFrame) -> dict[str, CostCell]:
+    """What the runs of each method in the tidy `table` cost, by address."""
+    runs = table.drop_duplicates(frame.RUN).sort_values("status", ascending=False, kind="stable")  # finished first
+    cost = runs[[f"cost_{name}" for name in Cost.model_fields]].rename(columns=lambda name: name[len("cost_") :])
+    cost = cost.astype(float)
+    on_cpu = runs["device_kind"] == "cpu"
+    hours = cost["total_seconds"] * cost["processes"] * runs["threads"].where(on_cpu, 1).astype(float) / 3600
+    spent = pd.DataFrame(
+        {"cpu_hours": hours.where(on_cpu), "gpu_hours": hours.where(runs["device_kind"].isin(["cuda", "mps"]))}
     )
+    spent = spent.groupby(runs["address"]).sum(min_count=1)
+    device = runs["cpu"].where(on_cpu, runs["device"]).fillna("unknown device").groupby(runs["address"]).first()
+    cost["data_wait"] = cost["data_wait_seconds"] / cost["train_seconds"].where(cost["train_seconds"] > 0)
+    reached = cost[runs["status"] == "finished"].groupby(runs["address"])
+    figures = pd.concat([reached[MEANS].mean(), reached[LARGEST].max()], axis=1)
+    figures = spent.join(device.rename("device")).join(figures)
+    return {address: CostCell(**known(row)) for address, row in figures.to_dict("index").items()}
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _max(values: Iterable[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
-
-
-def _cost(runs: Mapping[int, RunRecord], finished: Mapping[int, RunRecord]) -> CostCell | None:
-    if not runs:
-        return None
-    costs = [record.cost for record in finished.values()]
-    hours = {"cpu": [], "gpu": []}
-    for record in runs.values():
-        if record.cost.total_seconds is not None and record.provenance is not None:
-            on_cpu = record.provenance.device_kind == "cpu"
-            units = record.cost.processes * (record.provenance.threads if on_cpu else 1)
-            hours["cpu" if on_cpu else "gpu"].append(record.cost.total_seconds * units / 3600)
-    waits = [
-        c.data_wait_seconds / c.train_seconds for c in costs if c.data_wait_seconds is not None and c.train_seconds
-    ]
-    return CostCell(
-        device=labels.device_class(next(iter({**finished, **runs}.values()))),
-        parameters=_max(c.parameters for c in costs),
-        model_parameters=_max(c.model_parameters for c in costs),
-        flops_per_sample=_mean(c.flops_per_sample for c in costs),
-        peak_memory_bytes=_max(c.peak_memory_bytes for c in costs),
-        train_seconds=_mean(c.train_seconds for c in costs),
-        samples_per_second=_mean(c.samples_per_second for c in costs),
-        data_wait=_mean(waits),
-        energy_joules=_mean(c.energy_joules for c in costs),
-        cpu_hours=sum(hours["cpu"]) if hours["cpu"] else None,
-        gpu_hours=sum(hours["gpu"]) if hours["gpu"] else None,
-    )
-
-
-def _speed(record: ThroughputRecord | None) -> SpeedCell | None:
-    if record is None:
-        return None
+def _speed(record: ThroughputRecord) -> SpeedCell:
     return SpeedCell(
         device=labels.device_class(record),
-        precision=record.precision,
-        batch_size=record.batch_size,
-        train_samples_per_second=record.train_samples_per_second,
-        inference_samples_per_second=record.inference_samples_per_second,
-        peak_memory_bytes=record.peak_memory_bytes,
-        mfu=record.mfu,
         status="measured" if record.status == "finished" else record.reason or "failed",
-        background_load=record.background_load,
+        **record.model_dump(include=SpeedCell.model_fields.keys() - {"status"}),
     )

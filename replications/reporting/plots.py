@@ -1,16 +1,17 @@
-"""Plots that every task has: score curves, quality against cost, training curves."""
+"""Plots that every task has: score curves, quality against cost and by seed, training curves."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator
 
 from replications.reporting import labels, style
-from replications.reporting.leaderboard import Leaderboard, MetricCell, MetricColumn, Row
-from replications.reporting.load import Records
+from replications.reporting.leaderboard import Leaderboard, MetricCell, MetricColumn
+from replications.reporting.results import Records
 from replications.tasks.log_axis import log_axis, round_values
 
 GRID_POINTS = 240
@@ -43,20 +44,14 @@ def score_curves(board: Leaderboard, records: Records, name: str) -> Figure | No
             look, main = looks[row.address], row.role != "ablation"
             beyond = {} if log else {"left": np.nan, "right": np.nan}  # a curve ends where it ends
             ys = np.array([np.interp(grid, curve.x, curve.y, **beyond) for curve in curves[row.address]])
-            line = axes.plot(
-                grid,
-                ys.mean(0),
-                color=look.colour,
-                linestyle=look.dash,
-                linewidth=1.8 if main else 1.0,
-                alpha=1 if main else 0.75,
-            )[0]
+            weight = {"linewidth": 1.8, "alpha": 1} if main else {"linewidth": 1.0, "alpha": 0.75}
+            line = axes.plot(grid, ys.mean(0), color=look.colour, linestyle=look.dash, **weight)[0]
             if main and len(ys) > 1:
                 axes.fill_between(grid, ys.min(0), ys.max(0), color=look.colour, alpha=0.12, linewidth=0)
             order = ys.mean(0)[np.searchsorted(grid, 0.01)] if log else np.mean([c.y[-1] for c in curves[row.address]])
             drawn.append((float(order), line, row.address))
         drawn.sort(key=lambda entry: -entry[0])
-        axes.set(xlim=(low, high), title="\n".join(textwrap.wrap(title, 70, max_lines=2, placeholder=" …")))
+        axes.set(xlim=(low, high), title=_title(title))
         axes.set_xlabel(example.x_label + (" (log scale)" if log else ""))
         axes.set_ylabel(example.y_label)
         if log:
@@ -86,31 +81,27 @@ def cost_plot(board: Leaderboard) -> Figure | None:
     """The primary metric against FLOPs of a sample at test time and against training time, a panel for each
     device.
     """
-    metric = next((column for column in board.columns if column.key == board.primary_metric), None)
+    metric = board.column(board.primary_metric)
     rows = [row for row in board.rows if row.cost and board.primary_metric in row.metrics]
-    if metric is None or not rows:
-        return None
-    panels: list[tuple[str, list[tuple[Row, float]]]] = []
-    flops = [(row, row.cost.flops_per_sample) for row in rows if row.cost.flops_per_sample]
-    if flops:
-        panels.append(("Forward FLOPs per sample", flops))
-    for device in dict.fromkeys(row.cost.device for row in rows):
-        timed = [(r, r.cost.train_seconds / 60) for r in rows if r.cost.device == device and r.cost.train_seconds]
-        if timed:
-            panels.append((f"Training time of a run (minutes)\n{device}", timed))
-    if not panels:
+    panels = {"Forward FLOPs per sample": [(row, row.cost.flops_per_sample) for row in rows]}
+    for row in rows:
+        label = f"Training time of a run (minutes)\n{row.cost.device}"
+        panels.setdefault(label, []).append((row, (row.cost.train_seconds or 0) / 60))
+    panels = {label: drawn for label, points in panels.items() if (drawn := [(row, x) for row, x in points if x])}
+    if metric is None or not panels:
         return None
     looks = style.looks(row.address for row in board.rows)
     figure = Figure(figsize=(style.WIDTH, 4.2), layout="constrained")
     all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
     spread = _spread_errors(all_axes[0], metric, [row.metrics[board.primary_metric] for row in rows])
-    for axes, (x_label, points) in zip(all_axes, panels, strict=True):
+    handles = {}
+    for axes, (x_label, points) in zip(all_axes, panels.items(), strict=True):
         for row, x in points:
             cell, look = row.metrics[board.primary_metric], looks[row.address]
-            axes.errorbar(
-                x, cell.mean, yerr=cell.half_width, fmt=look.marker, color=look.colour, markersize=6.5,
-                markerfacecolor=look.colour if row.role != "ablation" else "white", elinewidth=0.9,
-            )  # fmt: skip
+            face = look.colour if row.role != "ablation" else "white"
+            marker = {"marker": look.marker, "color": look.colour, "markersize": 6.5, "markerfacecolor": face}
+            axes.errorbar(x, cell.mean, yerr=_reach(cell), elinewidth=0.9, **marker)
+            handles[row.address] = Line2D([], [], linestyle="", **marker)
         xs = [x for _, x in points]
         axes.set_xlabel(x_label)
         label = EngFormatter() if "FLOPs" in x_label else (lambda x, _: f"{x:g}")
@@ -119,22 +110,62 @@ def cost_plot(board: Leaderboard) -> Figure | None:
         else:
             axes.set_xlim(0, 1.1 * max(xs))
             axes.xaxis.set_major_formatter(label)
-    arrow = "higher" if metric.higher_is_better else "lower"
     scale = ", log scale of the error" if spread else ""
-    all_axes[0].set_ylabel(f"{labels.with_unit(metric.title, metric.unit)}, {arrow} is better{scale}")
-    shown = list({row.address: row for _, points in panels for row, _ in points}.values())
-    shown.sort(key=lambda r: r.metrics[board.primary_metric].mean, reverse=metric.higher_is_better)
-    handles = [
-        Line2D(
-            [], [], linestyle="", marker=looks[r.address].marker, color=looks[r.address].colour,
-            markersize=6.5,
-            markerfacecolor=looks[r.address].colour if r.role != "ablation" else "white",
-        )
-        for r in shown
-    ]  # fmt: skip
-    bars = "bars: 95 % t interval over seeds\nopen: ablation"
-    _legend(all_axes[-1], handles, [row.address for row in shown], bars)
+    all_axes[0].set_ylabel(f"{_named(metric)}{scale}")
+    order = sorted(rows, key=lambda r: r.metrics[board.primary_metric].mean, reverse=metric.higher_is_better)
+    names = [row.address for row in order if row.address in handles]
+    _legend(all_axes[-1], [handles[name] for name in names], names, "bars: 95 % t interval over seeds\nopen: ablation")
     return figure
+
+
+def seeds_plot(board: Leaderboard) -> Figure | None:
+    """The primary metric of every seed, a line a method, with mean and 95 % interval; a panel for what compares.
+
+    None where no method has several seeds.
+    """
+    import seaborn
+
+    metric = board.column(board.primary_metric)
+    panels = [
+        (title, chosen)
+        for title, rows in board.sections()
+        if (chosen := [row for row in rows if board.primary_metric in row.metrics])
+    ]
+    if metric is None or not any(len(row.finished) > 1 for _, rows in panels for row in rows):
+        return None
+    looks = style.looks(row.address for row in board.rows)
+    heights = [0.22 * len(rows) + 0.3 for _, rows in panels]
+    figure = Figure(figsize=(style.WIDTH, sum(heights) + 0.5 * len(panels)), layout="constrained")
+    all_axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (title, rows) in zip(all_axes, panels, strict=True):
+        cells = {row.address: row.metrics[board.primary_metric] for row in rows}
+        values = pd.DataFrame([(a, value) for a, cell in cells.items() for value in cell.values.values()])
+        colours = {address: looks[address].colour for address in cells}
+        seaborn.stripplot(
+            values, x=1, y=0, hue=0, palette=colours, legend=False, jitter=False, size=4.5, alpha=0.55, ax=axes
+        )
+        for place, cell in enumerate(cells.values()):
+            axes.errorbar(cell.mean, place, xerr=_reach(cell), fmt="|", color="black", markersize=9, elinewidth=0.9)
+        axes.set(title=_title(title), xlabel=_named(metric), ylabel="", ylim=(len(rows) - 0.4, -0.6))
+        if metric.scale == "log":
+            log_axis(axes.xaxis)
+    return figure
+
+
+def _reach(cell: MetricCell) -> list[list[float]]:
+    """How far the interval reaches below and above the mean, as matplotlib's error bars want it."""
+    low, high = cell.interval
+    return [[cell.mean - low], [high - cell.mean]]
+
+
+def _named(metric: MetricColumn) -> str:
+    return (
+        f"{labels.with_unit(metric.title, metric.unit)}, {'higher' if metric.higher_is_better else 'lower'} is better"
+    )
+
+
+def _title(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, 70, max_lines=2, placeholder=" …"))
 
 
 def _spread_errors(axes, metric: MetricColumn, cells: Sequence[MetricCell]) -> bool:
@@ -144,15 +175,10 @@ def _spread_errors(axes, metric: MetricColumn, cells: Sequence[MetricCell]) -> b
     means = [cell.mean for cell in cells]
     if metric.unit != "%" or not metric.higher_is_better or not 90 < max(means) < 100:
         return False
-    ends = [cell.mean + side * (cell.half_width or 0) for cell in cells for side in (-1, 1)]
+    ends = [end for cell in cells for end in cell.interval]
     least_error = (100 - max(means)) / 2
-    axes.set_yscale(
-        "function",
-        functions=(
-            lambda y: -np.log(np.maximum(100 - y, least_error / 4)),
-            lambda z: 100 - np.exp(-z),
-        ),
-    )
+    forward, back = (lambda y: -np.log(np.maximum(100 - y, least_error / 4))), (lambda z: 100 - np.exp(-z))
+    axes.set_yscale("function", functions=(forward, back))
     most_error = 1.2 * (100 - max(0.0, min(ends)))
     axes.set_ylim(100 - most_error, 100 - least_error)
     ticks = [100 - error for error in round_values(least_error, min(most_error, 100.0), 9)]
@@ -161,13 +187,21 @@ def _spread_errors(axes, metric: MetricColumn, cells: Sequence[MetricCell]) -> b
     return True
 
 
-def training_curves(board: Leaderboard, records: Records, stage: str, split: str, key: str) -> Figure | None:
-    """A logged quantity against epochs: a panel a paper, its methods in colour, all others in grey behind
-    them.
+def training_curves(board: Leaderboard, history: pd.DataFrame, stage: str, split: str, key: str) -> Figure | None:
+    """A logged quantity of the tidy `history` against epochs: a panel a paper, its methods in colour, all others in
+    grey behind them.
 
-    Lines are means over seeds, bands reach from the least to the greatest seed.
+    Lines are means over seeds, bands reach from the least to the greatest seed, over the steps that all seeds logged.
     """
-    series = {row.address: s for row in board.rows if (s := _series(records, row.address, stage, split, key))}
+    points = history[(history["stage"] == stage) & (history["split"] == split) & (history["key"] == key)]
+    seeds = points.groupby("address")["seed"].nunique()
+    lines = points.groupby(["address", "step"], sort=False, as_index=False).agg(
+        epoch=("epoch", "first"), n=("seed", "nunique"),
+        mean=("value", "mean"), low=("value", "min"), high=("value", "max"),
+    )  # fmt: skip
+    lines = lines[lines["n"] == lines["address"].map(seeds)].sort_values("step")
+    series = {a: line for a, line in lines.groupby("address") if len(line) > 1}
+    series = {row.address: series[row.address] for row in board.rows if row.address in series}
     if not series:
         return None
     looks = style.looks(row.address for row in board.rows)
@@ -176,25 +210,25 @@ def training_curves(board: Leaderboard, records: Records, stage: str, split: str
     rows = -(-len(papers) // columns)
     figure = Figure(figsize=(style.WIDTH, 0.5 + 2.0 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    lows = [low.min() for _, _, low, _ in series.values()]
-    highs = [high.max() for _, _, _, high in series.values()]
-    log = split == "train" and min(lows) > 0 and max(highs) > 8 * min(lows)
+    low, high = lines["low"].min(), lines["high"].max()
+    log = split == "train" and low > 0 and high > 8 * low
     for axes, paper in zip(grid[: len(papers)], papers, strict=True):
-        for address, (x, mean, low, high) in series.items():
-            look = looks[address]
-            if address.partition("/")[0] != paper:
-                axes.plot(x, mean, color=style.LIGHT, linewidth=0.7, zorder=1)
+        for address, line in series.items():
+            own, _, label = address.partition("/")
+            if own != paper:
+                axes.plot(line["epoch"], line["mean"], color=style.LIGHT, linewidth=0.7, zorder=1)
                 continue
-            label = address.partition("/")[2]
-            axes.plot(x, mean, color=look.colour, linestyle=look.dash, linewidth=1.5, label=label, zorder=3)
-            axes.fill_between(x, low, high, color=look.colour, alpha=0.2, linewidth=0, zorder=2)
+            colour, dash = looks[address].colour, looks[address].dash
+            axes.plot(line["epoch"], line["mean"], color=colour, linestyle=dash, linewidth=1.5, label=label, zorder=3)
+            axes.fill_between(line["epoch"], line["low"], line["high"], color=colour, alpha=0.2, linewidth=0, zorder=2)
         if log:
             log_axis(axes.yaxis)
         axes.set_title(paper)
-        axes.legend(loc="best", fontsize=7, handlelength=1.8, labelspacing=0.25)
+        frame = {"frameon": True, "framealpha": 0.5, "edgecolor": "none"}  # many methods leave no empty corner
+        axes.legend(loc="best", fontsize=7, handlelength=1.8, labelspacing=0.25, **frame)
     for axes in grid[len(papers) :]:
         axes.axis("off")
-    metric = next((column for column in board.columns if column.key == key), None)
+    metric = board.column(key)
     name = labels.with_unit(metric.title, metric.unit) if metric else key.replace("_", " ")
     where = "training" if split == "train" else split
     figure.supylabel(f"{name}, {where}{' (log scale)' if log else ''}", fontsize=8.5)
@@ -202,33 +236,22 @@ def training_curves(board: Leaderboard, records: Records, stage: str, split: str
     return figure
 
 
-def quantities(board: Leaderboard, records: Records) -> list[tuple[str, str, str]]:
-    """(stage, split, key) worth a plot: the training loss and the validated primary metric of every stage."""
-    found = dict.fromkeys(
-        (point.stage, point.split, key)
-        for row in board.rows
-        for record in records.finished(row.address).values()
-        for point in record.history
-        for key in point.values
-        if (point.split, key) in (("train", "loss"), ("validation", board.primary_metric))
+def history(records: Records, addresses: Collection[str]) -> pd.DataFrame:
+    """What the finished runs of the methods logged, tidy: a row for each run, point and logged `key`."""
+    return pd.DataFrame(
+        [
+            (address, seed, point.stage, point.split, point.step, point.epoch, key, value)
+            for address in addresses
+            for seed, record in records.finished(address).items()
+            for point in record.history
+            for key, value in point.values.items()
+        ],
+        columns=["address", "seed", "stage", "split", "step", "epoch", "key", "value"],
     )
-    return list(found)
 
 
-def _series(records: Records, address: str, stage: str, split: str, key: str):
-    """(epoch, mean, least, greatest) over the steps that all seeds logged; None where there is none."""
-    by_seed = [
-        {
-            p.step: (p.epoch, p.values[key])
-            for p in record.history
-            if (p.stage, p.split) == (stage, split) and key in p.values
-        }
-        for record in records.finished(address).values()
-    ]
-    by_seed = [points for points in by_seed if points]
-    steps = sorted(set.intersection(*map(set, by_seed))) if by_seed else []
-    if len(steps) < 2:
-        return None
-    values = np.array([[points[step][1] for step in steps] for points in by_seed])
-    epochs = np.array([by_seed[0][step][0] for step in steps])
-    return epochs, values.mean(0), values.min(0), values.max(0)
+def quantities(board: Leaderboard, history: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """(stage, split, key) worth a plot: the training loss and the validated primary metric of every stage."""
+    wanted = (("train", "loss"), ("validation", board.primary_metric))
+    found = history[["stage", "split", "key"]].drop_duplicates().itertuples(index=False, name=None)
+    return [(stage, split, key) for stage, split, key in found if (split, key) in wanted]

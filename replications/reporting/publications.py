@@ -115,7 +115,7 @@ def _short_board(board: Leaderboard) -> Table:
     def cells(row) -> list[Cell]:
         shown = [row.metrics.get(column.key) for column in metrics]
         texts = [
-            plus_minus(cell.mean, cell.half_width, column.decimals) if cell else "–"
+            plus_minus(cell.mean, cell.half_width, column.decimals, cell.factor) if cell else "–"
             for cell, column in zip(shown, metrics, strict=True)
         ]
         return [Cell(text) for text in (row.address, *texts, row.status)]

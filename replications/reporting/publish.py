@@ -57,7 +57,7 @@ def publish(
     if os.path.lexists(target):
         raise UserError(f"{target} is published already: give another name, or remove it first")
     shown = manifest.get("publish", ())
-    kept = [f for f in manifest["files"] if f in shown or not f.startswith(("plots/", "index.html"))]
+    kept = [f for f in manifest["files"] if f in shown or not f.startswith(("plots/", "index.html", report.RUNS))]
     sources = [*kept, *(p.relative_to(results).as_posix() for p in results.glob("runs/*/*/seed*/run.json"))]
     sources += [p.relative_to(results).as_posix() for p in results.glob("throughput/*/*.json")]
     try:

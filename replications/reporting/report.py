@@ -12,15 +12,16 @@ from pathlib import Path, PurePosixPath
 
 from replications import catalogue
 from replications.errors import UserError, disk_error
-from replications.reporting import citation, formats, site, tables
+from replications.reporting import citation, formats, frame, site, tables
 from replications.reporting.leaderboard import Leaderboard, leaderboards
-from replications.reporting.load import Records, read_results
+from replications.reporting.results import Records, read_results, tasks_of
 from replications.reporting.temporary import temporary_folder
 from replications.reporting.verdicts import Verdict, judge
 from replications.spec import Paper
-from replications.tasks.base import Task, find_task
+from replications.tasks.base import Task
 
 MANIFEST = "report.json"
+RUNS = "runs.csv"
 
 
 def derive(
@@ -39,8 +40,7 @@ def derive(
     `methods` the addresses that should have a row (default: all that run in the tier), `seeds` how many seeds
     each should have. The last value returned is whether the tier gives results at all.
     """
-    if tasks is None:
-        tasks = {name: find_task(name) for name in dict.fromkeys(paper.task for paper in papers.values())}
+    tasks = tasks or tasks_of(papers)
     unknown = sorted(set(selected or ()) - set(papers))
     if unknown:
         raise UserError(f"unknown paper '{unknown[0]}'")
@@ -85,6 +85,7 @@ def build(
         temporary = stack.enter_context(temporary_folder(results, ".report-"))
         texts = table_files(boards, verdicts, tier, result)
         texts["citations.bib"] = citation.bibtex(records, papers, describe_set, tables.stamp(tier, result))
+        texts[RUNS] = runs_csv(records, papers, tasks, result)
         texts["CITATION.cff"] = citation.citation_cff()
         plots = {}
         if records.runs:
@@ -128,6 +129,11 @@ def table_files(boards: Sequence[Leaderboard], verdicts: Sequence[Verdict], tier
     texts["claims.tex"] = formats.to_latex(claims)
     texts["claims.json"] = formats.claims_json(verdicts, tier, result)
     return texts
+
+
+def runs_csv(records: Records, papers: Mapping[str, Paper], tasks: Mapping[str, Task] | None, result: bool) -> str:
+    """The tidy table of the records (see `replications.reporting.load`) as CSV."""
+    return formats.to_csv(frame.tidy(records, papers, tasks or tasks_of(papers)), result)
 
 
 def read_manifest(results: Path) -> dict | None:

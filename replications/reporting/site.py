@@ -12,7 +12,7 @@ import numpy as np
 
 from replications.reporting import labels, statistics
 from replications.reporting.leaderboard import Leaderboard, Row, heading
-from replications.reporting.load import Records
+from replications.reporting.results import Records
 from replications.reporting.summary import by_task, counts, marked, summary_table, task_titles
 from replications.reporting.tables import Cell, Column, Table, claims_table, cost_table, quality_table, stamp
 from replications.reporting.verdicts import Verdict

@@ -4,14 +4,17 @@ A `Table` holds cells with the text a reader sees and the number behind it; the 
 files are made from the same tables, so they cannot disagree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from replications.reporting import labels
-from replications.reporting.leaderboard import Leaderboard, Row
+from replications.reporting.leaderboard import Leaderboard, MetricColumn, Row
 from replications.reporting.verdicts import Verdict
 
 BUSY_MARK = " †"
+OPTIONAL = {"energy_joules", "gpu_hours", "cpu_hours", "data_wait"}  # left out where no row has one
 STAMP = "NOT A RESULT: tier {tier} only shows that the plumbing works."
 
 
@@ -28,7 +31,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """`sortable` is false where cells must not be ranked against each other; `wrap` marks sentences."""
+    """`sortable` is false where cells must not be ranked against each other; `wrap` marks sentences. Where a table is
+    too wide, the `essential` columns stay. `cell` makes the cell of what a row is about, see `Table.fill`.
+    """
 
     key: str
     title: str
@@ -36,6 +41,8 @@ class Column:
     sortable: bool = True
     description: str = ""
     wrap: bool = False
+    essential: bool = False
+    cell: Callable[[Any], Cell] | None = None
 
 
 @dataclass
@@ -49,81 +56,91 @@ class Table:
     notes: list[str] = field(default_factory=list)
     stamp: str = ""
 
+    def fill(self, sections: Iterable[tuple[str, Iterable[tuple[str, Any]]]]) -> "Table":
+        """Make the rows of (title, [(key, what the row is about)]) by the columns' `cell`; return the table."""
+        self.sections += [
+            (title, [(key, [column.cell(about) for column in self.columns]) for key, about in rows])
+            for title, rows in sections
+        ]
+        return self
+
+
+def number(value: float | None, write: Callable[[float], str], missing: str = "–") -> Cell:
+    """A cell with a number as `write` writes it."""
+    return Cell(missing if value is None else write(value), value)
+
 
 def stamp(tier: str, result: bool) -> str:
     """The sentence that marks everything of a plumbing tier; empty for results."""
     return "" if result else STAMP.format(tier=tier)
 
 
-def plus_minus(mean: float, half_width: float | None, decimals: int) -> str:
-    """``97.45 ± 0.26``; the mean alone for one seed."""
+def fitting(widths: Sequence[float], essential: Collection[int], room: float) -> list[int]:
+    """Places of the columns to show: the `essential` ones, and in their order as many others as the `room` is for."""
+    room -= sum(widths[place] for place in essential)
+    shown = set(essential)
+    for place, width in enumerate(widths):
+        if place not in shown and width <= room:
+            shown.add(place)
+            room -= width
+    return sorted(shown)
+
+
+def plus_minus(mean: float, half_width: float | None, decimals: int, factor: float | None = None) -> str:
+    """``97.45 ± 0.26``, or ``12.3 ×/÷ 1.05`` on a log scale; the mean alone for one seed."""
     text = labels.number(mean, decimals)
+    if factor is not None:
+        return f"{text} ×/÷ {factor:.2f}"
     return text if half_width is None else f"{text} ± {labels.number(half_width, decimals)}"
 
 
-def _grouped(board: Leaderboard, cells_of) -> list[tuple[str, list[tuple[str, list[Cell]]]]]:
+def _grouped(board: Leaderboard) -> list[tuple[str, list[tuple[str, Row]]]]:
     """Sections of comparable rows, split by role: methods, baselines, ablations."""
-    sections = []
-    for title, rows in board.sections():
-        for role, role_title in labels.ROLE_TITLES.items():
-            chosen = [row for row in rows if row.role == role]
-            if chosen:
-                heading = " — ".join(filter(None, (role_title, title)))
-                sections.append((heading, [(row.address, cells_of(row)) for row in chosen]))
-    return sections
+    return [
+        (" — ".join(filter(None, (role_title, title))), chosen)
+        for title, rows in board.sections()
+        for role, role_title in labels.ROLE_TITLES.items()
+        if (chosen := [(row.address, row) for row in rows if row.role == role])
+    ]
 
 
 def quality_table(board: Leaderboard) -> Table:
     """Mean ± half width of the 95 % t interval over seeds, for each metric of the task's table."""
 
-    changed = any(row.changed_options for row in board.rows)
+    def reached(row: Row, column: MetricColumn) -> Cell:
+        cell = row.metrics.get(column.key)
+        mark = BUSY_MARK if column.timed and (row.background_load or 0) > labels.BUSY else ""
+        text = plus_minus(cell.mean, cell.half_width, column.decimals, cell.factor) + mark if cell else "–"
+        return Cell(text, cell and cell.mean)
 
-    def cells(row: Row) -> list[Cell]:
-        shown = [Cell(row.address, hint=row.title)]
-        for column in board.columns:
-            cell = row.metrics.get(column.key)
-            mark = BUSY_MARK if column.timed and (row.background_load or 0) > labels.BUSY else ""
-            text = plus_minus(cell.mean, cell.half_width, column.decimals) + mark if cell else "–"
-            shown.append(Cell(text, cell and cell.mean))
-        changed_here = [Cell(row.changed_options or "–")] if changed else []
-        return [*shown, Cell(row.status, len(row.finished)), Cell(row.train_data or "–"), *changed_here]
-
-    metrics = [
-        Column(
-            c.key,
-            f"{labels.with_unit(c.title, c.unit)} {'↑' if c.higher_is_better else '↓'}",
-            True,
-            True,
-            c.description,
-        )
-        for c in board.columns
+    columns = [Column("method", "Method", numeric=False, cell=lambda row: Cell(row.address, hint=row.title))]
+    for c in board.columns:
+        title = f"{labels.with_unit(c.title, c.unit)} {'↑' if c.higher_is_better else '↓'}"
+        primary, cell = c.key == board.primary_metric, partial(reached, column=c)
+        columns.append(Column(c.key, title, description=c.description, essential=primary, cell=cell))
+    columns += [
+        Column("seeds", "Seeds", False, essential=True, cell=lambda row: Cell(row.status, len(row.finished))),
+        Column("train", "Training data", False, cell=lambda row: Cell(row.train_data or "–")),
     ]
-    columns = [
-        Column("method", "Method", numeric=False),
-        *metrics,
-        Column("seeds", "Seeds", numeric=False),
-        Column("train", "Training data", numeric=False),
-        *([Column("changed", "Changed options", numeric=False, wrap=True)] if changed else []),
-    ]
+    if any(row.changed_options for row in board.rows):
+        cell = lambda row: Cell(row.changed_options or "–")  # noqa: E731
+        columns.append(Column("changed", "Changed options", False, wrap=True, cell=cell))
     notes = [
         "Mean over seeds ± half width of its 95 % t interval; none for one seed or where all seeds agree. "
         "Headings name test data and protocol category: numbers compare only below one heading. Rows are "
         f"ordered by {board.primary_metric}; overlapping intervals are no ranking: claims are judged on "
         "paired differences."
     ]
+    if any(cell.factor for row in board.rows for cell in row.metrics.values()):
+        notes.append("×/÷: geometric mean, and the factor up and down to the ends of its interval.")
     if any(column.timed for column in board.columns):
         loads = [row.background_load for row in board.rows if row.finished]
         notes.append(f"Times were taken within the runs. {_of_load(loads)}")
     if not any(row.finished for row in board.rows):
         notes.append("No run has finished yet.")
-    return Table(
-        f"leaderboard_{board.task}",
-        f"{board.title}: leaderboard, tier {board.tier}",
-        columns,
-        _grouped(board, cells),
-        notes,
-        stamp(board.tier, board.result),
-    )
+    title = f"{board.title}: leaderboard, tier {board.tier}"
+    table = Table(f"leaderboard_{board.task}", title, columns, [], notes, stamp(board.tier, board.result))
+    return table.fill(_grouped(board))
 
 
 def _of_load(loads: Sequence[float | None]) -> str:
@@ -154,62 +171,42 @@ def cost_table(board: Leaderboard) -> Table:
     ranked = one_class and not any(speed.busy for speed in speeds)
     several_devices = len({row.cost.device for row in board.rows if row.cost}) > 1
 
-    def cells(row: Row) -> list[Cell]:
-        cost, speed = row.cost, row.speed
-        letter = "" if one_class or not speed else f" ({classes[speed.comparable]})"
-        letter += BUSY_MARK if speed and speed.busy else ""
+    def spent(key: str, title: str, write: Callable[[float], str], description: str = "", **more: bool) -> Column:
+        def cell(row: Row) -> Cell:
+            return number(getattr(row.cost, key, None), write)
 
-        def rate(value: float | None) -> Cell:
-            if speed and speed.status != "measured":
-                return Cell(speed.status)
-            return Cell(labels.short(value) + letter, value) if value is not None else Cell("–")
+        return Column(key, title, description=description, cell=cell, **more)
 
-        def of(value: float | None, text: str) -> Cell:
-            return Cell(text or "–", value)
+    def speed(key: str, title: str, write: Callable[[float], str], description: str, missing="–") -> Column:
+        def cell(row: Row) -> Cell:
+            if row.speed and row.speed.status != "measured" and missing:
+                return Cell(row.speed.status)
+            value = getattr(row.speed, key, None)
+            letter = "" if one_class or not row.speed else f" ({classes[row.speed.comparable]})"
+            return number(value, lambda x: write(x) + letter + (BUSY_MARK if row.speed.busy else ""), missing)
 
-        memory = cost and cost.peak_memory_bytes
-        wait = cost and cost.data_wait
-        return [
-            Cell(row.address),
-            of(cost and cost.parameters, labels.short(cost and cost.parameters)),
-            of(cost and cost.model_parameters, labels.short(cost and cost.model_parameters)),
-            of(cost and cost.flops_per_sample, labels.short(cost and cost.flops_per_sample)),
-            rate(speed and speed.train_samples_per_second),
-            rate(speed and speed.inference_samples_per_second),
-            Cell("" if not speed or speed.mfu is None else f"{100 * speed.mfu:.1f}{letter}", speed and speed.mfu),
-            of(memory, labels.mebibytes(memory)),
-            of(wait, "" if wait is None else f"{100 * wait:.1f}"),
-            of(cost and cost.energy_joules, labels.short(cost and cost.energy_joules)),
-            of(cost and cost.cpu_hours, labels.hours(cost and cost.cpu_hours)),
-            of(cost and cost.gpu_hours, labels.hours(cost and cost.gpu_hours)),
-        ]
+        return Column(key, title, sortable=ranked, description=description, cell=cell)
 
     columns = [
-        Column("method", "Method", numeric=False),
-        Column("parameters", "Parameters", description="trainable, heads included"),
-        Column("model_parameters", "At test time", description="parameters kept at test time"),
-        Column("flops", "FLOPs/sample", description="forward pass at test time; one multiply-add is two"),
-        Column("train_rate", "Training samples/s", sortable=ranked, description="in a process of its own"),
-        Column("inference_rate", "Inference samples/s", sortable=ranked, description="in a process of its own"),
-        Column("mfu", "MFU (%)", sortable=ranked, description="blank: peak of the device unknown"),
-        Column(
-            "memory",
-            "Peak memory",
+        Column("method", "Method", numeric=False, cell=lambda row: Cell(row.address)),
+        spent("parameters", "Parameters", labels.short, "trainable, heads included"),
+        spent("model_parameters", "At test time", labels.short, "parameters kept at test time"),
+        spent("flops_per_sample", "FLOPs/sample", labels.short, "forward pass at test time; one multiply-add is two"),
+        speed("train_samples_per_second", "Training samples/s", labels.short, "in a process of its own"),
+        speed("inference_samples_per_second", "Inference samples/s", labels.short, "in a process of its own"),
+        speed("mfu", "MFU (%)", labels.percent, "blank: peak of the device unknown", missing=""),
+        spent(
+            "peak_memory_bytes", "Peak memory", labels.mebibytes, "resident on CPU, allocated on GPU",
             sortable=not several_devices,
-            description="resident on CPU, allocated on GPU",
         ),
-        Column("wait", "Data wait (%)", description="of the training time"),
-        Column("energy", "Energy (J/run)"),
-        Column("cpu_hours", "CPU-hours", description="threads x hours, all seeds, failed ones included"),
-        Column("gpu_hours", "GPU-hours", description="devices x hours, all seeds, failed ones included"),
-    ]
-    table = Table(
-        f"cost_{board.task}",
-        f"{board.title}: cost, tier {board.tier}",
-        columns,
-        _grouped(board, cells),
-        stamp=stamp(board.tier, board.result),
-    )
+        spent("data_wait", "Data wait (%)", labels.percent, "of the training time"),
+        spent("energy_joules", "Energy (J/run)", labels.short),
+        spent("cpu_hours", "CPU-hours", labels.hours, "threads x hours, all seeds, also failed ones", essential=True),
+        spent("gpu_hours", "GPU-hours", labels.hours, "devices x hours, all seeds, also failed ones", essential=True),
+    ]  # fmt: skip
+    columns = [c for c in columns if c.key not in OPTIONAL or any(c.cell(row).value is not None for row in board.rows)]
+    title = f"{board.title}: cost, tier {board.tier}"
+    table = Table(f"cost_{board.task}", title, columns, stamp=stamp(board.tier, board.result))
     described = "; ".join(
         f"{'' if one_class else f'({letter}) '}{device}, {precision}, batch {batch}"
         for (device, precision, batch), letter in classes.items()
@@ -222,64 +219,73 @@ def cost_table(board: Leaderboard) -> Table:
     devices = sorted({row.cost.device for row in board.rows if row.cost})
     if devices:
         table.notes.append(f"Runs were made on: {'; '.join(devices)}.")
-    return _without_empty(table, {"energy", "gpu_hours", "cpu_hours", "wait"})
-
-
-def _without_empty(table: Table, optional: set[str]) -> Table:
-    """Leave out optional columns in which no row has a number."""
-    rows = [cells for _, section in table.sections for _, cells in section]
-    keep = [
-        i
-        for i, column in enumerate(table.columns)
-        if column.key not in optional or any(cells[i].value is not None for cells in rows)
-    ]
-    table.columns = [table.columns[i] for i in keep]
-    table.sections = [(t, [(key, [cells[i] for i in keep]) for key, cells in rows]) for t, rows in table.sections]
-    return table
+    return table.fill(_grouped(board))
 
 
 def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
     """Every claim with verdict, effect, interval, the paper's own effect, and the deviations that bear on
     it.
     """
+
+    def effect(v: Verdict, value: float | None) -> str:
+        return labels.effect(value, v.effect_kind, v.decimals)
+
+    def smallest(v: Verdict) -> str:
+        return (
+            effect(v, 1 + v.smallest_effect)
+            if v.effect_kind == "ratio"
+            else labels.number(v.smallest_effect, v.decimals)
+        )
+
     columns = [
-        Column("claim", "Claim", numeric=False),
-        Column("statement", "Statement", numeric=False, wrap=True),
-        Column("verdict", "Verdict", numeric=False),
-        Column("raw", "Before Holm", numeric=False),
-        Column("effect", "Effect", sortable=False),
-        Column("interval", "95 % interval", sortable=False),
-        Column("reported", "Reported", sortable=False, description="the paper's own effect"),
-        Column("smallest", "Smallest of interest", sortable=False),
-        Column("p", "p (Holm)", description="of the statement, compare with 0.05"),
-        Column("p_against", "p against (Holm)", description="of the denial, compare with 0.05"),
-        Column("n", "n"),
-        Column("data", "Data", numeric=False),
-        Column("deviations", "Deviations", numeric=False),
-        Column("reason", "Why", numeric=False, wrap=True),
-        Column("warnings", "Warnings", numeric=False, wrap=True),
+        Column("claim", "Claim", False, cell=lambda v: Cell(v.claim)),
+        Column("statement", "Statement", False, wrap=True, cell=lambda v: Cell(v.statement)),
+        Column("verdict", "Verdict", False, essential=True, cell=lambda v: Cell(v.adjusted)),
+        Column("raw", "Before Holm", False, cell=lambda v: Cell(v.raw)),
+        Column("effect", "Effect", True, False, essential=True, cell=lambda v: Cell(v.effect_text, v.effect)),
+        Column(
+            "interval",
+            "95 % interval",
+            True,
+            False,
+            essential=True,
+            cell=lambda v: Cell(labels.interval(v.interval, v.effect_kind, v.decimals)),
+        ),
+        Column(
+            "reported",
+            "Reported",
+            True,
+            False,
+            "the paper's own effect",
+            essential=True,
+            cell=lambda v: number(v.reported_effect, lambda x: effect(v, x)),
+        ),
+        Column("smallest", "Smallest of interest", True, False, cell=lambda v: Cell(smallest(v), v.smallest_effect)),
+        Column(
+            "p",
+            "p (Holm)",
+            True,
+            True,
+            "of the statement, compare with 0.05",
+            cell=lambda v: number(v.p_holm, labels.p_value),
+        ),
+        Column(
+            "p_against",
+            "p against (Holm)",
+            True,
+            True,
+            "of the denial, compare with 0.05",
+            cell=lambda v: number(v.p_against_holm, labels.p_value),
+        ),
+        Column("n", "n", essential=True, cell=lambda v: Cell(f"{v.n} {v.replication}" if v.n else "–", v.n)),
+        Column("data", "Data", False, cell=lambda v: Cell("; ".join(v.data) or "–")),
+        Column("deviations", "Deviations", False, cell=lambda v: Cell(", ".join(map(str, v.deviations)) or "–")),
+        Column("reason", "Why", False, wrap=True, cell=lambda v: Cell(v.reason)),
+        Column("warnings", "Warnings", False, wrap=True, cell=lambda v: Cell("; ".join(v.warnings) or "–")),
     ]
-    sections: dict[str, list] = {}
+    by_paper: dict[str, list[tuple[str, Verdict]]] = {}
     for v in verdicts:
-        smallest = labels.effect(1 + v.smallest_effect, "ratio", v.decimals) if v.effect_kind == "ratio" else ""
-        cells = [
-            Cell(v.claim),
-            Cell(v.statement),
-            Cell(v.adjusted),
-            Cell(v.raw),
-            Cell(v.effect_text, v.effect),
-            Cell(labels.interval(v.interval, v.effect_kind, v.decimals)),
-            Cell(labels.effect(v.reported_effect, v.effect_kind, v.decimals) or "–", v.reported_effect),
-            Cell(smallest or labels.number(v.smallest_effect, v.decimals), v.smallest_effect),
-            Cell(labels.p_value(v.p_holm), v.p_holm),
-            Cell(labels.p_value(v.p_against_holm), v.p_against_holm),
-            Cell(f"{v.n} {v.replication}" if v.n else "–", v.n),
-            Cell("; ".join(v.data) or "–"),
-            Cell(", ".join(map(str, v.deviations)) or "–"),
-            Cell(v.reason),
-            Cell("; ".join(v.warnings) or "–"),
-        ]
-        sections.setdefault(v.paper, []).append((v.address, cells))
+        by_paper.setdefault(v.paper, []).append((v.address, v))
     notes = [
         "The verdict shown is adjusted by Holm over the tested claims of its paper; 'before Holm' is the "
         "same claim on its own. Effects are subject minus reference (or their quotient), paired by seed. "
@@ -287,11 +293,5 @@ def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
     ]
     if not verdicts:
         notes.append("No claim belongs to the chosen papers.")
-    return Table(
-        "claims",
-        f"Claims and verdicts, tier {tier}",
-        columns,
-        list(sections.items()),
-        notes,
-        stamp(tier, result),
-    )
+    table = Table("claims", f"Claims and verdicts, tier {tier}", columns, [], notes, stamp(tier, result))
+    return table.fill(by_paper.items())

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -48,7 +48,12 @@ def print_report(
         console.print("No record yet: make them with 'snakemake --cores all'.")
     if verdicts:
         _print_tested(console, [v for v in verdicts if v.adjusted != "not tested"])
-        _print_undecided(console, [v for v in verdicts if v.adjusted in ("inconclusive", "not tested")])
+        # Claims that were not tested are named nowhere else.
+        undecided = [v for v in verdicts if v.adjusted in ("inconclusive", "not tested")]
+        reasons = ((f"{v.adjusted}: {_reason(v)}", v) for v in undecided)
+        _print_grouped(console, "Undecided, by reason", reasons, lambda v: v.adjusted == "not tested")
+        kinds = ((kind, v) for v in verdicts for kind in dict.fromkeys(map(_kind, v.warnings)))
+        _print_grouped(console, "Warnings; the page has them in full", kinds)
         _print_counts(console, verdicts)
     for problem in problems:
         console.print(f"problem: {problem}", style="red", markup=False, soft_wrap=True)
@@ -76,16 +81,11 @@ def _print_board(console, board: Leaderboard) -> None:
     titles = [column.title for column in quality.columns]
     rows = [cells for _, section in quality.sections for _, cells in section]
     widths = [max(len(text) for text in [title, *(c[i].text for c in rows)]) for i, title in enumerate(titles)]
-    first, seeds = 0, titles.index("Seeds")
-    primary = [c.key for c in quality.columns].index(board.primary_metric) if board.columns else None
-    shown = [first, *([primary] if primary is not None else []), seeds]
-    room = console.width - sum(widths[i] + GAP for i in shown) - 2
-    narrow = room < 0
-    for index in range(1, seeds):
-        if index not in shown and widths[index] + GAP <= room:
-            shown.append(index)
-            room -= widths[index] + GAP
-    shown.sort()
+    seeds = titles.index("Seeds")
+    essential = {0, seeds, *(i for i, column in enumerate(quality.columns) if column.essential)}
+    room = console.width - 2
+    narrow = sum(widths[i] + GAP for i in essential) > room
+    shown = tables.fitting([width + GAP for width in widths[: seeds + 1]], essential, room)
     console.print(f"\n{quality.title}", style="bold", markup=False)
     if narrow:
         _print_filled(console, [titles[index] for index in shown], {})
@@ -157,19 +157,21 @@ def _wrapped(text: str, width: int, left: int) -> list[str]:
     return textwrap.wrap(text, max(width, left + 20), initial_indent=" " * left, subsequent_indent=" " * left)
 
 
-def _print_undecided(console, verdicts: Sequence[Verdict]) -> None:
-    """How many claims have no answer, by reason; those that were not tested are named nowhere else."""
-    if not verdicts:
+def _print_grouped(
+    console, title: str, claims: Iterable[tuple[str, Verdict]], named: Callable[[Verdict], bool] = lambda v: True
+) -> None:
+    """How many claims share the words beside them, the most first; and which they are, where to be `named`."""
+    groups: dict[str, list[Verdict]] = {}
+    for words, verdict in claims:
+        groups.setdefault(words, []).append(verdict)
+    if not groups:
         return
-    by_reason: dict[str, list[Verdict]] = {}
-    for v in verdicts:
-        by_reason.setdefault(f"{v.adjusted}: {_reason(v)}", []).append(v)
-    console.print("\nUndecided, by reason", style="bold")
-    places = len(str(len(verdicts)))
-    for reason, own in sorted(by_reason.items(), key=lambda entry: -len(entry[1])):
-        head, *rest = _wrapped(reason, console.width, places + GAP)
+    console.print(f"\n{title}", style="bold")
+    places = len(str(sum(map(len, groups.values()))))
+    for words, own in sorted(groups.items(), key=lambda entry: -len(entry[1])):
+        head, *rest = _wrapped(words, console.width, places + GAP)
         lines = [f"{len(own):>{places}}{head[places:]}", *rest]
-        if own[0].adjusted == "not tested":
+        if named(own[0]):
             lines += _wrapped(", ".join(v.address for v in own), console.width, places + GAP)
         for line in lines:
             console.print(line, markup=False, soft_wrap=True)
@@ -182,6 +184,11 @@ def _reason(v: Verdict) -> str:
             return f"{v.raw} on its own, but not among all claims of its paper (Holm)"
         return f"{v.n} {v.replication} leave room for both answers"
     return "; ".join(dict.fromkeys(ADDRESS.sub("a method", part) for part in v.reason.split("; ")))
+
+
+def _kind(warning: str) -> str:
+    """``versions of torch differ``: a warning without the runs and methods that it names."""
+    return ADDRESS.sub("a method", warning.partition(":")[0])
 
 
 def _print_counts(console, verdicts: Sequence[Verdict]) -> None:

@@ -41,7 +41,7 @@ from pydantic import BaseModel
 
 from replications.records import RunRecord
 from replications.reporting import comparable, labels, statistics
-from replications.reporting.load import Records
+from replications.reporting.results import Records
 from replications.spec import Claim, Paper, Side
 from replications.tasks.base import Task
 

@@ -17,7 +17,7 @@ from replications.errors import UserError
 from replications.records import run_path
 from replications.reporting import cells, report, site, summary, tables
 from replications.reporting.leaderboard import Leaderboard
-from replications.reporting.load import Records
+from replications.reporting.results import Records
 from replications.reporting.verdicts import Verdict
 from replications.spec import Paper
 from replications.tasks.base import Task, find_task
@@ -47,6 +47,8 @@ def verify(
     )
     wrong = []
     expected = report.table_files(boards, verdicts, tier, result)
+    if report.RUNS in manifest["files"]:
+        expected[report.RUNS] = report.runs_csv(records, papers, tasks, result)
     for name in [name for name in manifest["files"] if name not in expected and name.startswith("leaderboard_")]:
         wrong.append(f"{name}: no record gives this table")
     for name, text in expected.items():
@@ -108,13 +110,17 @@ def _means_again(results: Path, boards: list[Leaderboard]) -> Iterator[str]:
         for row in board.rows:
             raw = [_raw(results, row.address, seed)["metrics"] for seed in row.finished]
             for key, cell in row.metrics.items():
-                values = [metrics[key] for metrics in raw if key in metrics]
-                again = {"mean": float(np.mean(values))}
+                values = np.array([metrics[key] for metrics in raw if key in metrics])
+                again = {"mean": float(stats.gmean(values) if cell.factor else np.mean(values))}
                 if cell.sd is not None:
-                    again["sd"] = statistics.stdev(values)
+                    again["sd"] = statistics.stdev(values.tolist())
                 if cell.half_width is not None:
                     high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))[1]
                     again["half_width"] = float(high - np.mean(values))
+                if cell.factor is not None:
+                    logs = np.log(values)
+                    high = stats.t.interval(0.95, len(logs) - 1, np.mean(logs), stats.sem(logs))[1]
+                    again["factor"] = math.exp(high - np.mean(logs))
                 for part, value in again.items():
                     found = getattr(cell, part)
                     if not math.isclose(found, value, rel_tol=1e-6, abs_tol=1e-9):

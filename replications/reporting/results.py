@@ -7,7 +7,9 @@ from pathlib import Path
 
 from replications.errors import UserError
 from replications.records import SCHEMA_VERSION, RunRecord, ThroughputRecord, read_run, read_throughput
+from replications.reporting import comparable
 from replications.spec import Paper
+from replications.tasks.base import Task, find_task
 
 
 @dataclass
@@ -34,6 +36,18 @@ class Records:
         return sorted({*self.runs, *self.throughput, *self.expected})
 
 
+def tier_of(results: Path) -> str:
+    """Return the tier of the first record below `results`; raises UserError where there is none."""
+    for path in sorted(Path(results).glob("runs/*/*/seed*/run.json")):
+        return read_run(path).spec.tier
+    raise UserError(f"no record below {results}: expected {results}/runs/<paper>/<method>/seed<k>/run.json")
+
+
+def tasks_of(papers: Mapping[str, Paper]) -> dict[str, Task]:
+    """The tasks of `papers` by name."""
+    return {name: find_task(name) for name in dict.fromkeys(paper.task for paper in papers.values())}
+
+
 def read_results(
     results: Path,
     tier: str,
@@ -57,7 +71,8 @@ def read_results(
     found = {seed for runs in records.runs.values() for seed in runs}
     records.seeds = tuple(sorted(found | set(range(seeds or 0))))
     for address, runs in records.runs.items():
-        _check_alike(records, address, runs)
+        if different := comparable.within(list(runs.values())):
+            records.problems.append(f"{address}: its seeds differ in their {different}")
     return records
 
 
@@ -121,15 +136,3 @@ def _add_throughput(records: Records, path: Path, papers: Mapping[str, Paper], r
         records.problems.append(f"{short} has a speed that is not a number: left out (delete it and measure again)")
     else:
         records.throughput[address] = record
-
-
-def _check_alike(records: Records, address: str, runs: Mapping[int, RunRecord]) -> None:
-    """Seeds of a method must differ in nothing but the seed; otherwise say so beside the table."""
-    for what, key in (
-        ("code", lambda r: r.code_fingerprint),
-        ("data", lambda r: r.data_fingerprint),
-        ("configuration", lambda r: r.spec.model_copy(update={"seed": 0}).canonical_json()),
-        ("device", lambda r: r.provenance and r.provenance.device),
-    ):
-        if len({key(record) for record in runs.values()}) > 1:
-            records.problems.append(f"{address}: its seeds were not all run with the same {what}")
