@@ -5,6 +5,7 @@ well it does.
 """
 
 import copy
+import importlib
 import math
 
 import numpy as np
@@ -76,6 +77,19 @@ def test_training_on_one_batch_lowers_its_loss(address, data_root):
         optimizer.step()
         losses.append(loss.item())
     assert min(losses[1:]) < 0.99 * losses[0], losses
+
+
+@pytest.mark.parametrize("task", sorted({catalogue.find_method(address)[0].task for address in SMOKE}))
+def test_the_skeleton_of_a_new_paper_learns(task, data_root, monkeypatch):
+    """What ``new paper`` copies, in the place of a method: its loss falls and each weight gets a gradient."""
+    address = next(address for address in SMOKE if catalogue.find_method(address)[0].task == task)
+    skeleton = importlib.import_module(f"replications.tasks.{task}.skeleton")
+    monkeypatch.setattr(running.context, "find_function", lambda spec, name: skeleton.build)
+    options = catalogue.task_tiers(task)["smoke"].options
+    resolve = catalogue.resolve
+    monkeypatch.setattr(catalogue, "resolve", lambda *given: resolve(*given).model_copy(update={"options": options}))
+    test_training_on_one_batch_lowers_its_loss(address, data_root)
+    test_every_trainable_weight_gets_a_gradient(address, data_root)
 
 
 @pytest.mark.parametrize("address", SMOKE)
