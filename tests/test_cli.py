@@ -29,7 +29,7 @@ COMMANDS = (
 METHODS = catalogue.methods_of(catalogue.papers(), "smoke")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", (*COMMANDS, "new"))
 def test_help_ends_with_an_example_that_parses(command, capsys):
     with pytest.raises(SystemExit) as left:
         main([command, "--help"])
@@ -44,7 +44,7 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     said = capsys.readouterr().out
-    assert all(re.search(rf"^\s+{command}\s", said, re.M) for command in COMMANDS)
+    assert all(re.search(rf"^\s+{command}\s", said, re.M) for command in (*COMMANDS, "new"))
 
 
 @pytest.mark.parametrize("kind", ["papers", "methods", "claims", "tasks", "tiers", "data"])
@@ -90,6 +90,12 @@ def test_describe_knows_papers_claims_data_and_tasks(capsys):
     [
         (["describe", METHODS[0] + "x"], f"did you mean '{METHODS[0]}'?"),
         (["run", METHODS[0][:-1] + "_", "--tier", "smoke"], "unknown method"),
+        (["run", METHODS[0], "arcfac", "--tier", "smoke"], "there is no paper, method or task 'arcfac' (did you mean"),
+        (["run", ",", "--tier", "smoke"], "no method is named"),
+        (["throughput", METHODS[0] + ",nothing", "--tier", "smoke"], "there is no paper, method or task 'nothing'"),
+        (["evaluate", METHODS[0], METHODS[1], "--weights", "x"], "--weights scores one method, not 2"),
+        (["new", "paper", "3d", "--task", "detection_3d"], "'3d' is no name"),
+        (["new", "nothing"], "invalid choice: 'nothing'"),
         (["run", METHODS[0], "--tier", "smok"], "unknown tier 'smok' (did you mean 'smoke'?)"),
         (["run", METHODS[0], "--tier", "smoke", "--seeds", "x"], "seeds: 'x' is not an integer"),
         (

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
+from replications import catalogue
 from replications.catalogue import PACKAGE
+from replications.cli import main
 from replications.planning.check import name_problem
 
 TASKS = sorted(path.parent.name for path in PACKAGE.glob("tasks/*/tiers.yaml"))
@@ -134,8 +136,11 @@ def test_names(key, words):
         (["paper", "fresh"], "--task"),
     ],
 )
-def test_what_cannot_be_new_is_one_line_and_leaves_nothing(copy, words, line):
+def test_what_cannot_be_new_is_one_line_and_leaves_nothing(copy, words, line, monkeypatch, capsys):
+    monkeypatch.setattr(catalogue, "PAPERS", copy / "replications/papers")
+    monkeypatch.setattr(catalogue, "TASKS", copy / "replications/tasks")
     before = sorted((copy / "replications").rglob("*.yaml"))
-    done = command(copy, "-m", "replications", "new", *words)
-    assert done.returncode == 2 and line in done.stderr and len(done.stderr.splitlines()) == 1
+    assert main(["new", *words]) == 2
+    said = capsys.readouterr().err
+    assert line in said and len(said.splitlines()) == 1
     assert sorted((copy / "replications").rglob("*.yaml")) == before
