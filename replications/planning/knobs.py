@@ -190,7 +190,7 @@ def parse_methods(words: Iterable[str], tier: str) -> list[str]:
     Raises UserError for an unknown name, with the nearest, and for one without a method in the tier.
     """
     papers = catalogue.papers()
-    tasks = {paper.task for paper in papers.values()}
+    tasks = catalogue.tasks()
     found: dict[str, None] = {}
     for name in (part.strip() for word in words for part in word.split(",") if part.strip()):
         if "/" in name:
