@@ -136,12 +136,16 @@ def tier_config(name: str) -> TierConfig:
     return parse(TierConfig, {"name": name, **(read_yaml(CONFIG / f"{name}.yaml") or {})}, f"config/{name}.yaml")
 
 
+def tasks() -> list[str]:
+    """Return the names of all tasks, sorted."""
+    return sorted(path.parent.name for path in TASKS.glob("*/tiers.yaml"))
+
+
 @functools.cache
 def task_tiers(task: str) -> dict[str, TaskTier]:
     """Return a task's set-up by tier; raises UserError for an unknown task or a malformed file."""
-    known = sorted(path.parent.name for path in TASKS.glob("*/tiers.yaml"))
-    if task not in known:
-        raise UserError(f"unknown task '{task}'{nearest(task, known)}")
+    if task not in tasks():
+        raise UserError(f"unknown task '{task}'{nearest(task, tasks())}")
     where = f"tasks/{task}/tiers.yaml"
     content = read_yaml(TASKS / task / "tiers.yaml") or {}
     for tier in content:

@@ -199,6 +199,7 @@ CHECKED = {  # what is changed in the paper, and what is then said
         BUILD.replace("build", "bild"),
         f"{FILE}:12: build of toy/wide names 'bild', which model.py does not have (did you mean 'build'?)",
     ),
+    "a method's name": ("  plain: {", "  plain-x: {", f"{FILE}:9: 'plain-x' is no name of a method: give lower-case"),
     "a module": (
         BUILD,
         BUILD.replace("model", "net"),
@@ -236,6 +237,25 @@ def test_the_check_names_paper_claim_and_line(checked_house, kind, capsys):
         told = capsys.readouterr()
         assert words in told.out + told.err
     assert main(["check", "other"]) == (2 if kind == "a key twice" else 0)
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("To-y", "papers/To-y: 'To-y' is no name: give a lower-case letter, then up to 39 of them"),
+        ("report", "papers/report: 'report' is a word of snakemake"),
+        ("faces_mini", "papers/faces_mini: 'faces_mini' is a data set"),
+        ("toy_task", "papers/toy_task: 'toy_task' is a task"),
+    ],
+)
+def test_a_folder_that_cannot_be_a_target_or_is_something_else_is_refused(checked_house, folder, words, capsys):
+    """Snakemake's names are letters, digits and underscores, and one word stands for one thing."""
+    (checked_house / "papers" / "other").rename(checked_house / "papers" / folder)
+    paper = checked_house / "papers" / "toy" / "paper.yaml"
+    paper.write_text(PAPER.replace("other/plain", f"{folder}/plain"))
+    catalogue.papers.cache_clear()
+    assert main(["check"]) == 1 and words in capsys.readouterr().out
+    assert main(["list"]) == 2
 
 
 def test_a_function_may_be_imported_or_assigned(checked_house):

@@ -2,13 +2,14 @@
 
 import ast
 import io
+import json
 import re
 import sys
 
 import pytest
 
 from replications import catalogue
-from replications.cli import build_parser, main, readme
+from replications.cli import build_parser, listing, main, readme
 from replications.reporting import publications
 from replications.reporting.sections import section_of
 from replications.tasks.base import find_task
@@ -31,7 +32,7 @@ COMMANDS = (
 METHODS = catalogue.methods_of(catalogue.papers(), "smoke")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", (*COMMANDS, "new"))
 def test_help_ends_with_an_example_that_parses(command, capsys):
     with pytest.raises(SystemExit) as left:
         main([command, "--help"])
@@ -46,7 +47,7 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     said = capsys.readouterr().out
-    assert all(re.search(rf"^\s+{command}\s", said, re.M) for command in COMMANDS)
+    assert all(re.search(rf"^\s+{command}\s", said, re.M) for command in (*COMMANDS, "new"))
 
 
 @pytest.mark.parametrize("kind", ["papers", "methods", "claims", "tasks", "tiers", "data"])
@@ -95,6 +96,12 @@ def test_describe_knows_papers_claims_data_and_tasks(capsys):
     [
         (["describe", METHODS[0] + "x"], f"did you mean '{METHODS[0]}'?"),
         (["run", METHODS[0][:-1] + "_", "--tier", "smoke"], "unknown method"),
+        (["run", METHODS[0], "arcfac", "--tier", "smoke"], "there is no paper, method or task 'arcfac' (did you mean"),
+        (["run", ",", "--tier", "smoke"], "no method is named"),
+        (["throughput", METHODS[0] + ",nothing", "--tier", "smoke"], "there is no paper, method or task 'nothing'"),
+        (["evaluate", METHODS[0], METHODS[1], "--weights", "x"], "--weights scores one method, not 2"),
+        (["new", "paper", "3d", "--task", "detection_3d"], "'3d' is no name"),
+        (["new", "nothing"], "invalid choice: 'nothing'"),
         (["run", METHODS[0], "--tier", "smok"], "unknown tier 'smok' (did you mean 'smoke'?)"),
         (["run", METHODS[0], "--tier", "smoke", "--seeds", "x"], "seeds: 'x' is not an integer"),
         (
@@ -111,6 +118,9 @@ def test_describe_knows_papers_claims_data_and_tasks(capsys):
         (["report", "--tier", "smoke", "--results", "nowhere"], "no record below nowhere"),
         (["list", "methods", "--tier", "smok"], "did you mean 'smoke'?"),
         (["list", "nothing"], "invalid choice: 'nothing'"),
+        (["list", "claims", "--paper", "arcfac"], "unknown paper 'arcfac' (did you mean 'arcface'?)"),
+        (["list", "data", "--task", "detection_4d"], "unknown task 'detection_4d' (did you mean 'detection_3d'?)"),
+        (["list", "--paper", ""], "unknown paper ''"),
         (["nothing"], "invalid choice: 'nothing'"),
         ([], "COMMAND"),
         (["report", "--no-such-option"], "unrecognized arguments: --no-such-option"),
@@ -211,15 +221,46 @@ def test_list_shows_what_a_tier_has(capsys):
     assert "faces_smoke" in names("data", "--tier", "smoke") - names("data", "--tier", "paper")
 
 
+def listed(capsys, *words):
+    assert main(["list", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_list_as_json_has_the_keys_that_its_help_names(capsys):
+    found = listed(capsys)
+    assert list(found) == list(listing.KINDS)
+    documented = re.findall(r"^  (\w+)\s+(\w.*(?:\n {8,}.*)*)", listing.JSON, re.M)
+    assert [kind for kind, _ in documented] == list(found)
+    for kind, text in documented:
+        names = [re.split(r"[ (]", part.strip())[0] for part in re.sub(r"\{.*?\}|\(.*?\)", "", text).split(",")]
+        assert all(list(row) == names for row in found[kind]) and found[kind], kind
+
+
+def test_list_filters_every_kind_by_paper_task_and_tier(capsys):
+    found = listed(capsys, "--paper", "vit,arcface,detr", "--task", "detection_2d", "--tier", "mini")
+    assert [row["paper"] for row in found["papers"]] == ["detr"]
+    mini = [
+        f"detr/{name}" for name in catalogue.find_paper("detr").methods if catalogue.is_in_tier(f"detr/{name}", "mini")
+    ]
+    assert [row["method"] for row in found["methods"]] == mini
+    assert {row["paper"] for row in found["claims"]} == {"detr"} and all("mini" in r["tiers"] for r in found["claims"])
+    assert [(row["task"], row["papers"]) for row in found["tasks"]] == [("detection_2d", ["detr"])]
+    assert [row["tier"] for row in found["tiers"]] == ["mini"]
+    assert [row["data_set"] for row in found["data"]] == ["scenes_mini"]
+    rows = listed(capsys, "methods", "--task", "face_verification")
+    assert {row["paper"] for row in rows} == {k for k, p in catalogue.papers().items() if p.task == "face_verification"}
+    assert listed(capsys, "papers", "--paper", "vit", "--task", "detection_2d") == []
+
+
 def test_an_error_of_the_system_is_one_line_with_path_and_remedy(capsys, monkeypatch):
     def full(args):
         raise OSError(28, "No space left on device", "/there/run.json")
 
-    monkeypatch.setattr("replications.cli.show.show_list", full)
+    monkeypatch.setattr("replications.cli.listing.show_list", full)
     assert main(["list"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: cannot read or write /there/run.json: No space left on device (free some space ")
-    assert said.count("\n") == 1
+    remedy = "free some space and start again; what is finished is kept"
+    assert said == f"error: cannot read or write /there/run.json: No space left on device ({remedy})\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

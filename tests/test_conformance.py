@@ -57,6 +57,18 @@ def workload(address, data_root, seed=0):
     return running.make_workload(spec, data_root, CPU)
 
 
+@pytest.mark.parametrize("task", sorted({catalogue.find_method(address)[0].task for address in SMOKE}))
+def test_the_skeleton_of_a_new_paper_learns(task, data_root, monkeypatch):
+    """What ``new paper`` copies, in the place of a method: its loss falls and each weight gets a gradient."""
+    address = next(address for address in SMOKE if catalogue.find_method(address)[0].task == task)
+    skeleton = importlib.import_module(f"replications.tasks.{task}.skeleton")
+    monkeypatch.setattr(running.context, "find_function", lambda spec, name: skeleton.build)
+    options = catalogue.task_tiers(task)["smoke"].options
+    resolve = catalogue.resolve
+    monkeypatch.setattr(catalogue, "resolve", lambda *given: resolve(*given).model_copy(update={"options": options}))
+    test_a_step_moves_every_trainable_weight_and_lowers_the_loss(address, data_root)
+
+
 @pytest.mark.parametrize("address", SMOKE)
 def test_a_step_moves_every_trainable_weight_and_lowers_the_loss(address, data_root):
     load = workload(address, data_root)

@@ -2,11 +2,16 @@
 
 import argparse
 import re
+from collections.abc import Iterable
+from pathlib import Path
 
 from replications import catalogue
 from replications.cli.options import add_folders, add_tier, command
 from replications.errors import UserError
 from replications.planning.knobs import parse_papers
+from replications.spec import RunSpec
+
+OWN_KINDS = ("procedural", "embedded")
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -42,10 +47,28 @@ def fetch(args: argparse.Namespace) -> None:
         print(f"{key}: ready in {folder}", flush=True)
 
 
-def needed_sets(papers: tuple[str, ...], tier: str) -> list[str]:
+def needed_sets(papers: Iterable[str], tier: str) -> list[str]:
     """Keys of the sets that the runs of some papers need in a tier."""
-    methods = catalogue.methods_of(papers, tier)
-    return sorted({key for address in methods for key in catalogue.resolve(address, tier, 0).data.values()})
+    return sets_of(catalogue.resolve(address, tier, 0) for address in catalogue.methods_of(papers, tier))
+
+
+def sets_of(specs: Iterable[RunSpec]) -> list[str]:
+    """Keys of the sets that some runs need."""
+    return sorted({key for spec in specs for key in spec.data.values()})
+
+
+def prepare_own(keys: Iterable[str], data_root: Path) -> None:
+    """Prepare those of the sets that come with this package and are not there: procedural and embedded ones.
+
+    What has to be downloaded is left to ``fetch``, which a person asks for.
+    """
+    from replications.datasets import registry
+    from replications.datasets.arrays import set_path
+    from replications.datasets.prepare import prepare
+
+    for key in keys:
+        if registry.find_set(key).kind in OWN_KINDS and not set_path(key, data_root).is_dir():
+            print(f"{key}: ready in {prepare(key, data_root)}", flush=True)
 
 
 def megabytes(size: int) -> str:

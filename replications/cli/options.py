@@ -14,13 +14,15 @@ from replications.spec import TIERS
 Act = Callable[[argparse.Namespace], int | None]
 
 
-def command(commands: argparse._SubParsersAction, name: str, act: Act, summary: str, example: str):
-    """Add a command; its ``--help`` ends with an example."""
+def command(
+    commands: argparse._SubParsersAction, name: str, act: Act | None, summary: str, example: str, more: str = ""
+):
+    """Add a command; its ``--help`` ends with `more` and an example. `act` is None where it has commands itself."""
     parser = commands.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example:\n  python -m replications {example}",
+        epilog=f"{more.lstrip()}\nexample:\n  python -m replications {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(act=act)

@@ -4,14 +4,20 @@ import argparse
 import contextlib
 import json
 import os
+import sys
+import traceback
 from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from replications import catalogue
+from replications.cli.data import prepare_own, sets_of
 from replications.cli.options import add_device, add_folders, add_set, add_tier, command, file_type
-from replications.errors import UserError, nearest
-from replications.planning.knobs import parse_papers, parse_seeds, tier_folder
+from replications.errors import UserError, nearest, one_line
+from replications.planning.knobs import parse_methods, parse_seeds, tier_folder
 from replications.records import RunRecord, run_path, throughput_path, write_atomic
+from replications.spec import RunSpec
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +25,10 @@ if TYPE_CHECKING:
     from replications.training.distribution import Distribution
 
 IN_THE_TABLE = ("diverged", "out of memory")
+NAMES = (
+    "a method (paper/method, as `list methods` shows it), a paper, a task or 'all'; a paper or a task stands for its "
+    "methods in the tier and those that their claims compare with"
+)
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -26,7 +36,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         commands,
         "run",
         run,
-        "train and judge a method, one record a seed",
+        "train and judge methods, one record a seed",
         "run arcface/softmax --tier smoke --seeds 0,1 --set recipe.lr=0.05",
     )
     _add_method(parser)
@@ -53,7 +63,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "measure the speed of methods, alone on the device",
         "throughput arcface/softmax,arcface/arcface --tier mini",
     )
-    parser.add_argument("methods", metavar="PAPER/METHOD,...", help="addresses joined by commas, or 'all'")
+    parser.add_argument("methods", nargs="+", metavar="NAME", help=NAMES)
     add_tier(parser)
     add_set(parser)
     add_device(parser)
@@ -62,7 +72,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_method(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("method", metavar="PAPER/METHOD", help="as `list methods` shows it")
+    parser.add_argument("methods", nargs="+", metavar="NAME", help=NAMES)
     add_tier(parser)
     parser.add_argument("--seeds", help="a count (3) or a list (0,1,2); default: the tier's")
     add_device(parser)
@@ -70,7 +80,11 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run each seed, one after the other. A failure that belongs in the table is a record, not an exit code."""
+    """Run each method and seed, one after the other; data that come with this package are prepared.
+
+    A failure that belongs in the table is a record, not an exit code. Another one does not stop the other methods; the
+    exit code is then 1.
+    """
     return _execute(args, args.changes, again=False)
 
 
@@ -83,7 +97,10 @@ def _score_file(args: argparse.Namespace) -> int:
     from replications.running import score_weights
     from replications.tasks.base import find_task
 
-    address = args.method if "/" in args.method else _reader_of(args.method)
+    if len(args.methods) > 1:
+        raise UserError(f"--weights scores one method, not {len(args.methods)}: name the one whose layout the file has")
+    name = args.methods[0]
+    address = name if "/" in name else _reader_of(name)
     spec = catalogue.resolve(address, args.tier, 0)
     with _device(chosen_device(args.device, args.tier)) as (_, device):
         record = score_weights(
@@ -116,48 +133,100 @@ def _reader_of(paper: str) -> str:
 
 def _execute(args: argparse.Namespace, changes: list[str], again: bool) -> int:
     from replications.measurement.process import sigterm_as_interrupt
-    from replications.running import execute, fingerprints, finished_record, restore
+    from replications.running import fingerprints, finished_record, restore
 
     seeds = parse_seeds(args.seeds, catalogue.tier_config(args.tier).seeds)
-    specs = [catalogue.resolve(args.method, args.tier, seed, changes) for seed in seeds]
+    addresses = parse_methods(args.methods, args.tier)
+    specs = {address: [catalogue.resolve(address, args.tier, seed, changes) for seed in seeds] for address in addresses}
     results = tier_folder(args.results, args.tier, tried=bool(changes))
-    for spec in specs if again else ():
+    for spec in chain(*specs.values()) if again else ():
         if finished_record(spec, fingerprints(spec), args.work) is None:
             raise UserError(
                 f"{spec.address} seed {spec.seed} has not been run in tier {args.tier} with the present code: "
                 f"'python -m replications run {spec.address} --tier {args.tier} --seeds {spec.seed},' does it"
             )
-    if not again and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if not again and alone:
         # What is finished needs neither a device nor the seconds that importing torch takes.
-        restored = [restore(spec, work_root=args.work, results=results) for spec in specs]
-        if all(restored):
-            print("\n".join(_line(record) for record in restored))
-            if len(restored) > 1:
-                print(_summary(restored))
-            return 0
-    records: list[RunRecord] = []
+        for address in addresses:
+            restored = [restore(spec, work_root=args.work, results=results) for spec in specs[address]]
+            if all(restored):
+                _say_records(restored)
+                del specs[address]
+    if not specs:
+        _say_end(addresses, [])
+        return 0
+    prepare_own(sets_of(chain(*specs.values())), args.data_root)
+    failed = []
     with sigterm_as_interrupt(), _device(chosen_device(args.device, args.tier)) as (distribution, device):
-        say = print if distribution.is_first else _say_nothing
-        for spec in specs:
-            records.append(
-                execute(
-                    spec,
-                    data_root=args.data_root,
-                    work_root=args.work,
-                    results=results,
-                    device=device,
-                    distribution=distribution,
-                    again=again,
-                )
-            )
-            say(_line(records[-1]), flush=True)
+        for address, of_method in specs.items():
+            try:
+                records = _run_seeds(args, of_method, results, device, distribution, again)
+            except Exception as error:
+                if len(addresses) == 1 or not alone:
+                    raise
+                if not isinstance(error, UserError):
+                    traceback.print_exc()
+                print(f"error: {address}: {one_line(error)}", file=sys.stderr, flush=True)
+                failed.append(address)
+                continue
             if records[-1].status == "failed" and records[-1].reason not in IN_THE_TABLE:
-                # Not a row of the table: snakemake takes a record that lies there as done.
-                run_path(results, spec.paper, spec.method, spec.seed).unlink(missing_ok=True)
-                return 1
+                failed.append(address)
+                if records[-1].reason == "interrupted":
+                    return 1
+    if distribution.is_first:
+        _say_end(addresses, failed)
+    return int(bool(failed))
+
+
+def _run_seeds(
+    args: argparse.Namespace,
+    specs: list[RunSpec],
+    results: Path,
+    device: "torch.device",
+    distribution: "Distribution",
+    again: bool,
+) -> list[RunRecord]:
+    """Run a method's seeds up to the first that ends without a row of the table."""
+    from replications.running import execute
+
+    say = print if distribution.is_first else _say_nothing
+    records: list[RunRecord] = []
+    for spec in specs:
+        records.append(
+            execute(
+                spec,
+                data_root=args.data_root,
+                work_root=args.work,
+                results=results,
+                device=device,
+                distribution=distribution,
+                again=again,
+            )
+        )
+        say(_line(records[-1]), flush=True)
+        if records[-1].status == "failed" and records[-1].reason not in IN_THE_TABLE:
+            # Not a row of the table: snakemake takes a record that lies there as done.
+            run_path(results, spec.paper, spec.method, spec.seed).unlink(missing_ok=True)
+            return records
     if len(records) > 1:
         say(_summary(records), flush=True)
-    return 0
+    return records
+
+
+def _say_end(addresses: list[str], failed: list[str]) -> None:
+    if failed and len(addresses) > 1:
+        print(
+            f"{len(failed)} of {len(addresses)} methods failed ({', '.join(failed)}): run the command again to resume"
+        )
+    elif len(addresses) > 1:
+        print(f"{len(addresses)} methods have run: 'python -m replications report' makes their tables")
+
+
+def _say_records(records: list[RunRecord]) -> None:
+    print("\n".join(_line(record) for record in records))
+    if len(records) > 1:
+        print(_summary(records))
 
 
 def _say_nothing(*_, **__) -> None:
@@ -220,10 +289,9 @@ def throughput(args: argparse.Namespace) -> None:
     from replications.measurement.throughput import Request, measure_many
     from replications.running import fingerprints, make_workload, task_modules
 
-    addresses = args.methods.split(",")
-    if addresses == ["all"]:
-        addresses = catalogue.methods_of(parse_papers("all", args.tier), args.tier)
-    specs = [catalogue.resolve(address, args.tier, 0, args.changes) for address in addresses]
+    specs = [
+        catalogue.resolve(address, args.tier, 0, args.changes) for address in parse_methods(args.methods, args.tier)
+    ]
     folder = tier_folder(args.results, args.tier, tried=bool(args.changes))
     requests = [
         Request(s, fingerprints(s).code, throughput_path(folder, s.paper, s.method), task_modules(s.task))
@@ -233,6 +301,7 @@ def throughput(args: argparse.Namespace) -> None:
     for spec in specs:
         if spec.recipe is None:
             print(f"{spec.address}: throughput does not apply, nothing is trained")
+    prepare_own(sets_of(specs), args.data_root)
     records = measure_many(requests, make_workload, args.data_root, chosen_device(args.device, args.tier))
     for record in records:
         rate = record.train_samples_per_second

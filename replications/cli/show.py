@@ -1,26 +1,20 @@
-"""``list``, ``describe`` and ``check``: what there is, and whether it is in order, without running anything."""
+"""``describe`` and ``check``: what there is, and whether it is in order, without running anything."""
 
 import argparse
 import ast
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import yaml
 
 from replications import catalogue
-from replications.cli.data import megabytes, needed_sets
-from replications.cli.options import add_tier, command, tier_name
+from replications.cli.listing import comparison
+from replications.cli.options import add_tier, command
 from replications.errors import UserError, nearest
 from replications.planning.check import problems, refuse
 from replications.spec import TIERS, Claim, Paper
 
-KINDS = ("papers", "methods", "claims", "tasks", "tiers", "data")
-
 
 def add(commands: argparse._SubParsersAction) -> None:
-    parser = command(commands, "list", show_list, f"list {', '.join(KINDS)}", "list methods --tier mini")
-    parser.add_argument("kind", nargs="?", choices=KINDS, help="none: all of them")
-    parser.add_argument("--tier", type=tier_name, help=f"only what is run or tested in it: {', '.join(TIERS)}")
     parser = command(
         commands,
         "describe",
@@ -53,98 +47,6 @@ def check(args: argparse.Namespace) -> int:
     return int(bool(wrong))
 
 
-def show_list(args: argparse.Namespace) -> None:
-    """Print a table of each kind that is asked for; raises UserError where the catalogue is not in order."""
-    refuse(catalogue.papers())
-    tables = {
-        "papers": _papers,
-        "methods": _methods,
-        "claims": _claims,
-        "tasks": _tasks,
-        "tiers": _tiers,
-        "data": _data,
-    }
-    for kind in [args.kind] if args.kind else KINDS:
-        if not args.kind:
-            print(f"\n{kind}\n")
-        print(tables[kind]([args.tier] if args.tier else TIERS))
-
-
-def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    from tabulate import tabulate
-
-    return tabulate(list(rows), headers=headers, tablefmt="simple", disable_numparse=True)
-
-
-def _papers(tiers: Sequence[str]) -> str:
-    rows = [
-        (key, paper.year, paper.title, paper.role, paper.task, len(paper.methods), len(paper.claims))
-        for key, paper in catalogue.papers().items()
-        if any(_runs(f"{key}/{name}", tiers) for name in paper.methods)
-    ]
-    return _table(["paper", "year", "title", "role", "task", "methods", "claims"], rows)
-
-
-def _methods(tiers: Sequence[str]) -> str:
-    rows = [
-        (f"{key}/{name}", method.title, method.role, ", ".join(_runs(f"{key}/{name}", TIERS)))
-        for key, paper in catalogue.papers().items()
-        for name, method in paper.methods.items()
-        if _runs(f"{key}/{name}", tiers)
-    ]
-    return _table(["method", "title", "role", "tiers"], rows)
-
-
-def _runs(address: str, tiers: Sequence[str]) -> list[str]:
-    """Those of the tiers in which a method is run."""
-    return [tier for tier in tiers if catalogue.is_in_tier(address, tier)]
-
-
-def _claims(tiers: Sequence[str]) -> str:
-    rows = [
-        (f"{key}/{claim.id}", claim.statement, _comparison(claim), ", ".join(claim.tiers))
-        for key, paper in catalogue.papers().items()
-        for claim in paper.claims
-        if set(tiers).intersection(claim.tiers)
-    ]
-    return _table(["claim", "statement", "compares", "tiers"], rows)
-
-
-def _comparison(claim: Claim) -> str:
-    sign = {"greater": ">", "less": "<", "equal": "="}[claim.direction]
-    other = f"{claim.reference.method} {claim.reference.metric}" if claim.reference else f"{claim.expected:g}"
-    return f"{claim.subject.method} {claim.subject.metric} {sign} {other}"
-
-
-def _tasks(tiers: Sequence[str]) -> str:
-    rows = []
-    for key in sorted({paper.task for paper in catalogue.papers().values()}):
-        setups = catalogue.task_tiers(key)
-        papers = [paper.key for paper in catalogue.papers().values() if paper.task == key]
-        if not set(tiers).isdisjoint(setups):
-            rows.append((key, ", ".join(papers), ", ".join(t for t in TIERS if t in setups)))
-    return _table(["task", "papers", "tiers"], rows)
-
-
-def _tiers(tiers: Sequence[str]) -> str:
-    found = [catalogue.tier_config(name) for name in tiers]
-    return _table(["tier", "seeds", "description"], [(t.name, t.seeds, t.description) for t in found])
-
-
-def _data(tiers: Sequence[str]) -> str:
-    from replications.datasets import registry
-
-    keys = list(registry.load().sets)
-    if len(tiers) == 1:
-        keys = needed_sets(tuple(catalogue.papers()), tiers[0])
-    rows = []
-    for key in keys:
-        about = registry.describe_set(key)
-        download = megabytes(about["bytes"]) if about["bytes"] else "-"
-        rows.append((key, about["kind"], download, megabytes(about["prepared_bytes"]), about["licence"]))
-    return _table(["data set", "kind", "download", "prepared", "licence"], rows)
-
-
 def describe(args: argparse.Namespace) -> None:
     """Print one thing in full; raises UserError, with the nearest name, where there is no such thing."""
     from replications.datasets import registry
@@ -160,7 +62,7 @@ def describe(args: argparse.Namespace) -> None:
         print(_describe_claim(papers[key], _claims_by_id(papers[key])[name]))
     elif args.name in registry.load().sets:
         print(_yaml(registry.describe_set(args.name)))
-    elif args.name in {paper.task for paper in papers.values()}:
+    elif args.name in catalogue.tasks():
         print(_describe_task(args.name))
     else:
         raise UserError(f"there is no '{args.name}'{nearest(args.name, _names(papers))}")
@@ -170,7 +72,7 @@ def _names(papers: dict[str, Paper]) -> list[str]:
     from replications.datasets import registry
 
     inside = [f"{key}/{name}" for key, paper in papers.items() for name in (*paper.methods, *_claims_by_id(paper))]
-    return [*papers, *inside, *registry.load().sets, *{paper.task for paper in papers.values()}]
+    return [*papers, *inside, *registry.load().sets, *catalogue.tasks()]
 
 
 def _claims_by_id(paper: Paper) -> dict[str, Claim]:
@@ -190,7 +92,7 @@ def _describe_paper(paper: Paper, tier: str) -> str:
         "role": paper.role,
         "task": paper.task,
         "methods": {name: method.title for name, method in paper.methods.items()},
-        "claims": {claim.id: f"{claim.statement} ({_comparison(claim)})" for claim in paper.claims},
+        "claims": {claim.id: f"{claim.statement} ({comparison(claim)})" for claim in paper.claims},
         "deviations": catalogue.deviations(paper.key),
         "reported": [f"{r.metric} {r.value:g} {r.unit}: {r.setting}, on {r.data} ({r.where})" for r in paper.reported],
         "runs in tier " + tier: catalogue.methods_of([paper.key], tier),
@@ -224,7 +126,7 @@ def _describe_method(address: str, tier: str) -> str:
 def _describe_claim(paper: Paper, claim: Claim) -> str:
     about = {"claim": f"{paper.key}/{claim.id}", **claim.model_dump(mode="json", exclude={"id", "deviations"})}
     numbered = catalogue.deviations(paper.key)
-    about["compares"] = _comparison(claim)
+    about["compares"] = comparison(claim)
     about["deviations that bear on it"] = {number: numbered.get(number, "") for number in claim.deviations}
     return _yaml({key: value for key, value in about.items() if value not in (None, {}, "")})
 

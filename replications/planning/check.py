@@ -4,14 +4,34 @@ Nothing here imports torch or a paper's code.
 """
 
 import ast
+import keyword
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from replications import catalogue
+from replications.datasets import registry
 from replications.errors import UserError, nearest
 from replications.spec import Claim, Paper
 from replications.tasks.base import find_task
+
+# A name is a folder, a module, a target of snakemake and a part of files' names.
+NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+METHOD = re.compile(r"[a-z0-9_]{1,60}")
+RULES = ("all", "prepare", "report", "throughput")
+
+
+def name_problem(key: str) -> str:
+    """Say why a paper or a task cannot be called so; empty where it can. What has the name already is not looked at."""
+    if not NAME.fullmatch(key):
+        plain = re.sub(r"[^a-z0-9]+", "_", key.lower()).strip("_0123456789")[:40]
+        hint = f" (for instance '{plain}')" if NAME.fullmatch(plain) else ""
+        return f"'{key}' is no name: give a lower-case letter, then up to 39 of them, digits and underscores{hint}"
+    if key in RULES or key.startswith("train_") or keyword.iskeyword(key):
+        return f"'{key}' is a word of snakemake or Python: choose another name"
+    if key in registry.load().sets:
+        return f"'{key}' is a data set: choose another name"
+    return ""
 
 
 def refuse(papers: Mapping[str, Paper]) -> None:
@@ -23,10 +43,18 @@ def refuse(papers: Mapping[str, Paper]) -> None:
 def problems(papers: Mapping[str, Paper], keys: Mapping[str, Paper] | tuple[str, ...]) -> Iterator[str]:
     """Say what is wrong with the papers `keys`, a line each: file and line, claim or method, and the remedy."""
     for key in keys:
+        problem = name_problem(key)
+        if not problem and (catalogue.TASKS / key / "tiers.yaml").exists():
+            problem = f"'{key}' is a task: give the paper's folder another name"
+        if problem:
+            yield f"papers/{key}: {problem}"
         for index, claim in enumerate(papers[key].claims):
             for where, told in _claim(claim, papers).items():
                 yield f"{catalogue.place(key, 'claims', index, *where)}: claim {claim.id} {told}"
         for name, method in papers[key].methods.items():
+            if not METHOD.fullmatch(name):
+                where = catalogue.place(key, "methods", name)
+                yield f"{where}: '{name}' is no name of a method: give lower-case letters, digits and underscores"
             for part, function in (("build", method.build), ("weights", method.weights)):
                 if function and (told := _function(catalogue.PAPERS / key, function)):
                     yield f"{catalogue.place(key, 'methods', name, part)}: {part} of {key}/{name} {told}"

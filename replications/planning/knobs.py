@@ -4,7 +4,7 @@ workflows/config.schema.yaml says which knobs there are and what each may be; an
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,3 +181,29 @@ def parse_papers(value: str | list[str], tier: str) -> tuple[str, ...]:
     if not keys:
         raise UserError("papers= names no paper (give papers=all, or keys joined by commas)")
     return tuple(sorted(set(keys)))
+
+
+def parse_methods(words: Iterable[str], tier: str) -> list[str]:
+    """Return the addresses that words stand for, each once: methods, papers, tasks or 'all', also joined by commas.
+
+    A paper or a task stands for its methods in the tier and those that their claims compare with, as in snakemake.
+    Raises UserError for an unknown name, with the nearest, and for one without a method in the tier.
+    """
+    papers = catalogue.papers()
+    tasks = catalogue.tasks()
+    found: dict[str, None] = {}
+    for name in (part.strip() for word in words for part in word.split(",") if part.strip()):
+        if "/" in name:
+            catalogue.layers(name, tier)
+            methods = [name]
+        elif name == "all" or name in papers or name in tasks:
+            keys = [key for key, paper in papers.items() if name in ("all", key, paper.task)]
+            methods = catalogue.methods_of(keys, tier)
+        else:
+            raise UserError(f"there is no paper, method or task '{name}'{nearest(name, [*papers, *tasks])}")
+        if not methods:
+            raise UserError(f"'{name}' has no method in tier '{tier}'")
+        found |= dict.fromkeys(methods)
+    if not found:
+        raise UserError("no method is named (`list methods` shows them)")
+    return list(found)
