@@ -1,4 +1,4 @@
-"""The generated sections of README.md and docs/: papers, tiers, knobs, publications, and the verdicts with their plot."""
+"""The generated sections of README.md and docs/: papers, tiers, knobs, publications, verdicts and their plot."""
 
 import importlib
 import re
@@ -62,6 +62,10 @@ def _weight(verdict: Verdict) -> tuple[bool, int]:
     return verdict.adjusted != "not tested", TIERS.index(verdict.tier)
 
 
+def interval_text(verdict: Verdict) -> str:
+    return labels.interval(verdict.interval, verdict.effect_kind, verdict.decimals)
+
+
 def _by_task() -> Iterator[tuple[str, list[Paper]]]:
     """Yield each task's title, by name of the task, and its papers."""
     papers = catalogue.papers()
@@ -88,17 +92,18 @@ def _plotted(verdicts: dict[str, Verdict]) -> list[Verdict]:
     return [verdict for verdict in of if verdict.adjusted in DECIDED and verdict.reported_effect is not None]
 
 
-def _texts(verdicts: dict[str, Verdict]) -> list[str]:
+def plotted_texts(verdicts: dict[str, Verdict]) -> list[str]:
+    """Return what the plot shows, a text a claim."""
     return [f"{v.address} {v.adjusted}, {v.effect_text}" for v in _plotted(verdicts)]
 
 
 def _plot(verdicts: dict[str, Verdict]) -> str:
-    alt = f"Forest plot of the decided claims of which the paper gives a figure: {'; '.join(_texts(verdicts))}"
+    alt = f"Forest plot of the decided claims of which the paper gives a figure: {'; '.join(plotted_texts(verdicts))}"
     return f"![{alt}]({PLOT.relative_to(ROOT).as_posix()})"
 
 
 def _draw(verdicts: dict[str, Verdict]) -> None:
-    """Draw the plot of the README. Its description lists what it shows, so that a test can tell whether it is current."""
+    """Draw the README's plot. Its description lists what it shows, by which a test sees whether it is current."""
     import matplotlib
 
     from replications.reporting import forest, style
@@ -110,7 +115,7 @@ def _draw(verdicts: dict[str, Verdict]) -> None:
         figure = forest.forest_plot(_plotted(verdicts), name)
         if figure is None:
             return
-        description = "; ".join(_texts(verdicts))
+        description = "; ".join(plotted_texts(verdicts))
         figure.savefig(PLOT, bbox_inches="tight", metadata={"Date": None, "Creator": None, "Description": description})
 
 
@@ -138,8 +143,7 @@ def _paper(paper: Paper, verdicts: dict[str, Verdict]) -> str:
         verdict = verdicts.get(f"{paper.key}/{claim.id}")
         word = summary.marked(verdict.adjusted) if verdict else "–"
         if verdict and verdict.adjusted in DECIDED:
-            interval = labels.interval(verdict.interval, verdict.effect_kind, verdict.decimals)
-            word = f"{word}: {verdict.effect_text} {interval}"
+            word = f"{word}: {verdict.effect_text} {interval_text(verdict)}"
         lines.append(f"| {claim.id} | {claim.statement} | {', '.join(claim.tiers)} | {word} |")
     return "\n".join(lines)
 
