@@ -20,6 +20,7 @@ KNOBS = catalogue.read_yaml(catalogue.CONFIG / "config.yaml").keys()
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 PAPER_PAGES = sorted(catalogue.PAPERS.glob("*/README.md"))
 MOST_BYTES = 8 * 1024
+GENERATED = re.compile("results/(?!published)|data/|work/")
 
 
 def identity(path):
@@ -79,6 +80,15 @@ def test_links_resolve(path):
         assert file.exists(), f"{path.name} links {link}"
         if anchor:
             assert anchor in anchors(file.read_text(encoding="utf-8")), f"{path.name} links {link}"
+
+
+@pytest.mark.parametrize("path", [*PAGES, *PAPER_PAGES, ROOT / "tests" / "README.md"], ids=identity)
+def test_files_that_are_named_exist(path):
+    """Paths in backquotes, from the repository's root or from the package; what is generated is not there yet."""
+    named = re.findall(r"`((?:[a-z_]+/)+[\w.-]*)`", path.read_text(encoding="utf-8"))
+    folders = {folder.name for root in (ROOT, catalogue.PACKAGE) for folder in root.iterdir() if folder.is_dir()}
+    named = [name for name in named if name.partition("/")[0] in folders and not GENERATED.match(name)]
+    assert not [name for name in named if not (ROOT / name).exists() and not (catalogue.PACKAGE / name).exists()]
 
 
 def commands(text):

@@ -85,9 +85,7 @@ def test_what_lies_finished_in_the_work_store_costs_nothing(plan):
     assert estimate.run_seconds(plan, ADDRESS, "0,1") == 10
 
 
-JOB = Job(
-    "a/b (seeds 0,1)", "train_0_1", "a", ["x", "y"], "not there yet", None, 2, {"seconds": 1800, "store_mb": 1500}
-)
+JOB = Job("a/b (seeds 0,1)", "train_0_1", "a", ["x", "y"], "missing", None, 2, {"seconds": 1800, "store_mb": 1500})
 
 
 def cells(line):

@@ -87,7 +87,7 @@ class EnergySource:
 
 
 def counter_reader(read: Callable[[], float], wraps_at: float | None = None) -> Callable[[], float]:
-    """Return a reader of a counter's growth since its last call; `wraps_at` is where the counter begins anew."""
+    """Return a reader of a counter's growth since its last call; `wraps_at` is where the counter starts again."""
     last: float | None = None
 
     def growth() -> float:

@@ -1,6 +1,6 @@
 """Time, memory, FLOPs and energy of a method's training step and of its inference, measured in this process.
 
-A training step is the loop's own (`replications.training.update`) on one fixed batch that lies on the device: loading
+A training step is the loop's own (`replications.training.update`) on one fixed batch on the device: loading
 and augmentation are not in it, and what data costs, each run records.
 """
 

@@ -1,4 +1,4 @@
-"""Training batches from arrays that lie on the training device."""
+"""Training batches from arrays on the training device."""
 
 from collections.abc import Mapping
 
@@ -66,7 +66,7 @@ class StepDraws:
         self._draws: dict[str, Tensor] = {}
 
     def apply(self, batch: Batch, step: int, part: int, parts: int) -> Batch:
-        """Return part `part` of the batch, augmented on the device it lies on."""
+        """Return part `part` of the batch, augmented on its device."""
         if self.augment is None:
             return batch
         if step != self._step:
@@ -86,7 +86,7 @@ def check_arrays(arrays: Mapping[str, Array]) -> int:
 
 
 class DeviceBatches:
-    """Batches from arrays that lie on the device as they are stored (uint8 images stay uint8 until their batch).
+    """Batches from arrays that are on the device as they are stored (uint8 images stay uint8 until their batch).
 
     `arrays` have one row a sample. `rows` picks the samples to train on (default: all); only those are moved to the
     device. Satisfies `Batches`: see there for `batch`, `SampleOrder` for the order, `Augment` for `augment`.
