@@ -108,8 +108,8 @@ def check_replications(words):
         assert words[0] in COMMANDS
         return
     args = build_parser().parse_args(words)
-    for address in [args.method] if "method" in args and "/" in args.method else []:
-        if address.partition("/")[0] not in UNWRITTEN:
+    for address in [word for word in words[1:] if ADDRESS.fullmatch(word)]:
+        if address.partition("/")[0] not in UNWRITTEN and words[0] in ("run", "evaluate", "throughput", "describe"):
             catalogue.resolve(address, args.tier, 0, getattr(args, "changes", ()))
 
 
@@ -130,6 +130,7 @@ def check_snakemake(words):
             catalogue.tier_config(value)
 
 
+ADDRESS = re.compile("[a-z0-9_]+/[a-z0-9_]+")
 OPTIONS_WITH_VALUE = {"--cores", "--workflow-profile", "--resources"}
 UNWRITTEN = {"lsoftmax"}  # the example of docs/adding-a-paper.md
 

@@ -80,7 +80,7 @@ def _verdicts(verdicts: dict[str, Verdict]) -> str:
         of = [verdicts.get(f"{paper.key}/{claim.id}") for paper in papers for claim in paper.claims]
         numbers = summary.counts([verdict for verdict in of if verdict])
         numbers["not tested"] += of.count(None)
-        keys = ", ".join(f"[{paper.key}](replications/papers/{paper.key}/README.md)" for paper in papers)
+        keys = ", ".join(f"[{paper.key}](docs/papers.md#{paper.key})" for paper in papers)
         rows.append(f"| {title} | {keys} | {' | '.join(map(str, numbers.values()))} |")
     return "\n".join(rows)
 
