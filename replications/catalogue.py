@@ -24,7 +24,7 @@ LENGTHS = {"epochs", "steps"}
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """Refuses a key that is given twice: of two, YAML's own loader keeps the last without a word."""
+    """Refuses a key that is given twice: of two, YAML's own loader silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()

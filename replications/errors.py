@@ -13,7 +13,7 @@ MOST_SHOWN = 30  # names that a message lists
 
 
 class UserError(Exception):
-    """Something the person can put right. The message is one line: what, where, and the remedy.
+    """Something the person can fix. The message is one line: what, where, and the remedy.
 
     The command line prints ``error: <message>`` and exits with 2; no traceback.
     """

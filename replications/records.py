@@ -46,7 +46,7 @@ class Provenance(RecordModel):
 
 
 class Cost(RecordModel):
-    """What a run cost. Seconds are wall seconds, sizes bytes; None where the device does not tell."""
+    """What a run cost. Seconds are wall seconds, sizes bytes; None where the device does not report it."""
 
     train_seconds: float | None = None
     total_seconds: float | None = None

@@ -13,7 +13,7 @@ from replications.cli import build_parser, main, readme
 from replications.cli.readme import DOCS, PUBLICATIONS, README, ROOT
 from replications.reporting import publications
 from replications.reporting.sections import section_of
-from replications.spec import Paper
+from replications.spec import TIERS, Paper, Recipe, TaskTier
 
 PUBLISHED = ROOT / "results" / "published"
 KNOBS = catalogue.read_yaml(catalogue.CONFIG / "config.yaml").keys()
@@ -179,3 +179,23 @@ def test_the_example_of_adding_a_paper_is_one():
     loss = model({"image": torch.randn(4, 3, 16, 16), "label": torch.tensor([0, 1, 2, 3])})["loss"]
     logits = model.eval().embed(torch.randn(2, 3, 16, 16)) @ model.class_weights().T
     assert loss.isfinite() and logits.shape == (2, 5)
+
+
+def test_the_example_of_adding_a_task_is_one():
+    """Its declaration makes a task whose options and tiers are read, and its turns are turns."""
+    from replications.training.stage import Turn
+
+    text = (DOCS / "adding-a-task.md").read_text(encoding="utf-8")
+    declaration, execute, turns, pictures = re.findall(r"```python\n(.*?)```", text, re.S)
+    names = {}
+    exec(declaration, names)
+    task = names["TASK"]
+    assert task.primary_metric in task.metrics and task.metrics["step_ms"].timed
+    setups = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.S)[1])
+    for name, setup in setups.items():
+        tier = TaskTier.model_validate(setup)
+        assert name in TIERS and Recipe.model_validate(tier.recipe) and task.parse_options(tier.task)
+    critic, generator = eval(re.search(r"turns=(\(.*\n    \)),", turns, re.S)[1], {"Turn": Turn})
+    assert (critic.part, critic.times, generator.times) == ("critic", 2, 1)
+    for code in (execute, pictures):
+        compile(code, "adding-a-task.md", "exec")

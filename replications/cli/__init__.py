@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 for what a person can put right, 130 where it was stopped."""
+    """Run a command and return its exit code: 0, 2 for what a person can fix, 130 where it was stopped."""
     take_any_letter()
     try:
         args = build_parser().parse_args(argv)

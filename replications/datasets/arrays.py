@@ -1,4 +1,4 @@
-"""Opening a prepared set: memory-mapped arrays, and what is known of them."""
+"""Opening a prepared set: its memory-mapped arrays and metadata."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The local disk: one process at a time at a file, and a clear line where there is no room."""
+"""The local disk: one process at a time on a file, and a clear message when it is full."""
 
 import contextlib
 import errno

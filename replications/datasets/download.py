@@ -1,4 +1,4 @@
-"""Getting a source: from a mirror directory, from what is already there, or from the network, always checked.
+"""Getting a source: from a mirror directory, from earlier downloads, or from the network, always checked.
 
 A download grows in ``<name>.part``, is continued by HTTP Range after any interruption, is checked, and only then
 renamed to its name: a file below ``downloads`` is whole. The network is asked politely: back-off with jitter, and the

@@ -1,4 +1,4 @@
-"""Text files as people have them: with any line ends, with or without a byte-order mark."""
+"""Text files with any line ends, with or without a byte-order mark."""
 
 import codecs
 from pathlib import Path

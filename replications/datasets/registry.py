@@ -1,4 +1,4 @@
-"""What data sets there are: sources (what is downloaded) and sets (what is prepared from them).
+"""The registry of data: sources (what is downloaded) and sets (what is prepared from them).
 
 Both are read from ``datasets/registry/*.yaml``. A source has one content and one or more *variants*: the official
 archive, the same images in another archive, an unpacked folder. A variant's `path` is its place below a mirror

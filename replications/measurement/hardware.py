@@ -84,7 +84,7 @@ def peak_flops(device_name: str, precision: str) -> float | None:
 
 @cache
 def cpu_model() -> str:
-    """Return the processor's name, 'unknown' where the system does not tell."""
+    """Return the processor's name, 'unknown' where the system does not report it."""
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:

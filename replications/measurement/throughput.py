@@ -58,7 +58,7 @@ def measure_many(
     Those with the same imports come one after the other. A method whose finished record has the same fingerprint is not
     measured again (unless `again`); each record is written as soon as it is made. A method that fails leaves a record
     with ``status: failed``, and the next one is measured. Waits until the device is free of runs (in tier smoke, whose
-    numbers mean nothing, it does not). Raises UserError for what a person must put right first, such as missing data.
+    numbers mean nothing, it does not). Raises UserError for what a person must fix first, such as missing data.
     """
     records = [None if again else _finished(request, device) for request in requests]
     if None not in records:
@@ -199,7 +199,7 @@ def _death(exit_code: int | None) -> tuple[str, str]:
 
 
 def _work(gpus, spec, make_workload, data_root, device_choice, effort, halvings) -> tuple[Any, ...]:
-    """Run in the fresh process: measure, and return what was found or why not. Exceptions travel as words."""
+    """Run in the fresh process: measure, and return what was found or why not. Exceptions are passed as text."""
     os.environ.update(gpus)
     try:
         from replications.measurement.hardware import resolve_device

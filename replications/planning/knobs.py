@@ -57,7 +57,7 @@ def read_knobs(config: Mapping[str, Any]) -> Knobs:
     """Check a configuration and return its knobs.
 
     Values may be text, as ``--config`` hands them over: 'true', '0,1,2', 'null'. Raises UserError for the first
-    thing that is wrong; it names the nearest valid word.
+    problem; it names the closest valid value.
     """
     schema = catalogue.read_yaml(SCHEMA)
     known = schema["properties"]

@@ -1,4 +1,4 @@
-"""One snakemake a folder, without Snakemake's stale locks: the kernel drops this one when its process ends."""
+"""One snakemake per folder, without Snakemake's stale locks: the kernel releases this one when its process ends."""
 
 import os
 from pathlib import Path

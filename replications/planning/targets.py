@@ -1,4 +1,4 @@
-"""One line for a target that no rule makes: what it may have been meant for."""
+"""One line for an unknown target: what may have been meant."""
 
 from replications import catalogue
 from replications.errors import nearest

@@ -1,4 +1,4 @@
-"""What a person sees of a run of the workflow: the plan with its cost before, one line a job during it, paths after.
+"""The terminal output of the workflow: the plan with its cost before, one line per job during it, paths after.
 
 A handler for Snakemake's log events, attached where the Snakefile is read, so that a plain ``snakemake`` has it. What
 it replaces still goes to the log files below .snakemake/log, and to the terminal with ``snakemake --verbose``.
@@ -53,7 +53,7 @@ WAITING = "waiting for "  # how each wait for a lock begins that a job tells of
 
 @dataclass
 class Job:
-    """A job as Snakemake's ``job_info`` event tells it."""
+    """A job as in Snakemake's ``job_info`` event."""
 
     title: str
     rule: str
@@ -68,7 +68,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The title without what stands in brackets."""
+        """The title without its part in brackets."""
         return self.title.partition(" (")[0]
 
     @property
@@ -85,7 +85,7 @@ class Job:
 
 
 class Terminal(logging.Handler):
-    """Tells of a workflow in few lines; on a terminal also how far the jobs that run have come."""
+    """Reports a workflow in few lines; on a terminal with the progress of the running jobs."""
 
     def __init__(self, plan: Plan, dryrun: bool, cores: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Carrying out a run: train and judge, or score a weights file, and leave a record."""
+"""Executing a run: train and evaluate, or score a weights file, and write a record."""
 
 import time
 import traceback

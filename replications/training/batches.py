@@ -117,7 +117,7 @@ class DeviceBatches:
 def _to_device(array: Array, rows: Array | None, device: torch.device | str) -> Tensor:
     if isinstance(array, np.ndarray):
         picked = array[np.asarray(rows)] if rows is not None else array
-        # A copy: a memory-mapped array is read-only, which torch has no word for, and is read once here.
+        # A copy: a memory-mapped array is read-only, which torch cannot represent, and is read once here.
         return torch.from_numpy(np.array(picked)).to(device)
     if rows is not None:
         array = array[torch.as_tensor(rows, device=array.device)]

@@ -1,4 +1,4 @@
-"""What the training loop is given (a stage) and what it gives back."""
+"""The input of the training loop (a stage) and its result."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
