@@ -262,8 +262,8 @@ def test_labels_beyond_the_identities_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("train.rec", lambda b: b[:-20], r"train\.rec (ends within|has no) .*record at byte .*cut short"),
-        ("train.rec", lambda b: b[: len(b) // 2], r"train\.rec (ends within|has no) .*record at byte .*cut short"),
+        ("train.rec", lambda b: b[:-20], r"train\.rec (ends within|has no) .*record at byte .*truncated"),
+        ("train.rec", lambda b: b[: len(b) // 2], r"train\.rec (ends within|has no) .*record at byte .*truncated"),
         ("train.rec", lambda b: b[:8] + b"\xff" + b[9:], r"record at byte 0 is too short for its header"),
         ("train.rec", lambda b: b"x" + b[1:], r"train\.rec has no record at byte 0"),
         (

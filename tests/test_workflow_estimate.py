@@ -108,4 +108,4 @@ def test_time_on_some_cores_is_at_least_that_of_the_longest_job():
 
 
 def test_each_job_is_listed_with_its_reason():
-    assert job_list([JOB]) == "  a/b (seeds 0,1)  not there yet"
+    assert job_list([JOB]) == "  a/b (seeds 0,1)  missing"
