@@ -53,7 +53,7 @@ WAITING = "waiting for "  # how each wait for a lock begins that a job tells of
 
 @dataclass
 class Job:
-    """A job as in Snakemake's ``job_info`` event."""
+    """A job as Snakemake's ``job_info`` event tells it."""
 
     title: str
     rule: str

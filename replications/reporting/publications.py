@@ -94,13 +94,8 @@ def _folders(published: Path) -> list[Path]:
 
 def _read(folder: Path) -> tuple[list[Leaderboard], list[Verdict]]:
     boards = [Leaderboard.model_validate_json(path.read_bytes()) for path in sorted(folder.glob("leaderboard_*.json"))]
-    return boards, read_claims(folder)
-
-
-def read_claims(folder: Path) -> list[Verdict]:
-    """Return the verdicts of a publication."""
-    verdicts = json.loads((folder / "claims.json").read_text())["verdicts"]
-    return [Verdict.model_validate(verdict) for verdict in verdicts]
+    told = json.loads((folder / "claims.json").read_text())["verdicts"]
+    return boards, [Verdict.model_validate(one) for one in told]
 
 
 def _commits(folder: Path) -> set[str]:

@@ -79,10 +79,10 @@ def score_weights(
         raise UserError(f"no weights file at {weights}")
     torch.set_num_threads(spec.threads)
     prints = fingerprints(spec)
-    content = checksum.digest(Path(weights))
+    contents = checksum.digest(Path(weights))
     if zipfile.is_zipfile(weights) and not checksum.is_whole(Path(weights)):
         raise UserError(f"{weights} is damaged (a part of it has another checksum): fetch it again")
-    work = Path(work_root) / "weights" / digest(prints.run, content)[:16]
+    work = Path(work_root) / "weights" / digest(prints.run, contents)[:16]
     with on_disk("write in", work):
         work.mkdir(parents=True, exist_ok=True)
     context = RunContext(spec, device, Path(data_root), work, weights=Path(weights))
@@ -95,7 +95,7 @@ def score_weights(
         except RunFailure as error:
             failure = error
     record = _record(context, prints, evaluation, failure, time.monotonic() - started, memory.peak_memory(device), None)
-    record.extra["weights"] = {"file": Path(weights).name, "sha256": content}
+    record.extra["weights"] = {"file": Path(weights).name, "sha256": contents}
     write_record(record, run_path(results, spec.paper, spec.method, spec.seed))
     return record
 
