@@ -68,7 +68,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The title without its part in brackets."""
+        """The title without what stands in brackets."""
         return self.title.partition(" (")[0]
 
     @property
