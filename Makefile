@@ -45,7 +45,7 @@ format: test-env ## put the files into the project's format
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflows
 
-lock: test-env ## make the locks anew from pyproject.toml (ARGS=--upgrade: with the newest versions)
+lock: test-env ## regenerate the locks from pyproject.toml (ARGS=--upgrade: with the newest versions)
 	$(BIN)/$(COMPILE) $(ARGS) pyproject.toml -o $(RUN_LOCK)
 	$(BIN)/$(COMPILE) $(ARGS) pyproject.toml --extra test -c $(RUN_LOCK) -o $(TEST_LOCK)
 	echo uv | $(BIN)/$(COMPILE) --no-annotate - -c $(TEST_LOCK) -o envs/uv.txt

@@ -2,7 +2,7 @@
 # envs/build.sh PYTHON FOLDER LOCK...   Build a virtual environment from locks with hashes; nothing else is needed.
 #
 # What a lock has installed is stamped in the folder, so this costs nothing until a lock changes. The first lock is the
-# base: where it has changed, the folder is made anew. uv installs (several times faster); where it cannot, pip does.
+# base: where it has changed, the folder is rebuilt. uv installs (several times faster); where it cannot, pip does.
 set -eu
 python=$1 venv=$2
 shift 2

@@ -1,3 +1,3 @@
-"""Paper claims in; verdicts with their evidence and their cost out."""
+"""Tests claims of papers: verdicts with their evidence and cost."""
 
 __version__ = "0.1.0"

@@ -24,7 +24,7 @@ LENGTHS = {"epochs", "steps"}
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """Refuses a key that is given twice: of two, YAML's own loader keeps the last without a word."""
+    """Refuses a key that is given twice: of two, YAML's own loader silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
@@ -45,7 +45,7 @@ def read_yaml(path: Path) -> Any:
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8: save it as UTF-8") from None
     except (ValueError, RecursionError) as error:  # 2026-99-99 is no date, 5,000 digits no integer
-        raise UserError(f"{path}: a value is none: {error} (put text into quotes)") from None
+        raise UserError(f"{path}: a value is not valid: {error} (put text into quotes)") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -74,14 +74,14 @@ def read_papers() -> dict[str, Paper]:
 def problems(found: Mapping[str, Paper]) -> Iterator[str]:
     """Say what is wrong with papers that can be read, a line each: file and line, claim, and what is known instead.
 
-    A claim id that is there twice, an unknown method, a deviation that the README does not number. More is looked at
+    A claim id that occurs twice, an unknown method, a deviation that the README does not number. More is looked at
     by ``planning.check``, which knows the tasks.
     """
     for key, paper in found.items():
         seen, numbered = set(), _numbered(key) if any(claim.deviations for claim in paper.claims) else {}
         for index, claim in enumerate(paper.claims):
             if claim.id in seen:
-                yield f"{place(key, 'claims', index)}: claim {claim.id} is there twice: give this one another id"
+                yield f"{place(key, 'claims', index)}: claim {claim.id} occurs twice: give this one another id"
             seen.add(claim.id)
             for name, side in claim.sides().items():
                 owner, _, method = side.method.partition("/")
@@ -100,7 +100,7 @@ def problems(found: Mapping[str, Paper]) -> Iterator[str]:
 
 
 def place(key: str, *steps: str | int) -> str:
-    """Name the file and the line in it of what lies at `steps` in a paper.yaml, as in ``claims, 3``."""
+    """Name the file and the line in it of the value at `steps` in a paper.yaml, as in ``claims, 3``."""
     node = yaml.compose((PAPERS / key / "paper.yaml").read_text(encoding="utf-8"), Loader=_Loader)
     for step in steps:
         if isinstance(node, yaml.MappingNode):

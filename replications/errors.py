@@ -13,7 +13,7 @@ MOST_SHOWN = 30  # names that a message lists
 
 
 class UserError(Exception):
-    """Something the person can put right. The message is one line: what, where, and the remedy.
+    """Something the person can fix. The message is one line: what, where, and the remedy.
 
     The command line prints ``error: <message>`` and exits with 2; no traceback.
     """
@@ -28,17 +28,17 @@ class RunFailure(Exception):
 
 
 REMEDIES = {
-    "free some space and start again; what is finished is kept": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    "free some space and start again; finished work is kept": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
     "raise the limit with 'ulimit -n 4096', or start fewer processes": (errno.EMFILE, errno.ENFILE),
-    "give this account the right to it, or name another folder": (errno.EACCES, errno.EPERM),
-    "that disk is read-only: name another folder": (errno.EROFS,),
-    "there is a file where a folder is wanted: move it away, or name another folder": (errno.ENOTDIR, errno.EEXIST),
-    "there is a folder where a file is wanted: move it away": (errno.EISDIR, errno.ENOTEMPTY),
-    "name a folder with a shorter path": (errno.ENAMETOOLONG,),
-    "a symbolic link leads to itself: remove it": (errno.ELOOP,),
-    "the disk or its network fails: see that it is mounted and sound, and start again": (errno.EIO, errno.ESTALE),
-    "it is not there: see that the disk is mounted and nothing else deletes it": (errno.ENOENT, errno.ENXIO),
-    "another program holds it: stop that, and start again": (errno.EBUSY, errno.ETXTBSY, errno.EAGAIN),
+    "give this account permission, or choose another folder": (errno.EACCES, errno.EPERM),
+    "that disk is read-only: choose another folder": (errno.EROFS,),
+    "there is a file where a folder is needed: move it, or choose another folder": (errno.ENOTDIR, errno.EEXIST),
+    "there is a folder where a file is needed: move it": (errno.EISDIR, errno.ENOTEMPTY),
+    "choose a folder with a shorter path": (errno.ENAMETOOLONG,),
+    "a symbolic link points to itself: remove it": (errno.ELOOP,),
+    "the disk or its network failed: check both, and start again": (errno.EIO, errno.ESTALE),
+    "it does not exist: check that the disk is mounted and nothing else deletes it": (errno.ENOENT, errno.ENXIO),
+    "another program is using it: stop that, and start again": (errno.EBUSY, errno.ETXTBSY, errno.EAGAIN),
     "out of memory: start fewer processes": (errno.ENOMEM,),
 }
 
@@ -46,9 +46,9 @@ REMEDIES = {
 def disk_error(error: OSError, doing: str, path: "str | os.PathLike[str]", note: str = "") -> UserError:
     """Return what the disk refused as one line: "cannot `doing` `path`: why (remedy)"; `note` ends the remedy.
 
-    The path that the error itself names, where it names one, is told rather than `path`.
+    A path that the error itself names is shown instead of `path`.
     """
-    remedy = next((text for text, numbers in REMEDIES.items() if error.errno in numbers), "see to it and start again")
+    remedy = next((text for text, numbers in REMEDIES.items() if error.errno in numbers), "fix this and start again")
     named = error.filename if isinstance(error.filename, str | bytes) and error.filename else path
     note = f"; {note}" if note else ""
     if error.errno in (errno.EACCES, errno.EPERM):

@@ -1,4 +1,4 @@
-"""The meaning of code as a hash: what decides whether a run, or a prepared data set, must be made again.
+"""A hash of code without comments and formatting: it decides whether a run or a prepared data set is outdated.
 
 A fingerprint covers the syntax trees of the package's modules that some entry files reach by imports. Comments,
 docstrings, line numbers and formatting are not in it, so an edited comment makes nothing again, and a changed line

@@ -46,7 +46,7 @@ class Provenance(RecordModel):
 
 
 class Cost(RecordModel):
-    """What a run cost. Seconds are wall seconds, sizes bytes; None where the device does not tell."""
+    """What a run cost. Seconds are wall seconds, sizes bytes; None where the device does not report it."""
 
     train_seconds: float | None = None
     total_seconds: float | None = None
@@ -167,7 +167,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     except OSError as error:
         # Of a rename the error names the temporary file: a person knows the other.
         told = OSError(error.errno, error.strerror) if error.filename in (None, temporary) else error
-        raise disk_error(told, "write", path, "nothing finished is lost") from error
+        raise disk_error(told, "write", path, "finished work is kept") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
@@ -215,10 +215,10 @@ def read_throughput(path: Path) -> ThroughputRecord:
 
 
 def run_path(results: Path, paper: str, method: str, seed: int) -> Path:
-    """Where a run's record lies below ``results/<tier>``."""
+    """Path of a run's record below ``results/<tier>``."""
     return Path(results) / "runs" / paper / method / f"seed{seed}" / "run.json"
 
 
 def throughput_path(results: Path, paper: str, method: str) -> Path:
-    """Where a throughput record lies below ``results/<tier>``."""
+    """Path of a throughput record below ``results/<tier>``."""
     return Path(results) / "throughput" / paper / f"{method}.json"

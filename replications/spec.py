@@ -1,4 +1,4 @@
-"""The typed words of the suite: papers, methods, claims, recipes, tiers and run specifications.
+"""The typed vocabulary of the suite: papers, methods, claims, recipes, tiers and run specifications.
 
 Nothing here knows torch, a data set or a particular paper. YAML is parsed into these classes by
 ``replications.catalogue``; an unknown or misspelt key is an error that names it.

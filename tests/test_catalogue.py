@@ -175,7 +175,7 @@ def test_a_malformed_paper_names_file_and_place(house, old, new, words):
 FILE = "papers/toy/paper.yaml"
 BUILD = 'model:build"\n    options'
 CHECKED = {  # what is changed in the paper, and what is then said
-    "an id twice": ("    tiers: [mini]\n", "    tiers: [mini]\n{claim}", f"{FILE}:28: claim X1 is there twice"),
+    "an id twice": ("    tiers: [mini]\n", "    tiers: [mini]\n{claim}", f"{FILE}:28: claim X1 occurs twice"),
     "a deviation": (
         "    tiers: [mini]\n",
         "    tiers: [mini]\n    deviations: [1, 3]\n",

@@ -74,10 +74,10 @@ NO_ID = "number 2 of the list: its id must be a whole number"
 BOX = "annotation 7 has the box"
 FAULTS = [
     # ids
-    ((*IMAGE, "id"), 1, "image 1 is there twice"),
-    ((*IMAGE, "id"), 1.0, "image 1 is there twice"),
-    ((*CATEGORY, "id"), 1, "category 1 is there twice"),
-    ((*ANNOTATION, "id"), 8, "annotation 8 is there twice"),
+    ((*IMAGE, "id"), 1, "image 1 occurs twice"),
+    ((*IMAGE, "id"), 1.0, "image 1 occurs twice"),
+    ((*CATEGORY, "id"), 1, "category 1 occurs twice"),
+    ((*ANNOTATION, "id"), 8, "annotation 8 occurs twice"),
     *(((*where, "id"), value, NO_ID) for where in (IMAGE, CATEGORY) for value in (1.2, True, "2", None, [2], NAN, ...)),
     ((*ANNOTATION, "id"), ..., "annotation number 1 of the list: its id"),
     ((*IMAGE, "id"), 10**30, "its id 1000000000000000000000000000000 is out of range"),
@@ -91,8 +91,8 @@ FAULTS = [
     # images
     ((*IMAGE, "file_name"), "1.jpg", "image 2 and image 1 have the same file 1.jpg"),
     ((*IMAGE, "file_name"), "./1.jpg", "image 2 and image 1 have the same file 1.jpg"),
-    ((*IMAGE, "file_name"), "../a.json", "image 2: its file_name '../a.json' is no file in the folder"),
-    ((*IMAGE, "file_name"), "/etc/hosts", "image 2: its file_name '/etc/hosts' is no file in the folder"),
+    ((*IMAGE, "file_name"), "../a.json", "image 2: its file_name '../a.json' is not a file in the folder"),
+    ((*IMAGE, "file_name"), "/etc/hosts", "image 2: its file_name '/etc/hosts' is not a file in the folder"),
     *(
         ((*IMAGE, "file_name"), value, "image 2: its file_name must be")
         for value in ("", " ", None, 5, "2\n.jpg", "\ud800", ...)
@@ -207,8 +207,8 @@ def voc_prepared(tmp_path, xml, names="a\r\n", mark=b""):
 @pytest.mark.parametrize(
     ("old", "new", "match"),
     [
-        ("<name>cat</name>", "", "object 1: None is no class"),
-        ("cat", "unicorn", "object 1: 'unicorn' is no class"),
+        ("<name>cat</name>", "", "object 1: None is not a class"),
+        ("cat", "unicorn", "object 1: 'unicorn' is not a class"),
         ("<xmin>6</xmin>", "", "object 1: its box"),
         ("<xmin>6<", "<xmin>nan<", "object 1: its box"),
         ("<xmin>6<", "<xmin>16<", "object 1: its box"),

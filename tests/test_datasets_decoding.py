@@ -134,5 +134,5 @@ def test_depth_is_of_sixteen_bits_and_stays_as_it_is(tmp_path):
     assert decode_depth(tmp_path / "d.png").tolist() == RAMP.tolist()
     for mode in ("L", "RGB"):
         Image.new(mode, (4, 4)).save(tmp_path / "d.png")
-        with pytest.raises(UserError, match=rf"d\.png is no depth image: it is of mode {mode}"):
+        with pytest.raises(UserError, match=rf"d\.png is not a depth image: its mode is {mode}"):
             decode_depth(tmp_path / "d.png")

@@ -279,7 +279,7 @@ def test_a_wrong_file_in_a_mirror_is_told_and_not_used(host, register, tmp_path,
 
 def test_a_mirror_that_is_not_there_is_an_error(register, tmp_path):
     register(variant())
-    with pytest.raises(UserError, match=r"mirror directory .* is not there"):
+    with pytest.raises(UserError, match=r"mirror directory .* does not exist"):
         fetch("thing", tmp_path, tmp_path / "typo")
 
 

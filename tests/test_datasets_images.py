@@ -315,5 +315,5 @@ def test_a_picture_of_tiny_imagenet_that_is_listed_twice_is_named(tmp_path):
     root = tiny_root(tmp_path / "tiny")
     with (root / "val/val_annotations.txt").open("a") as stream:
         stream.write(f"val_0.JPEG\t{WNIDS[1]}\t0\n")
-    with pytest.raises(UserError, match=r"val_annotations\.txt:5: val_0\.JPEG is there twice"):
+    with pytest.raises(UserError, match=r"val_annotations\.txt:5: val_0\.JPEG occurs twice"):
         make(tiny_imagenet, tmp_path / "set", {"images": root}, size=8, num_classes=4, all_classes=4)

@@ -77,7 +77,7 @@ BEA = "lfw-deepfunneled/Bea_Two/Bea_Two_0002.jpg"
     [
         ({BEA: None}, "lacks 1 images, the first is image 2 of Bea_Two"),
         ({"x/Eve_Extra/Eve_Extra_0001.jpg": b""}, r"Eve_Extra_0001\.jpg is not listed in people\.txt"),
-        ({"other/Bea_Two_0002.jpg": b""}, r"other/Bea_Two_0002\.jpg is there twice"),
+        ({"other/Bea_Two_0002.jpg": b""}, r"other/Bea_Two_0002\.jpg is listed twice"),
         ({BEA: tiny_lfw.jpeg(1)[:2000]}, r"lfw\.tgz: .*Bea_Two_0002\.jpg cannot be read as an image"),
         ({BEA: b"no image"}, r"lfw\.tgz: .*Bea_Two_0002\.jpg cannot be read as an image"),
         ({BEA: tiny_lfw.jpeg(1, (150, 150))}, r"Bea_Two_0002\.jpg is 150x150 pixels instead of 250x250"),

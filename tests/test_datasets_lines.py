@@ -20,7 +20,7 @@ def test_lines_are_the_same_however_they_are_stored(tmp_path, newline, coding):
 
 
 @pytest.mark.parametrize(
-    ("data", "says"), [(b"a\0b", "character 1 is zero"), (b"ab\xff", r"no text in UTF-8 \(byte 2\)")]
+    ("data", "says"), [(b"a\0b", "character 1 is zero"), (b"ab\xff", r"not UTF-8 text \(byte 2\)")]
 )
 def test_what_is_no_text_is_one_line(tmp_path, data, says):
     (tmp_path / "list.txt").write_bytes(data)

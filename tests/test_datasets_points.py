@@ -239,7 +239,7 @@ def test_shapenet_part(tmp_path, target):
     for label, part in zip(found["label"], found["part"], strict=True):
         assert set(part) <= set(facts["class_parts"][label])
     (root / "synsetoffset2category.txt").write_text("Boat\t0379\n")
-    with pytest.raises(UserError, match="'Boat' is no category"):
+    with pytest.raises(UserError, match="'Boat' is not a category"):
         shapenet_part.prepare(target, {"points": 6}, {"shapes": root}, 1)
 
 

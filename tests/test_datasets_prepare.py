@@ -178,7 +178,7 @@ def test_a_full_disk_is_one_line(tiny, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(rows._Work, "__call__", full)
-    with pytest.raises(UserError, match=r"no space left for .*what is finished is kept"):
+    with pytest.raises(UserError, match=r"no space left for .*finished work is kept"):
         prepare.prepare("tiny", tmp_path / "data", tiny, workers=1)
 
 

@@ -63,7 +63,7 @@ def test_the_published_notation_is_read():
 
 @pytest.mark.parametrize(
     "change, message",
-    [({"max_length": 9}, "no length lies between"), ({"depth": 3}, "depth"), ({"test": 0}, "test: Input should be")],
+    [({"max_length": 9}, "no length is between"), ({"depth": 3}, "depth"), ({"test": 0}, "test: Input should be")],
 )
 def test_wrong_listops_options_are_named(tmp_path, change, message):
     with pytest.raises(UserError, match=message):

@@ -149,7 +149,7 @@ def test_celeba_is_aligned_to_the_template(tmp_path, zipped, workers):
         ("landmarks", "7\n", "8\n", "says that it has 8 images, and has 7"),
         ("landmarks", "nose_x", "chin_x", r"landmarks_align_celeba\.txt:2: expected the columns lefteye_x"),
         ("landmarks", "000003.jpg", "000009.jpg", r"has no line for 000003\.jpg"),
-        ("identity", "000003.jpg 1", "000002.jpg 1", r"identity_CelebA\.txt:3: 000002\.jpg is there twice"),
+        ("identity", "000003.jpg 1", "000002.jpg 1", r"identity_CelebA\.txt:3: 000002\.jpg occurs twice"),
         ("identity", "000003.jpg 1", "000003.jpg ¹", r"identity_CelebA\.txt:3: expected"),
         ("landmarks", "000003.jpg  ", "000003.jpg nan ", r":5: expected an image name and ten numbers"),
     ],
@@ -262,8 +262,8 @@ def test_labels_beyond_the_identities_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("train.rec", lambda b: b[:-20], r"train\.rec (ends within|has no) .*record at byte .*cut short"),
-        ("train.rec", lambda b: b[: len(b) // 2], r"train\.rec (ends within|has no) .*record at byte .*cut short"),
+        ("train.rec", lambda b: b[:-20], r"train\.rec (ends within|has no) .*record at byte .*truncated"),
+        ("train.rec", lambda b: b[: len(b) // 2], r"train\.rec (ends within|has no) .*record at byte .*truncated"),
         ("train.rec", lambda b: b[:8] + b"\xff" + b[9:], r"record at byte 0 is too short for its header"),
         ("train.rec", lambda b: b"x" + b[1:], r"train\.rec has no record at byte 0"),
         (

@@ -242,7 +242,7 @@ def plant_pipe(folder, other):
         (plant_lock_link, "cpu-use.lock is a link"),
         (plant_open_folder, "locks can be written by other users"),
         (plant_pipe, "cpu-use.lock is something else"),
-        (lambda folder, other: folder.write_text("x"), "a file where a folder is wanted"),
+        (lambda folder, other: folder.write_text("x"), "a file where a folder is needed"),
     ],
 )
 def test_no_lock_is_taken_in_what_others_can_change(tmp_path, plant, told):

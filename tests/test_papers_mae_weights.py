@@ -78,7 +78,7 @@ def test_safetensors_and_pth_score_alike_and_weights_matter(data_root, tmp_path)
     [
         ({"model": {"blocks.0.foo": torch.zeros(2)}}, "not in the layout of MAE's checkpoints .* it has no cls_token"),
         ({"model": "nothing"}, "holds no weights by name"),
-        (b"not a weights file", "is no weights file that can be read safely"),
+        (b"not a weights file", "is not a weights file that can be read safely"),
     ],
 )
 def test_a_wrong_layout_is_one_line(content, message, data_root, tmp_path, capsys):

@@ -224,7 +224,7 @@ def test_wrong_options_are_named():
         build(4, 0, **SMALL | {"density": "kd"})
     with pytest.raises(UserError, match="decoder must be one of"):
         build(4, 0, num_parts=3, **SMALL | {"decoder": "none"})
-    with pytest.raises(UserError, match="no square image"):
+    with pytest.raises(UserError, match="do not form a square"):
         build_point(10, 1, 60)
 
 

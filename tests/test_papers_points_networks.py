@@ -213,5 +213,5 @@ def test_a_disturbed_map_is_the_same_each_time_and_other_than_the_map():
 def test_wrong_options_are_named():
     with pytest.raises(UserError, match="aggregation must be one of"):
         build_sonet(4, 0, aggregation="cnn")
-    with pytest.raises(UserError, match="node_k must lie between 1 and the 9 nodes"):
+    with pytest.raises(UserError, match="node_k must be between 1 and the 9 nodes"):
         build_sonet(4, 0, node_k=10, **SONET)

@@ -192,5 +192,5 @@ def test_the_autoencoder_s_loss_is_the_chamfer_distance_of_both_levels():
 
 def test_wrong_levels_of_the_pyramid_are_named():
     for wrong in (0, 5):
-        with pytest.raises(UserError, match=f"pyramid_levels must lie between 1 and 4, not {wrong}"):
+        with pytest.raises(UserError, match=f"pyramid_levels must be between 1 and 4, not {wrong}"):
             build(4, 0, reconstruct=True, pyramid_levels=wrong, **SMALL)

@@ -111,7 +111,7 @@ def test_nearest_neighbours_are_the_naive_ones(monkeypatch, tree, duplicates):
 
 
 def test_ties_among_the_nearest_go_by_index(monkeypatch):
-    """Each point is there twice, in mixed order, so that pairs tie within the k nearest."""
+    """Each point occurs twice, in mixed order, so that pairs tie within the k nearest."""
     monkeypatch.setattr(neighbours_module, "_TREE_KNN", 1)
     points = cloud(2, 60).repeat_interleave(2, dim=1)[
         :, torch.randperm(120, generator=torch.Generator().manual_seed(1))

@@ -148,7 +148,7 @@ def test_a_write_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_an_error_of_the_disk_of_any_kind_is_a_line():
-    assert "see to it" in str(disk_error(OSError("odd"), "read", "x"))
+    assert "fix this" in str(disk_error(OSError("odd"), "read", "x"))
     assert str(disk_error(OSError(errno.ENOENT, "gone\nfor ever", "y"), "read", "x")).count("\n") == 0
     assert "cannot read y: " in str(disk_error(OSError(errno.EIO, "I/O", "y"), "read", "x"))
     assert "cannot read y: " in str(disk_error(OSError(errno.EIO, "I/O", b"y"), "read", "x"))

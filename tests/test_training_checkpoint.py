@@ -50,7 +50,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(saved, how
     assert "train.ckpt is damaged" in message and "continuing from train.previous.ckpt" in message
     damage(saved.previous, how)
     assert saved.read() is None
-    assert "no whole checkpoint is left, stage 'train' starts from step 0" in capsys.readouterr().err
+    assert "no intact checkpoint is left, stage 'train' starts from step 0" in capsys.readouterr().err
 
 
 def test_a_kill_between_the_two_renames_leaves_the_one_before(saved):

@@ -96,7 +96,7 @@ def test_images_smaller_than_the_network_are_refused():
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0, -0.5, 1.5])
 def test_mask_ratios_outside_0_and_1_are_refused(ratio):
-    with pytest.raises(UserError, match="mask_ratio must lie between 0 and 1"):
+    with pytest.raises(UserError, match="mask_ratio must be between 0 and 1"):
         build(5, 16, vit=VIT, decoder=DECODER, mask_ratio=ratio).pretrainer()
 
 
@@ -105,7 +105,7 @@ def test_masks_that_leave_nothing_are_refused():
         autoencoder(mask_ratio=0.95)
     with pytest.raises(UserError, match="an even grid, not 5"):
         check_masking("grid", 0.75, 5)
-    with pytest.raises(UserError, match=r"there is no mask 'blok'.*block"):
+    with pytest.raises(UserError, match=r"unknown mask 'blok'.*block"):
         autoencoder(mask="blok")
 
 

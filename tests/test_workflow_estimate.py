@@ -85,9 +85,7 @@ def test_what_lies_finished_in_the_work_store_costs_nothing(plan):
     assert estimate.run_seconds(plan, ADDRESS, "0,1") == 10
 
 
-JOB = Job(
-    "a/b (seeds 0,1)", "train_0_1", "a", ["x", "y"], "not there yet", None, 2, {"seconds": 1800, "store_mb": 1500}
-)
+JOB = Job("a/b (seeds 0,1)", "train_0_1", "a", ["x", "y"], "missing", None, 2, {"seconds": 1800, "store_mb": 1500})
 
 
 def cells(line):
@@ -110,4 +108,4 @@ def test_time_on_some_cores_is_at_least_that_of_the_longest_job():
 
 
 def test_each_job_is_listed_with_its_reason():
-    assert job_list([JOB]) == "  a/b (seeds 0,1)  not there yet"
+    assert job_list([JOB]) == "  a/b (seeds 0,1)  missing"

@@ -123,7 +123,7 @@ def test_a_hundred_seeds_are_planned_in_seconds():
     ("content", "line"),
     [
         ("results: é".encode("latin-1"), "not UTF-8"),
-        (b"results: 2026-99-99", "a value is none: month must be in 1..12"),
+        (b"results: 2026-99-99", "a value is not valid: month must be in 1..12"),
         (b"tier: mini\nresults: [", ": not valid YAML"),
     ],
 )
@@ -199,7 +199,7 @@ def test_meaning_is_of_what_decides_a_number_and_of_nothing_else(monkeypatch):
 
 def test_a_folder_has_one_snakemake(tmp_path):
     held = hold_folder(tmp_path / ".snakemake")
-    with pytest.raises(UserError, match=r"another snakemake \(process [0-9]+\) is at work"):
+    with pytest.raises(UserError, match=r"another snakemake \(process [0-9]+\) is running"):
         hold_folder(tmp_path / ".snakemake")
     held.release()
     hold_folder(tmp_path / ".snakemake").release()

@@ -1,4 +1,4 @@
-"""Snakemake killed outright, and two at once: no orphan, no stale lock, nothing finished is lost."""
+"""Snakemake killed outright, and two at once: no orphan, no stale lock, finished work is kept."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ def test_no_job_outlives_snakemake_and_no_lock_stays(copy):
     try:
         jobs = jobs_of(first)
         said = copy.snakemake("alpha", config=("throughput=false",), code=1)
-        assert f"error: another snakemake (process {first.pid}) is at work in {copy.root}" in said
+        assert f"error: another snakemake (process {first.pid}) is running in {copy.root}" in said
         assert all(job.is_running() for job in jobs), "the second one disturbs nothing"
     finally:
         first.send_signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The command line: ``python -m replications <command>``. Each step of the workflow by hand, and ways to look at it."""
+"""The command line: ``python -m replications <command>``. Each step of the workflow by hand, and ways to inspect it."""
 
 import argparse
 import os
@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m replications",
-        description="Paper claims in; verdicts with their evidence and their cost out.",
+        description="Tests claims of papers: verdicts with their evidence and cost.",
         epilog=EPILOG,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -34,14 +34,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 for what a person can put right, 130 where it was stopped."""
+    """Run a command and return its exit code: 0, 2 for what a person can fix, 130 where it was stopped."""
     take_any_letter()
     try:
         args = build_parser().parse_args(argv)
         _follow_snakemake()
         return args.act(args) or 0
     except KeyboardInterrupt:
-        print("stopped; the same command goes on where this one was", file=sys.stderr)
+        print("stopped; run the same command again to resume", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _follow_snakemake() -> None:
-    """A job of snakemake ends with it, however that ends; what a person starts by hand may outlive the shell."""
+    """A job of snakemake ends with it, however that ends. A command started by hand may outlast its shell."""
     parent = os.environ.pop(PARENT, None)
     if parent is not None:
         import signal

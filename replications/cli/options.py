@@ -67,7 +67,7 @@ def add_tried(parser: argparse.ArgumentParser) -> None:
 def add_folders(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add the folders named: 'data_root', 'data_mirror', 'work', 'results'."""
     about = {
-        "data_mirror": "a folder that is looked into before any download",
+        "data_mirror": "a folder that is searched before any download",
         "data_root": "downloads and prepared arrays",
         "work": "checkpoints and finished runs",
         "results": "records and tables, one folder a tier below it",

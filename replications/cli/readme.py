@@ -1,40 +1,152 @@
-"""The sections of README.md that are derived: papers, tiers and what is published."""
+"""The generated sections of README.md and docs/: papers, tiers, knobs, publications, verdicts and their plot."""
 
+import importlib
+import json
+import re
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 from replications import catalogue
 from replications.records import write_atomic
+from replications.reporting import labels, publications, summary
 from replications.reporting.sections import with_section
-from replications.spec import TIERS
+from replications.reporting.verdicts import Verdict
+from replications.spec import TIERS, Paper
 
-README = catalogue.PACKAGE.parent / "README.md"
-
-
-def sections() -> dict[str, str]:
-    """The derived sections by the name in their markers, but for the published one."""
-    return {"papers": _papers(), "tiers": _tiers()}
-
-
-def update(readme: Path, published: Path) -> None:
-    """Write the derived sections of a README anew; raises UserError where a marker is missing."""
-    from replications.reporting.publications import update_readme
-
-    text = readme.read_text(encoding="utf-8")
-    for name, section in sections().items():
-        text = with_section(readme, text, name, section)
-    write_atomic(readme, text.encode())
-    update_readme(readme, published)
+ROOT = catalogue.PACKAGE.parent
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PUBLICATIONS = DOCS / "publications.md"
+PLOT = DOCS / "verdicts.svg"
+DECIDED = ("reproduced", "contradicted")
 
 
-def _papers() -> str:
-    rows = ["| paper | methods | claims | task |", "| --- | --- | --- | --- |"]
-    for key, paper in catalogue.papers().items():
-        role = ", baseline" if paper.role == "baseline" else ""
-        title = f"[{paper.title}](replications/papers/{key}/README.md) ({paper.venue} {paper.year}{role})"
-        methods = ", ".join(f"`{key}/{name}`" for name in paper.methods)
-        claims = ", ".join(claim.id for claim in paper.claims) or "–"
-        rows.append(f"| {title} | {methods} | {claims} | {paper.task.replace('_', ' ')} |")
+def sections(published: Path) -> dict[Path, dict[str, str]]:
+    """Return the generated sections of each file, by the name in their markers; `publications` writes its own."""
+    verdicts = published_verdicts(published)
+    return {
+        README: {"verdicts": _verdicts(verdicts), "plot": _plot(verdicts)},
+        DOCS / "papers.md": {"papers": _papers(verdicts)},
+        DOCS / "knobs.md": {"tiers": _tiers(), "knobs": _knobs()},
+    }
+
+
+def update(published: Path) -> list[Path]:
+    """Regenerate the sections and the plot; return the files. Raises UserError where a marker is missing."""
+    found = sections(published)
+    for path, parts in found.items():
+        text = path.read_text(encoding="utf-8")
+        for name, section in parts.items():
+            text = with_section(path, text, name, section)
+        write_atomic(path, text.encode())
+    publications.update_readme(PUBLICATIONS, published)
+    _draw(published_verdicts(published))
+    return [*found, PUBLICATIONS, PLOT]
+
+
+def published_verdicts(published: Path) -> dict[str, Verdict]:
+    """Return one published verdict a claim, by ``paper/claim``.
+
+    Where several publications have a claim, that of the largest tier which tests it counts: a decided verdict is not
+    preferred, which would pick the lucky one of several attempts.
+    """
+    best: dict[str, Verdict] = {}
+    for path in sorted(published.glob("*/claims.json")):
+        for verdict in map(Verdict.model_validate, json.loads(path.read_text(encoding="utf-8"))["verdicts"]):
+            if verdict.address not in best or _weight(verdict) > _weight(best[verdict.address]):
+                best[verdict.address] = verdict
+    return best
+
+
+def _weight(verdict: Verdict) -> tuple[bool, int]:
+    return verdict.adjusted != "not tested", TIERS.index(verdict.tier)
+
+
+def interval_text(verdict: Verdict) -> str:
+    return labels.interval(verdict.interval, verdict.effect_kind, verdict.decimals)
+
+
+def _by_task() -> Iterator[tuple[str, list[Paper]]]:
+    """Yield each task's title, by name of the task, and its papers."""
+    papers = catalogue.papers()
+    for task, title in sorted(summary.task_titles(papers).items()):
+        yield title, [paper for paper in papers.values() if paper.task == task]
+
+
+def _verdicts(verdicts: dict[str, Verdict]) -> str:
+    words = " | ".join(summary.marked(word) for word in summary.SYMBOLS)
+    rows = [f"| task | papers | {words} |", "| --- | --- |" + " ---: |" * len(summary.SYMBOLS)]
+    for title, papers in _by_task():
+        of = [verdicts.get(f"{paper.key}/{claim.id}") for paper in papers for claim in paper.claims]
+        numbers = summary.counts([verdict for verdict in of if verdict])
+        numbers["not tested"] += of.count(None)
+        keys = ", ".join(f"[{paper.key}](docs/papers.md#{paper.key})" for paper in papers)
+        rows.append(f"| {title} | {keys} | {' | '.join(map(str, numbers.values()))} |")
     return "\n".join(rows)
+
+
+def _plotted(verdicts: dict[str, Verdict]) -> list[Verdict]:
+    """Return the decided verdicts on claims of which the paper gives a figure, in the order of papers and claims."""
+    addresses = [f"{paper.key}/{claim.id}" for _, papers in _by_task() for paper in papers for claim in paper.claims]
+    of = [verdicts[address] for address in addresses if address in verdicts]
+    return [verdict for verdict in of if verdict.adjusted in DECIDED and verdict.reported_effect is not None]
+
+
+def plotted_texts(verdicts: dict[str, Verdict]) -> list[str]:
+    """Return what the plot shows, a text a claim."""
+    return [f"{v.address} {v.adjusted}, {v.effect_text}" for v in _plotted(verdicts)]
+
+
+def _plot(verdicts: dict[str, Verdict]) -> str:
+    alt = f"Forest plot of the decided claims of which the paper gives a figure: {'; '.join(plotted_texts(verdicts))}"
+    return f"![{alt}]({PLOT.relative_to(ROOT).as_posix()})"
+
+
+def _draw(verdicts: dict[str, Verdict]) -> None:
+    """Draw the README's plot. Its description lists what it shows, by which a test sees whether it is current."""
+    import matplotlib
+
+    from replications.reporting import forest, style
+
+    def name(verdict: Verdict) -> str:
+        return f"{textwrap.fill(verdict.statement, 46)}\n{verdict.address}, tier {verdict.tier}"
+
+    with matplotlib.rc_context(style.RC):
+        figure = forest.forest_plot(_plotted(verdicts), name)
+        if figure is None:
+            return
+        description = "; ".join(plotted_texts(verdicts))
+        figure.savefig(PLOT, bbox_inches="tight", metadata={"Date": None, "Creator": None, "Description": description})
+
+
+def _papers(verdicts: dict[str, Verdict]) -> str:
+    blocks = []
+    for title, papers in _by_task():
+        about = importlib.import_module(f"replications.tasks.{papers[0].task}").__doc__.partition("\n")[0]
+        blocks += [f"## {title}", f"`{papers[0].task}`: {about}"]
+        blocks += [_paper(paper, verdicts) for paper in papers]
+    return "\n\n".join(blocks)
+
+
+def _paper(paper: Paper, verdicts: dict[str, Verdict]) -> str:
+    role = ", baseline" if paper.role == "baseline" else ""
+    lines = [
+        f"### {paper.key}",
+        "",
+        f"[{paper.title}](../replications/papers/{paper.key}/README.md) ({paper.venue} {paper.year}{role})",
+        "",
+        "Methods: " + "; ".join(f"`{paper.key}/{name}` {method.title}" for name, method in paper.methods.items()),
+    ]
+    if paper.claims:
+        lines += ["", "| claim | statement | tested in | published verdict |", "| --- | --- | --- | --- |"]
+    for claim in paper.claims:
+        verdict = verdicts.get(f"{paper.key}/{claim.id}")
+        word = summary.marked(verdict.adjusted) if verdict else "–"
+        if verdict and verdict.adjusted in DECIDED:
+            word = f"{word}: {verdict.effect_text} {interval_text(verdict)}"
+        lines.append(f"| {claim.id} | {claim.statement} | {', '.join(claim.tiers)} | {word} |")
+    return "\n".join(lines)
 
 
 def _tiers() -> str:
@@ -42,4 +154,13 @@ def _tiers() -> str:
     for name in TIERS:
         tier = catalogue.tier_config(name)
         rows.append(f"| `{name}` | {tier.description} | {tier.seeds} | {tier.threads} |")
+    return "\n".join(rows)
+
+
+def _knobs() -> str:
+    """A table of the knobs: name, default and comment of each line of config/config.yaml."""
+    text = (catalogue.CONFIG / "config.yaml").read_text(encoding="utf-8")
+    rows = ["| knob | default | meaning |", "| --- | --- | --- |"]
+    for name, value, comment in re.findall(r"^(\w+): (\S+) +# (.+)$", text, re.M):
+        rows.append(f"| `{name}` | `{value}` | {comment} |")
     return "\n".join(rows)

@@ -51,14 +51,16 @@ def add(commands: argparse._SubParsersAction) -> None:
         commands,
         "publish",
         publish,
-        "copy a tier's records and tables to results/published and show them in the README",
+        "copy a tier's records and tables to results/published and regenerate the README's and docs' sections",
         "publish --tier standard --name first-gpu",
     )
     add_tier(parser)
     add_tried(parser)
     add_folders(parser, "results")
     parser.add_argument("--name", help="of the publication (default: the date of its last record)")
-    parser.add_argument("--readme", action="store_true", help="only write the README's derived sections anew")
+    parser.add_argument(
+        "--readme", action="store_true", help="only regenerate the generated sections of README.md and docs/"
+    )
 
 
 def report(args: argparse.Namespace) -> None:
@@ -174,12 +176,12 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def publish(args: argparse.Namespace) -> None:
-    """Publish a report, and write the README's derived sections anew."""
+    """Publish a report, then regenerate the generated sections of README.md and docs/."""
     from replications.cli import readme
     from replications.reporting.publish import publish as copy
 
     published = args.results / "published"
     if not args.readme:
         print(copy(tier_folder(args.results, args.tier, args.tried), published, catalogue.papers(), name=args.name))
-    readme.update(readme.README, published)
-    print(readme.README.name)
+    for path in readme.update(published):
+        print(path.relative_to(readme.ROOT))

@@ -1,4 +1,4 @@
-"""Data sets: where they come from, how they are checked, and how they become memory-mapped arrays.
+"""Data sets: sources, checks, and preparation as memory-mapped arrays.
 
-Here lies what all families of sets use; each family's preparers are in a folder of their own.
+What all families of sets use; each family's preparers are in their own folder.
 """

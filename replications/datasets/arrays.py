@@ -1,4 +1,4 @@
-"""Opening a prepared set: memory-mapped arrays, and what is known of them."""
+"""Opening a prepared set: its memory-mapped arrays and metadata."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ class PreparedSet:
 
 
 def set_path(set_key: str, data_root: Path) -> Path:
-    """Where the set lies, or will lie, in the version that the present registry and code make."""
+    """Path of the set in the version that the present registry and code make."""
     return Path(data_root) / "prepared" / f"{set_key}-{data_fingerprint(set_key)[:12]}"
 
 

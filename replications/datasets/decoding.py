@@ -45,10 +45,10 @@ def decode_depth(path: Path) -> np.ndarray:
     """Return the samples of a greyscale picture of 16 bits as they are, uint16 [H, W]; raises as `decode`."""
     with _opened(path, str(path)) as image:
         if image.mode not in (*SIXTEEN_BITS, "I"):
-            raise DamagedPicture(f"{path} is no depth image: it is of mode {image.mode}, not of 16 bits")
+            raise DamagedPicture(f"{path} is not a depth image: its mode is {image.mode}, not of 16 bits")
         samples = np.asarray(image)
         if samples.min() < 0 or samples.max() >= 1 << 16:
-            raise DamagedPicture(f"{path} is no depth image: it has samples beyond 16 bits")
+            raise DamagedPicture(f"{path} is not a depth image: it has samples beyond 16 bits")
         return samples.astype(np.uint16)
 
 

@@ -1,4 +1,4 @@
-"""The local disk: one process at a time at a file, and a clear line where there is no room."""
+"""The local disk: one process at a time on a file, and a clear message when it is full."""
 
 import contextlib
 import errno
@@ -31,7 +31,7 @@ def alone(path: Path, doing: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an error of the disk below `path` into one line; what was finished stays, so the work can go on."""
+    """Turn an error of the disk below `path` into one line; what was finished stays, so the work can be resumed."""
     try:
         yield
     except OSError as error:
@@ -52,5 +52,5 @@ def no_space(path: Path, needed: int = 0) -> str:
     need = f"{needed / 1e6:.0f} MB more are needed and " if needed else ""
     return (
         f"no space left for {path}: {need}{free / 1e6:.0f} MB are free; free some space and start again "
-        "(what is finished is kept)"
+        "(finished work is kept)"
     )

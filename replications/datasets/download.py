@@ -1,4 +1,4 @@
-"""Getting a source: from a mirror directory, from what is already there, or from the network, always checked.
+"""Getting a source: from a mirror directory, from earlier downloads, or from the network, always checked.
 
 A download grows in ``<name>.part``, is continued by HTTP Range after any interruption, is checked, and only then
 renamed to its name: a file below ``downloads`` is whole. The network is asked politely: back-off with jitter, and the
@@ -51,7 +51,7 @@ class Patience:
     slow: float = 60.0
 
     def wait(self, attempt: int, asked: float = 0.0) -> None:
-        """Sleep after `attempt` attempts in vain, at least as long as the server asked for."""
+        """Sleep after `attempt` failed attempts, at least as long as the server asked for."""
         pause = self.pause * 2 ** max(attempt - 1, 0) * random.uniform(0.5, 1.5)
         time.sleep(min(max(pause, asked), self.longest_pause))
 
@@ -77,7 +77,7 @@ def fetch(source_key: str, data_root: Path, mirror: Path | None = None, *, patie
     source = find_source(source_key)
     downloads = Path(data_root) / "downloads"
     if mirror is not None and not Path(mirror).is_dir():
-        raise UserError(f"the mirror directory {mirror} is not there: correct data_mirror, or leave it out")
+        raise UserError(f"the mirror directory {mirror} does not exist: correct data_mirror, or leave it out")
     tried: list[str] = []
     for root in filter(None, (mirror, downloads)):
         for variant in source.variants:
@@ -198,7 +198,7 @@ def _network() -> Iterator[None]:
     except (urllib3.exceptions.ProtocolError, urllib3.exceptions.SSLError, HTTPException, OSError) as error:
         raise _Interrupted("the connection broke") from error
     except Exception as error:
-        raise PlaceFailed(f"an answer that cannot be read: {type(error).__name__}") from error
+        raise PlaceFailed(f"an unreadable answer: {type(error).__name__}") from error
 
 
 def _ask(session, url: str, offset: int, tag: str, patience: Patience):
@@ -218,7 +218,7 @@ def _ask(session, url: str, offset: int, tag: str, patience: Patience):
             page = response.raw.read(LONGEST_PAGE, decode_content=True).decode("utf-8", "replace")
         behind = drive.confirmation(page, url)
         if behind is None:
-            raise PlaceFailed("Google Drive does not give it out now: over its quota, or no longer shared")
+            raise PlaceFailed("Google Drive refuses it now: over its quota, or no longer shared")
         response = session.get(behind[0], params=behind[1], **options)
     return response
 
@@ -233,14 +233,14 @@ def _receive(response, part: Path, offset: int, variant: Variant, patience: Pati
         if status == 416 and _number(r"bytes \*/(\d+)", response.headers.get("Content-Range")) == offset:
             return True
         part.unlink(missing_ok=True)
-        raise _Interrupted("the server has another file")
+        raise _Interrupted("the server has a different file")
     if status in PASSING:
         raise _Interrupted(f"HTTP {status}", asked=_retry_after(response))
     if status not in (200, 206):
         raise PlaceFailed(f"HTTP {status}")
     if status == 206 and _number(r"bytes (\d+)-", response.headers.get("Content-Range")) != offset:
         part.unlink(missing_ok=True)
-        raise _Interrupted("the server sends another range than was asked for")
+        raise _Interrupted("the server sends a different range than requested")
     if status == 200:
         counter.advance(-offset)
         offset = 0  # the server ignores ranges, or has another version, and sends everything

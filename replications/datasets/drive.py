@@ -1,4 +1,4 @@
-"""Google Drive: large files come behind a page that asks to confirm that they could not be scanned for viruses."""
+"""Google Drive: large files are behind a page that asks to confirm a download without a virus scan."""
 
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit

@@ -56,7 +56,7 @@ def reading(archive: Path | str, member: str = "") -> Iterator[None]:
     try:
         yield
     except NotImplementedError as error:
-        raise UserError(f"{where} is packed in a way that cannot be read here ({error}): pack it anew") from error
+        raise UserError(f"{where} is packed in a way that cannot be read here ({error}): repack it") from error
     except (*DAMAGE, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise UserError(f"cannot read {where}: {error.strerror}") from error
@@ -195,5 +195,5 @@ def _safe(name: str, archive: Path) -> PurePosixPath:
     if not path.parts:
         raise UserError(f"{archive} holds a file whose name is {name!r}: refused")
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name:
-        raise UserError(f"{archive}: {name!r} would land outside the target folder: refused")
+        raise UserError(f"{archive}: {name!r} would be outside the target folder: refused")
     return path

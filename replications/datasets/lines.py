@@ -1,4 +1,4 @@
-"""Text files as people have them: with any line ends, with or without a byte-order mark."""
+"""Text files with any line ends, with or without a byte-order mark."""
 
 import codecs
 from pathlib import Path
@@ -12,9 +12,9 @@ def text_of(data: bytes, name: str) -> str:
     try:
         text = data.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"cannot read {name}: it is no text in UTF-8 (byte {error.start})") from None
+        raise UserError(f"cannot read {name}: it is not UTF-8 text (byte {error.start})") from None
     if "\0" in text:
-        raise UserError(f"cannot read {name}: it is no text (character {text.index(chr(0))} is zero)")
+        raise UserError(f"cannot read {name}: it is not text (character {text.index(chr(0))} is zero)")
     return text
 
 

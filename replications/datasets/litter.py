@@ -1,4 +1,4 @@
-"""What file managers and network storage leave between people's files: never a class, an identity or a picture."""
+"""Files that file managers and network storage create: never a class, an identity or an image."""
 
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath

@@ -1,4 +1,4 @@
-"""Making a prepared set: fetch its sources, let its preparer write the arrays, and show them only when complete."""
+"""Making a prepared set: fetch its sources, let its preparer write the arrays, and publish them only when complete."""
 
 import importlib
 import json

@@ -1,7 +1,7 @@
-"""What data sets there are: sources (what is downloaded) and sets (what is prepared from them).
+"""The registry of data: sources (what is downloaded) and sets (what is prepared from them).
 
 Both are read from ``datasets/registry/*.yaml``. A source has one content and one or more *variants*: the official
-archive, the same images in another archive, an unpacked folder. A variant's `path` says where it lies below a mirror
+archive, the same images in another archive, an unpacked folder. A variant's `path` is its place below a mirror
 directory and below ``<data_root>/downloads``, which has the same layout, so one machine's downloads are another's
 mirror.
 """
@@ -36,7 +36,7 @@ NOT_IN_THE_DATA = (
 class Variant(Strict):
     """One form of a source's content: a file, or a folder that a person has unpacked."""
 
-    path: str = Field(description="where it lies below a mirror directory or <data_root>/downloads")
+    path: str = Field(description="its path below a mirror directory or <data_root>/downloads")
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="where the owner publishes nothing better")
     bytes: int | None = Field(None, gt=0, description="exact size; a file of another size is refused unread")

@@ -1,4 +1,4 @@
-"""Filling large array files row by row on all cores, so that a killed process goes on where it stopped.
+"""Filling large array files row by row on all cores, so that a killed process resumes where it stopped.
 
 The rows are cut into jobs; a job is done when its rows are in the files and a line with their CRC is in the journal.
 Started again, jobs whose rows still have that CRC are not done again.
@@ -177,7 +177,7 @@ def _in_pool(jobs: Iterable[Job], work: _Work, workers: int, note: Callable[[tup
     except BrokenProcessPool as error:
         raise UserError(
             f"a worker process died while it prepared {work.target.name.strip('.')} (out of memory?): start again, "
-            "with fewer workers if it comes back; what is finished is kept"
+            "with fewer workers if it comes back; finished work is kept"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -19,7 +19,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")  # becomes a file's: it 
 class Options(Strict):
     """Options of the set."""
 
-    key: str | None = Field(None, description="where in the file the weights lie; null: at its top")
+    key: str | None = Field(None, description="where in the file the weights are; null: at its top")
 
 
 def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -> dict:

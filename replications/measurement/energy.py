@@ -1,4 +1,4 @@
-"""Energy over a block, where the hardware tells it.
+"""Energy over a block, where the hardware reports it.
 
 CUDA: NVML's energy counter of that GPU (Volta and later), else its power integrated over time. CPU: RAPL, whole
 packages and, where counted apart, their memory. Both cover everything that ran on the device meanwhile, not this
@@ -23,7 +23,7 @@ COUNTER_SECONDS = 20.0  # between RAPL readings: the counter wraps in minutes un
 class EnergyMeter:
     """Joules that a device uses within a ``with`` block, or between `start` and `stop`.
 
-    `joules` is None before the end, and where the device does not tell. Reading the counter costs under a millisecond.
+    `joules` is None before the end, and where the device has none. Reading the counter costs under a millisecond.
     """
 
     def __init__(self, device: "torch.device", powercap: Path = POWERCAP):
@@ -87,7 +87,7 @@ class EnergySource:
 
 
 def counter_reader(read: Callable[[], float], wraps_at: float | None = None) -> Callable[[], float]:
-    """Return a reader of a counter's growth since its last call; `wraps_at` is where the counter begins anew."""
+    """Return a reader of a counter's growth since its last call; `wraps_at` is where the counter starts again."""
     last: float | None = None
 
     def growth() -> float:
@@ -148,7 +148,7 @@ def nvml_source(device: "torch.device") -> EnergySource | None:
 
 
 def nvml_reader(library, handle) -> EnergySource:
-    """Return the source for a GPU handle; raises NVMLError where it tells neither energy nor power."""
+    """Return the source for a GPU handle; raises NVMLError where it reports neither energy nor power."""
     try:
         library.nvmlDeviceGetTotalEnergyConsumption(handle)
     except library.NVMLError:

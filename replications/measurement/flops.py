@@ -59,7 +59,7 @@ class _FlopCounter(TorchDispatchMode):
     """Sees every operation that reaches a kernel.
 
     In place of torch's FlopCounterMode, which imports the compiler (3 s and 100 MB at a run's end), tracks modules that
-    nobody asks for, and passes over what it does not know in silence.
+    nobody asks for, and silently skips what it does not know.
     """
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""Processes in which nothing has run: each piece of work in one of its own, while importing is paid for once.
+"""Processes in which nothing has run: each piece of work in a fresh one, while importing is paid for once.
 
 A fork server starts a *host*, the host imports what the pieces of work share, and forks a process for each of them.
 Nothing but imports happens in server and host, so what is forked inherits no heap of other work, no thread pool, no
@@ -46,7 +46,7 @@ class Host:
         self._end()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what `function` returns in a process of its own; both and the arguments must pickle.
+        """Return what `function` returns in a separate process; both and the arguments must pickle.
 
         Raises ProcessEnded where the process, or the host with it, ends without an answer; so does an exception in
         the function, whose traceback goes to stderr.

@@ -84,7 +84,7 @@ def peak_flops(device_name: str, precision: str) -> float | None:
 
 @cache
 def cpu_model() -> str:
-    """Return the processor's name, 'unknown' where the system does not tell."""
+    """Return the processor's name, 'unknown' where the system does not report it."""
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
@@ -160,7 +160,7 @@ def gpu_name(gpu: str) -> str | None:
 def gpu_uuid(gpu: str) -> str:
     """Return the UUID of an accelerator given as in `visible_gpus`: it means the same to every process of a machine.
 
-    Two jobs may each see a GPU of their own as index 0, and CUDA takes the beginning of a UUID for it. What NVML does
+    Two jobs may each see their own GPU as index 0, and CUDA takes the beginning of a UUID for it. What NVML does
     not know is returned as it is.
     """
 

@@ -1,8 +1,8 @@
 """Sharing the machine: one GPU for one run, and the device alone for a speed measurement.
 
 Locks are advisory file locks of the kernel (flock), so they fall when their process ends, however it ends, even if a
-process that it forked lives on. They lie in a folder of this machine, not of the checkout: two checkouts share the
-GPUs, and a work folder on a network file system is seen by machines that do not. The folder lies where others may
+process that it forked lives on. They are in a folder of this machine, not of the checkout: two checkouts share the
+GPUs, and a work folder on a network file system is seen by machines that do not. The folder is where others may
 write, so it is used only if it is a folder of this user's own that nobody else can write into.
 """
 
@@ -26,7 +26,7 @@ _held: set[int] = set()  # descriptors of this process's locks
 
 
 def _let_go_in_child() -> None:
-    """A forked process shares the open file and with it the lock, which would outlive the owner: close its copy."""
+    """A forked process shares the open file and with it the lock, which would outlast the owner: close its copy."""
     for descriptor in _held:
         with contextlib.suppress(OSError):
             os.close(descriptor)

@@ -39,7 +39,7 @@ class BackgroundLoad:
 
 
 def gpu_load(gpu: str) -> float | None:
-    """Return the share of the last moments in which a GPU ran a kernel, None where NVML does not tell.
+    """Return the share of the last moments in which a GPU ran a kernel, None where NVML does not report it.
 
     Ask before this process uses the GPU: then it is the others'.
     """

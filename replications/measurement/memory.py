@@ -26,7 +26,7 @@ RESET_HIGH_WATER_MARK = "5"  # proc(5): "sets the peak resident set size to the 
 def keep_freed_memory(device: "torch.device") -> None:
     """Have glibc keep what a step on the CPU frees for the next step, instead of giving it back to the system.
 
-    A training step frees all its activations. Where the allocator returns their pages, the next step gets them anew,
+    A training step frees all its activations. Where the allocator returns their pages, the next step gets them again,
     zeroed and one page fault after the other, which can be half of a step's time. It holds for the whole process; other
     C libraries are left as they are.
     """

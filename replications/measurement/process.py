@@ -1,7 +1,7 @@
 """Processes that end with their parent, and signals that unwind the stack.
 
-A workflow engine that is killed outright cannot tell its jobs. Each job therefore asks the kernel to be told of its
-parent's death, so that no training goes on unseen with the device and the locks in hand.
+A workflow engine that is killed outright cannot tell its jobs. Each job therefore asks the kernel to be notified of its
+parent's death, so that no training continues unseen with the device and the locks in hand.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ def die_with_parent(
     id the parent gave of itself: where it is another by now, the parent died before the request and this process ends
     at once. Without it only a parent that dies during the call is noticed. A process that multiprocessing started has
     a pipe to the process that asked for it, which a thread watches too, since its parent may be a fork server that
-    lives on (not without `follow`, for a process that forks and watches a pipe of its own). Elsewhere only that pipe
+    lives on (not without `follow`, for a process that forks and watches its own pipe). Elsewhere only that pipe
     is watched: macOS has no such request.
     """
     if sys.platform == "linux":

@@ -1,6 +1,6 @@
 """Time, memory, FLOPs and energy of a method's training step and of its inference, measured in this process.
 
-A training step is the loop's own (`replications.training.update`) on one fixed batch that lies on the device: loading
+A training step is the loop's own (`replications.training.update`) on one fixed batch on the device: loading
 and augmentation are not in it, and what data costs, each run records.
 """
 
@@ -129,7 +129,7 @@ class Stopwatch:
     """Stamps repeated steps: `seconds` has one value a stamp, the time of one step.
 
     The device is synchronised before every stamp. Steps shorter than `STAMP_SECONDS` are stamped in groups, each giving
-    their mean. `steps` counts the stamped ones and `joules` is their energy, None where the device does not tell.
+    their mean. `steps` counts the stamped ones and `joules` is their energy, None where the device does not report it.
     """
 
     def __init__(self, effort: Effort, device: torch.device, clock: Callable[[], float] = time.perf_counter):

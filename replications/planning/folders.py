@@ -25,7 +25,7 @@ LINKS = Path(".snakemake") / "folders"
 
 
 class _AsWritten(yaml.SafeLoader):
-    """YAML whose values are the text that stands there; only an unquoted null is none."""
+    """YAML whose values stay text; only an unquoted null is None."""
 
 
 _AsWritten.yaml_implicit_resolvers = {

@@ -1,4 +1,4 @@
-"""What the Snakefile calls: anything wrong ends the process with one line."""
+"""What the Snakefile calls: any error ends the process with one line."""
 
 import contextlib
 import os
@@ -61,7 +61,7 @@ def _prepend(variable: str, folder: str) -> None:
 
 
 def attach_terminal(plan: Plan, logger: Logger, workflow: Any) -> Terminal:
-    """Say what snakemake does in our own words; a snakemake that only carries out one job of another says nothing."""
+    """Replace Snakemake's messages by the suite's; a snakemake that runs one job of another prints nothing."""
     terminal = Terminal(plan, dryrun=workflow.output_settings.dryrun, cores=workflow.cores)
     if workflow.is_main_process:
         attach(logger, terminal)

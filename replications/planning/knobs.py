@@ -57,7 +57,7 @@ def read_knobs(config: Mapping[str, Any]) -> Knobs:
     """Check a configuration and return its knobs.
 
     Values may be text, as ``--config`` hands them over: 'true', '0,1,2', 'null'. Raises UserError for the first
-    thing that is wrong; it names the nearest valid word.
+    problem; it names the closest valid value.
     """
     schema = catalogue.read_yaml(SCHEMA)
     known = schema["properties"]
@@ -103,7 +103,7 @@ def _check(values: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
         if key == "device":
             raise UserError(_unknown_device(_shown(values[key])))
         if key == "seeds":
-            raise UserError(f"seeds={_shown(values[key])}: a seed is 0 or more and stands once ({SEEDS_REMEDY})")
+            raise UserError(f"seeds={_shown(values[key])}: seeds are 0 or more, each given once ({SEEDS_REMEDY})")
         raise UserError(f"{key}={_shown(values[key])} is wrong; it is {schema['properties'][key]['description']}")
 
 
@@ -161,7 +161,7 @@ def parse_seeds(value: Any, default: int) -> tuple[int, ...]:
     value = _seed_list(value)
     seeds = value if isinstance(value, list) else list(range(default if value is None else value))
     if not seeds or min(seeds) < 0 or len(set(seeds)) != len(seeds):
-        raise UserError(f"seeds={_shown(value)}: a seed is 0 or more and stands once ({SEEDS_REMEDY})")
+        raise UserError(f"seeds={_shown(value)}: seeds are 0 or more, each given once ({SEEDS_REMEDY})")
     return tuple(sorted(seeds))
 
 

@@ -1,4 +1,4 @@
-"""One snakemake a folder, without Snakemake's stale locks: the kernel drops this one when its process ends."""
+"""One snakemake per folder, without Snakemake's stale locks: the kernel releases this one when its process ends."""
 
 import os
 from pathlib import Path
@@ -25,8 +25,8 @@ def hold_folder(folder: Path) -> "FileLock":
     except Timeout:
         holder = note.read_text(encoding="utf-8").strip() if note.exists() else "unknown"
         raise UserError(
-            f"another snakemake (process {holder}) is at work in {folder.parent}: wait for it, stop it, "
-            "or give this one its own folder with --directory"
+            f"another snakemake (process {holder}) is running in {folder.parent}: wait for it, stop it, "
+            "or use another folder with --directory"
         ) from None
     note.write_text(f"{os.getpid()}\n", encoding="utf-8")
     return lock

@@ -129,7 +129,7 @@ class Plan:
         return f"{code} {self.selection_meaning(selection)}"
 
     def report_inputs(self, selection: str) -> list[str]:
-        """Paths of what a report is made of: run records, and word of the speeds where they are measured."""
+        """Paths of what a report is made of: run records, and the throughput where it is measured."""
         speeds = [str(self.outputs / "throughput" / f"{selection}.json")] if self.knobs.throughput else []
         return [*self.records(selection), *speeds]
 

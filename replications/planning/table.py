@@ -1,4 +1,4 @@
-"""What a dry-run prints: the jobs that would run and why, then their estimated cost per paper."""
+"""The output of a dry-run: the jobs that would run and why, then their estimated cost per paper."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""One line for a target that no rule makes: what it may have been meant for."""
+"""One line for an unknown target: what may have been meant."""
 
 from replications import catalogue
 from replications.errors import nearest
@@ -21,7 +21,7 @@ def unknown_target(plan: Plan, word: str) -> str:
     if word in papers:
         return f"paper '{word}' has no method in tier '{tier}'"
     if word.partition("=")[0] in vars(plan.knobs):
-        return f"unknown target '{word}': knobs stand behind --config, as in --config {word}"
+        return f"unknown target '{word}': knobs go after --config, as in --config {word}"
     if word.startswith(f"{plan.outputs}/"):
         return f"no rule makes '{word}'{nearest(word, [plan.page, *plan.records('all')])}"
     if "/" in word:

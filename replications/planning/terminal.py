@@ -1,4 +1,4 @@
-"""What a person sees of a run of the workflow: the plan with its cost before, one line a job during it, paths after.
+"""The terminal output of the workflow: the plan with its cost before, one line per job during it, paths after.
 
 A handler for Snakemake's log events, attached where the Snakefile is read, so that a plain ``snakemake`` has it. What
 it replaces still goes to the log files below .snakemake/log, and to the terminal with ``snakemake --verbose``.
@@ -38,12 +38,12 @@ NOISE = (
     "This was a dry-run",
 )
 REASONS = {
-    "Missing output files": "not there yet",
-    "Params have changed": "its meaning changed",
-    "Input files updated by another job": "follows from the others",
+    "Missing output files": "missing",
+    "Params have changed": "its configuration, data or code changed",
+    "Input files updated by another job": "its inputs will change",
     "Set of input files has changed": "its inputs changed",
     "Forced execution": "forced",
-    "Incomplete": "was cut off",
+    "Incomplete": "was interrupted",
 }
 REPLACED = ("workflow_started", "run_info", "resources_info", "job_info", "job_finished", "job_error", "progress")
 TICK_SECONDS = 0.5
@@ -51,7 +51,7 @@ WAITING = "waiting for "  # how each wait for a lock begins that a job tells of
 
 
 class Terminal(logging.Handler):
-    """Tells of a workflow in few lines; on a terminal also how far the jobs that run have come."""
+    """Reports a workflow in few lines; on a terminal with the progress of the running jobs."""
 
     def __init__(self, plan: Plan, dryrun: bool, cores: int):
         super().__init__()
@@ -109,7 +109,7 @@ class Terminal(logging.Handler):
         job = self.running.pop(record.jobid, None) or self.jobs.get(record.jobid)
         if job is None:
             return
-        self._say(f"failed: {job.title}: {job.last_line or 'no word in its log'} (log: {job.log})")
+        self._say(f"failed: {job.title}: {job.last_line or 'its log is empty'} (log: {job.log})")
 
     def _run_info(self, record: logging.LogRecord) -> None:
         """Comes with the number of jobs before the first; in a dry-run again after the last."""
@@ -191,14 +191,14 @@ class Tidy(logging.Filter):
             word = message.partition("No rule to produce ")[2].partition(" (if you use input functions")[0]
             record.msg = f"error: {one_line(UserError(unknown_target(self.plan, word)))}"
         elif "Target rules may not contain wildcards" in message:
-            record.msg = f"error: a rule that makes many files is no target; {KINDS}{nearest('', self.plan.targets)}"
+            near = nearest("", self.plan.targets)
+            record.msg = f"error: a rule that makes many files cannot be a target; {KINDS}{near}"
         elif getattr(record, "exception", None) == "InputFunctionException" and "UserError: " in message:
             record.msg = f"error: {message.partition('UserError: ')[2].partition(chr(10))[0]}"
         elif message.endswith("At least one job did not complete successfully."):
             tables = f"python -m replications report {shlex.join(self.plan.options('tier', 'tried', 'results'))}"
             record.msg = (
-                "error: not all jobs came through; what is finished is kept: start again to go on "
-                f"(tables of what there is: {tables})"
+                f"error: some jobs failed; run the same command again to resume (tables of the finished runs: {tables})"
             )
         return True
 

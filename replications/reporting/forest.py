@@ -2,7 +2,7 @@
 lines.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,8 +17,12 @@ ROW = 0.36  # inches
 TINT = "#EAF3EE"
 
 
-def forest_plot(verdicts: Sequence[Verdict]) -> Figure | None:
-    """One row a claim, one panel a unit; ratios lie on a log scale around 1.
+def address_and_sides(v: Verdict) -> str:
+    return f"{v.address}\n{_sides(v)}"
+
+
+def forest_plot(verdicts: Sequence[Verdict], name: Callable[[Verdict], str] = address_and_sides) -> Figure | None:
+    """One row a claim, labelled by `name`, and one panel a unit; ratios are on a log scale around 1.
 
     The tinted range is where the claim holds by at least its smallest effect of interest; dashed lines are
     ±delta. Filled markers are the effect, diamonds the paper's own. An interval beyond the panel ends in an
@@ -34,9 +38,9 @@ def forest_plot(verdicts: Sequence[Verdict]) -> Figure | None:
     figure = Figure(figsize=(style.WIDTH, sum(heights) + 0.5 * len(panels) + 0.4), layout="constrained")
     grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, ((kind, unit, metric), rows) in zip(grid, panels.items(), strict=True):
-        _panel(axes, rows, kind)
-        name = f"Effect, {unit}" if unit else f"Effect on {metric}"
-        axes.set_xlabel("Quotient subject / reference (log scale)" if kind == "ratio" else name)
+        _panel(axes, rows, kind, name)
+        label = f"Effect, {unit}" if unit else f"Effect on {metric}"
+        axes.set_xlabel("Quotient subject / reference (log scale)" if kind == "ratio" else label)
     words = [word for word in style.VERDICTS if any(v.adjusted == word for v in shown)]
     handles = [_marker(word) for word in words]
     names = list(words)
@@ -81,7 +85,7 @@ def _limits(rows: Sequence[Verdict], kind: str) -> tuple[float, float]:
     return float(natural(low - pad)), float(natural(high + pad))
 
 
-def _panel(axes, rows: Sequence[Verdict], kind: str) -> None:
+def _panel(axes, rows: Sequence[Verdict], kind: str, name: Callable[[Verdict], str]) -> None:
     low, high = _limits(rows, kind)
     if kind == "ratio":
         log_axis(axes.xaxis, lambda x, _: f"×{x:.3g}")
@@ -127,7 +131,7 @@ def _panel(axes, rows: Sequence[Verdict], kind: str) -> None:
             (1, y), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
             fontsize=7.3, linespacing=1.25,
         )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [f"{v.address}\n{_sides(v)}" for v in rows], fontsize=7.3, linespacing=1.25)
+    axes.set_yticks(range(len(rows)), [name(v) for v in rows], fontsize=7.3, linespacing=1.25)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
 

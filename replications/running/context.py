@@ -1,4 +1,4 @@
-"""What a task is given while a run goes on: building, loading, training and sampling, each seeded and counted."""
+"""What a task is given during a run: building, loading, training and sampling, each seeded and counted."""
 
 import hashlib
 import importlib

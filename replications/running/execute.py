@@ -1,4 +1,4 @@
-"""Carrying out a run: train and judge, or score a weights file, and leave a record."""
+"""Executing a run: train and evaluate, or score a weights file, and write a record."""
 
 import time
 import traceback
@@ -35,7 +35,7 @@ def execute(
 ) -> RunRecord:
     """Train and judge one run and write its record; an equal finished run is taken from the work store.
 
-    `again` scores the finished weights anew (they are not trained again). A failure that belongs in the table
+    `again` scores the finished weights again (they are not trained again). A failure that belongs in the table
     (diverged, out of memory, interrupted) becomes a record with ``status: failed``; any other exception leaves a
     failed record too and is raised. Two processes on the same run take turns. The processes of one run under
     torchrun all call this with their `distribution`; the first one writes.

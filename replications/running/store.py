@@ -1,4 +1,4 @@
-"""The work store: a run's folder, its finished record, and putting that where the tables look.
+"""The work store: a run's folder, its finished record, and copying that into the results folder.
 
 A run works in ``<work>/runs/<fingerprint>``: checkpoints, finished stages and, at the end, its record, which is then
 copied. A finished record with the same fingerprint is never made twice.
@@ -31,7 +31,7 @@ def finished_record(spec: RunSpec, prints: Fingerprints, work_root: Path) -> Run
         print(f"{path.with_name('arrays.npz')} is damaged: the run is scored again", file=sys.stderr, flush=True)
         return None
     record = read_run(path)
-    record.spec = spec  # equal but for the words in which it was asked for
+    record.spec = spec  # equal, except for how it was requested
     return record if record.fingerprint == prints.run and record.reason not in PASSING_FAILURES else None
 
 

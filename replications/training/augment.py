@@ -1,4 +1,4 @@
-"""Image augmentation of whole batches, on the device they lie on.
+"""Image augmentation of whole batches, on their device.
 
 Images are uint8 ``[batch, height, width, channels]`` until `ToFloat` makes them float ``[batch, channels, height,
 width]``. Every transform works on all samples at once, with each sample's own random numbers.

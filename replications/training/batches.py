@@ -1,4 +1,4 @@
-"""Training batches from arrays that lie on the training device."""
+"""Training batches from arrays on the training device."""
 
 from collections.abc import Iterator, Mapping
 
@@ -72,7 +72,7 @@ class StepDraws:
         self._draws: dict[str, Tensor] = {}
 
     def apply(self, batch: Batch, step: int, part: int, parts: int) -> Batch:
-        """Return part `part` of the batch, augmented on the device it lies on."""
+        """Return part `part` of the batch, augmented on its device."""
         if self.augment is None:
             return batch
         if step != self._step:
@@ -92,7 +92,7 @@ def check_arrays(arrays: Mapping[str, Array]) -> int:
 
 
 class DeviceBatches:
-    """Batches from arrays that lie on the device as they are stored (uint8 images stay uint8 until their batch).
+    """Batches from arrays that are on the device as they are stored (uint8 images stay uint8 until their batch).
 
     `arrays` have one row a sample. `rows` picks the samples to train on (default: all); only those are moved to the
     device. Satisfies `Batches`: see there for `batch`, `SampleOrder` for the order, `Augment` for `augment`.
@@ -123,7 +123,7 @@ class DeviceBatches:
 def _to_device(array: Array, rows: Array | None, device: torch.device | str) -> Tensor:
     if isinstance(array, np.ndarray):
         picked = array[np.asarray(rows)] if rows is not None else array
-        # A copy: a memory-mapped array is read-only, which torch has no word for, and is read once here.
+        # A copy: a memory-mapped array is read-only, which torch cannot represent, and is read once here.
         return torch.from_numpy(np.array(picked)).to(device)
     if rows is not None:
         array = array[torch.as_tensor(rows, device=array.device)]

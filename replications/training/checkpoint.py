@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, checked when read, with the one before kept.
+"""Checkpoints: written atomically, checked when read; the previous one is kept.
 
 A file is torch's own format (loadable with ``weights_only``: no code runs) followed by a digest of all its bytes,
 because torch checks neither length nor content of what it reads.
@@ -76,7 +76,7 @@ class Checkpoints:
                 _say(f"{damaged[0]}: continuing from {path.name}")
             return state
         if damaged:
-            _say(f"{'; '.join(damaged)}: no whole checkpoint is left, stage '{self.stage}' starts from step 0")
+            _say(f"{'; '.join(damaged)}: no intact checkpoint is left, stage '{self.stage}' starts from step 0")
         return None
 
 
@@ -131,7 +131,7 @@ def _check_digest(stream: BinaryIO) -> None:
         digest.update(chunk)
         left -= len(chunk)
     if stream.read() != digest.digest():
-        raise Damaged("its digest does not fit its bytes: cut short or changed")
+        raise Damaged("its digest does not match its contents: truncated or changed")
 
 
 def _sync_folder(folder: Path) -> None:

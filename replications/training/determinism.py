@@ -18,7 +18,7 @@ from replications.errors import UserError
 
 
 def derive_seed(*words: int | str) -> int:
-    """Hash words into a seed of 63 bits. The same on every machine and Python version."""
+    """Hash strings and numbers into a seed of 63 bits. The same on every machine and Python version."""
     text = "\x1f".join(f"{type(word).__name__}:{word}" for word in words)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 

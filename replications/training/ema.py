@@ -24,7 +24,7 @@ class AveragedModule:
     @torch.no_grad()
     def update(self) -> None:
         averaged, followed = list(self._averaged), list(self._followed)
-        # Listed anew each time: a module may put a new tensor in a buffer's place.
+        # Listed again each time: a module may put a new tensor in a buffer's place.
         for mine, theirs in zip(self.module.buffers(), self.source.buffers(), strict=True):
             if mine.is_floating_point():
                 averaged.append(mine)

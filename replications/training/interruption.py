@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request that the loop answers at its next safe moment."""
+"""SIGINT and SIGTERM as a request that the loop obeys at its next safe point."""
 
 import signal
 import threading

@@ -318,7 +318,7 @@ class _Training:
             if saved["identity"].get(key) != value:
                 raise UserError(
                     f"checkpoint {self.checkpoints.latest} is of another training ({key} was "
-                    f"{saved['identity'].get(key)}, now {value}): delete its folder to train anew"
+                    f"{saved['identity'].get(key)}, now {value}): delete its folder to train from scratch"
                 )
         self.step, self.validated_step = saved["step"], saved["validated_step"]
         self.seconds, self.data_wait_seconds = saved["seconds"], saved["data_wait_seconds"]

@@ -68,7 +68,7 @@ class Meter:
         self._steps += len(rows)
 
     def take_means(self) -> dict[str, float]:
-        """Return the mean of each value over the flushed steps, and start anew."""
+        """Return the mean of each value over the flushed steps, and start again."""
         means = {name: total / self._steps for name, total in self._sums.items()}
         self._sums, self._steps = {}, 0
         return means

@@ -93,7 +93,7 @@ def _create_with_timm(module, recipe: Recipe, name: str, options: dict[str, Any]
 
 
 def _can_fuse(module: nn.Module) -> bool:
-    """Tell whether torch has a fused update for every trainable parameter: floating point, on a CPU or a CUDA GPU."""
+    """Return whether torch has a fused update for every trainable parameter: floating point, on a CPU or a CUDA GPU."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in trained)
 

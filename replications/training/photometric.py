@@ -1,4 +1,4 @@
-"""Augmentations that change colours or paint over: jitter and random erasing, on the device the images lie on."""
+"""Augmentations that change colours or paint over: jitter and random erasing, on the images' device."""
 
 import torch
 from torch import Generator, Tensor

@@ -1,4 +1,4 @@
-"""What the training loop is given (a stage) and what it gives back."""
+"""The input of the training loop (a stage) and its result."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ class Stage:
     """A part of a run that the loop trains.
 
     `module(batch)` returns scalar tensors by name, means over the batch; ``loss`` is minimised, the rest is logged.
-    A module that has ``on_step(step, total_steps)`` is told the step before each one (annealed margins).
+    A module that has ``on_step(step, total_steps)`` gets the step number before each one (annealed margins).
     `validate` gets the module (averaged weights where the recipe asks for them) in eval mode.
     `nondeterministic` names an operation that has no deterministic CUDA version, where the stage needs one.
     `turns` are the moves of a step, in order; without any, one optimiser moves the whole module.

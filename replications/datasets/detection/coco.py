@@ -3,7 +3,7 @@
 Annotations are taken as COCO's own tools take them: category ids may have gaps, images may have no object, boxes may be
 empty or reach out of the image, crowds may have run-length masks; ``iscrowd`` and ``area`` may be left out, and fields
 that are not used may be there. What those tools would pass over in silence and no honest file has is refused, with
-the id: an id that is there twice or is no whole number, an annotation of an image or category that is not listed, a box
+the id: an id that occurs twice or is no whole number, an annotation of an image or category that is not listed, a box
 that is no four numbers, an area that is none, a file that two images name, an image whose file is missing.
 """
 
@@ -26,7 +26,7 @@ MOST_PIXELS = 1e30  # that a box may have
 
 
 class Part(Strict):
-    """Annotations and images of a split: a source (role) each, and where in it they lie."""
+    """Annotations and images of a split: a source (role) each, and their paths in it."""
 
     annotations: str = Field(description="path of the JSON file in its source")
     annotations_in: str = "images"
@@ -35,7 +35,7 @@ class Part(Strict):
 
 
 class Options(Strict):
-    """Options of a set. Without a part of its own, validation images are drawn from the training images."""
+    """Options of a set. Without a separate part, validation images are drawn from the training images."""
 
     train: Part
     validation: Part | None = None
@@ -70,7 +70,7 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
         where = f"{files[part.annotations_in]}: {part.annotations}"
         own, splits[split] = read_part(tree(part.annotations_in), part, tree(part.images_in), split, where)
         if categories is not None and own != categories:
-            raise UserError(f"{where} has other categories than the training annotations")
+            raise UserError(f"{where} has different categories from the training annotations")
         categories = own
     if len(categories) != wanted.categories:
         raise UserError(f"{where} has {len(categories)} categories, expected {wanted.categories}")
@@ -132,7 +132,7 @@ def _by_id(content: Any, field: str, kind: str, where: str) -> list[tuple[int, s
         raise UserError(f"{where} is not in COCO's layout: it has no list of objects '{field}'")
     ids = [whole(row, "id", f"{where}: {kind} number {place} of the list") for place, row in enumerate(rows, 1)]
     if (twice := repeated(ids)) is not None:
-        raise UserError(f"{where}: {kind} {twice} is there twice: give each {kind} an id of its own")
+        raise UserError(f"{where}: {kind} {twice} occurs twice: give each {kind} its own id")
     return [(own, f"{where}: {kind} {own}", row) for own, row in zip(ids, rows, strict=True)]
 
 

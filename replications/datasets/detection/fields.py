@@ -68,7 +68,7 @@ def inner_path(row: Mapping[str, Any], field: str, where: str) -> str:
         raise UserError(f"{where}: its {field} must be the name of a file, not {shown(value)}")
     path = PurePosixPath(value)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise UserError(f"{where}: its {field} {shown(value)} is no file in the folder of images")
+        raise UserError(f"{where}: its {field} {shown(value)} is not a file in the folder of images")
     return str(path)
 
 

@@ -35,7 +35,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Entry:
-    """An annotated image. `name` is its file, where it lies, `size` height and width, as annotated; `read` returns
+    """An annotated image. `name` is its file's path, `size` height and width, as annotated; `read` returns
     the file's bytes."""
 
     name: str

@@ -11,7 +11,9 @@ def box_of(form: Any, height: int, width: int, where: str) -> list[float]:
     from faster_coco_eval.core import mask
 
     if not _is_polygons(form, 2 * max(height, width)) and not _is_runs(form, height, width):
-        raise UserError(f"{where} has no box, and its segmentation {shown(form)} is no mask of {width}x{height} pixels")
+        raise UserError(
+            f"{where} has no box, and its segmentation {shown(form)} is not a mask of {width}x{height} pixels"
+        )
     try:
         if isinstance(form, list):
             form = mask.merge(mask.frPyObjects(form, height, width))
@@ -19,7 +21,7 @@ def box_of(form: Any, height: int, width: int, where: str) -> list[float]:
             form = mask.frPyObjects(form, height, width)
         return mask.toBbox(form).tolist()
     except (ValueError, RuntimeError, TypeError) as error:
-        raise UserError(f"{where} has no box, and its segmentation is no mask ({error})") from error
+        raise UserError(f"{where} has no box, and its segmentation is not a mask ({error})") from error
 
 
 def _is_polygons(form: Any, most: float) -> bool:

@@ -74,7 +74,7 @@ def _entry(tree: Tree, year: str, image: str, split: int, image_id: int) -> Entr
 def _object(element: ElementTree.Element, where: str) -> Object:
     name = element.findtext("name")
     if name not in CLASSES:
-        raise UserError(f"{where}: {shown(name)} is no class of VOC")
+        raise UserError(f"{where}: {shown(name)} is not a class of VOC")
     texts = [element.findtext(f"bndbox/{side}", "") for side in ("xmin", "ymin", "xmax", "ymax")]
     try:
         left, top, right, bottom = (finite(float(text)) for text in texts)

@@ -85,7 +85,7 @@ def read_identities(path: Path) -> dict[str, int]:
         if len(words) != 2 or not words[1].isdecimal():
             raise UserError(f"{path}:{number}: expected an image name and the number of its identity")
         if words[0] in identities:
-            raise UserError(f"{path}:{number}: {words[0]} is there twice")
+            raise UserError(f"{path}:{number}: {words[0]} occurs twice")
         identities[words[0]] = int(words[1])
     return identities
 
@@ -100,7 +100,7 @@ def read_landmarks(path: Path) -> dict[str, np.ndarray]:
     for number, line in lines[2:]:
         name, *values = line.split()
         if name in landmarks:
-            raise UserError(f"{path}:{number}: {name} is there twice")
+            raise UserError(f"{path}:{number}: {name} occurs twice")
         try:
             landmarks[name] = np.array(values, float).reshape(5, 2)
         except ValueError:
@@ -120,7 +120,7 @@ def _image_names(images: Path) -> dict[str, str]:
         names = [name for name in bundle.namelist() if name.endswith(".jpg") and not is_litter(name)]
     found = {PurePosixPath(name).name: name for name in names}
     if len(found) < len(names):
-        raise UserError(f"{images} holds {len(names) - len(found)} images whose names are there twice")
+        raise UserError(f"{images} holds {len(names) - len(found)} images whose names occur twice")
     return found
 
 

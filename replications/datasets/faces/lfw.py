@@ -189,7 +189,7 @@ def _jobs(archive: Path, rows: dict[tuple[str, int], int]) -> Iterator[Job]:
         row = rows.get((name, int(number)))
         if row is None or seen[row]:
             raise UserError(
-                f"{archive}: {member} is {'there twice' if row is not None else 'not listed in people.txt'}"
+                f"{archive}: {member} is {'listed twice' if row is not None else 'not listed in people.txt'}"
             )
         seen[row] = True
         job = row // ROWS_A_JOB

@@ -98,7 +98,7 @@ def read_index(path: Path) -> dict[int, int]:
     if len(numbers) % 2 or not len(numbers) or numbers.min() < 0:
         raise UserError(f"{path}: expected lines with a record's key and its offset")
     if (twice := len(numbers) // 2 - len(np.unique(numbers[::2]))) > 0:
-        raise UserError(f"{path} has {twice} records whose keys are there twice")
+        raise UserError(f"{path} has {twice} records whose keys occur twice")
     return dict(zip(numbers[::2].tolist(), numbers[1::2].tolist(), strict=True))
 
 
@@ -132,12 +132,12 @@ def read_record(stream: BinaryIO, offset: int, rec: Path) -> Record:
     while True:
         head = stream.read(8)
         if len(head) < 8 or head[:4] != MAGIC:
-            raise UserError(f"{rec} has no record at byte {offset}: it is cut short, or belongs to another train.idx")
+            raise UserError(f"{rec} has no record at byte {offset}: it is truncated, or belongs to another train.idx")
         word = struct.unpack("<I", head[4:])[0]
         part, length = word >> 29, word & 0x1FFFFFFF
         data = stream.read(-(-length // 4) * 4)
         if len(data) < length:
-            raise UserError(f"{rec} ends within the record at byte {offset}: it is cut short")
+            raise UserError(f"{rec} ends within the record at byte {offset}: it is truncated")
         parts.append(data[:length])
         if part in (WHOLE, LAST):
             break

@@ -1,4 +1,4 @@
-"""What all sets of classified photographs share: decoding with a word on odd files, held-out rows, the arrays.
+"""What all sets of classified photographs share: decoding with warnings, held-out rows, the arrays.
 
 A set has ``images`` uint8 [N, S, S, 3] (RGB), ``label`` int32 [N], ``split`` int8 [N] (0 train, 1 validation, 2 test,
 -1 left out) and ``condition`` uint8 [N] (`CONDITIONS`).

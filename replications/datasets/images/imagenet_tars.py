@@ -73,7 +73,7 @@ def _pictures(
             continue
         wnid = PurePosixPath(member).stem
         if wnid not in index:
-            raise UserError(f"{files['train']}: {member} is no class of the development kit")
+            raise UserError(f"{files['train']}: {member} is not a class of the development kit")
         for name, picture in tar_files(files["train"], io.BytesIO(stream.read()), member):
             if not is_litter(name):
                 yield f"{member}/{name}", picture.read(), index[wnid], TRAIN

@@ -1,8 +1,8 @@
 """Procedural pictures: small drawings of one of ten flat figures each; drawings, not photographs.
 
 A picture is a figure (the class) at a random place, size and turn, filled with one colour that changes across it, on a
-ground of two colours and soft stripes, with specks and noise. A hidden part can be told from what is around it: the
-ground and the filling go on, and an outline does. No class shows in a single patch or in a colour.
+ground of two colours and soft stripes, with specks and noise. A hidden part can be predicted from its
+surroundings: ground, filling and outline continue. No class shows in a single patch or in a colour.
 """
 
 from collections.abc import Callable

@@ -51,7 +51,7 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
         if len(words) < 2:
             raise UserError(f"{annotations}:{number}: expected an image and its class, separated by a tab")
         if words[0] in taken:
-            raise UserError(f"{annotations}:{number}: {words[0]} is there twice")
+            raise UserError(f"{annotations}:{number}: {words[0]} occurs twice")
         taken.add(words[0])
         if words[1].strip() in index:
             found.append((root / "val" / "images" / words[0], index[words[1].strip()], TEST))

@@ -49,7 +49,7 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
     folders = {folder: name for name, folder in categories}
     unknown = sorted(set(folders.values()) - set(PARTS))
     if unknown:
-        raise UserError(f"{root}: '{unknown[0]}' is no category of ShapeNet part")
+        raise UserError(f"{root}: '{unknown[0]}' is not a category of ShapeNet part")
     names = sorted(folders.values())
     shapes, split = [], []
     for number, name in enumerate(LISTS):
@@ -59,7 +59,7 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
     label = []
     for shape in shapes:
         if shape.split("/")[0] not in folders:
-            raise UserError(f"{root}: shape '{shape}' lies in a folder that is no category's")
+            raise UserError(f"{root}: shape '{shape}' is in a folder that belongs to no category")
         label.append(names.index(folders[shape.split("/")[0]]))
     form = ((len(shapes), wanted.points, 3), "float32")
     fill_rows(

@@ -2,7 +2,7 @@
 
 A camera sees surfaces, and of those the near sides that nothing hides: the centre of a table, a tub or a bed lies in
 empty space, which is why VoteNet votes. Boxes are amodal (of the whole piece) and have a heading. Each scene comes
-from a random stream of its own, so a set is the same with any number of workers. No real room is shown.
+from its own random stream, so a set is the same with any number of workers. No real room is shown.
 """
 
 from functools import partial

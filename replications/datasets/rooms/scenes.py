@@ -29,7 +29,7 @@ Furnish = Callable[[Generator], tuple[View, list[Solid], list[int]]]
 
 
 class SceneOptions(BaseModel):
-    """What a set of simulated rooms is told, whatever stands in them."""
+    """The parameters of a set of simulated rooms, whatever stands in them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -23,7 +23,7 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
     folder = _package() / FOLDER
     lemma, definition = (_read(folder / name, checksum) for name, checksum in options["files"].items())
     if list(lemma) != list(definition):
-        raise UserError(f"the word lists in {folder} do not belong together: install the locked timm anew")
+        raise UserError(f"the word lists in {folder} do not belong together: reinstall the locked timm")
     synsets = sorted(lemma, key=lambda name: hashlib.sha256(name.encode()).digest())
     lines = [lemma[name] + b": " + definition[name] + b"\n" for name in synsets]
     test, validation = (int(len(lines) * options[name]) for name in ("test", "validation"))

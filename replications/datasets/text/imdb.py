@@ -49,7 +49,7 @@ def read_reviews(archive: Path, leave_out: Collection[str]) -> list[Review]:
         match = NAME.search(member)
         if match and (name := "/".join(match.groups())) not in leave_out:
             if name in found:
-                raise UserError(f"{archive}: review {name} is there twice")
+                raise UserError(f"{archive}: review {name} occurs twice")
             found[name] = (match[1], match[2], stream.read())
     order = sorted(found, key=lambda name: hashlib.sha256(name.encode()).digest())
     return [found[name] for name in order]

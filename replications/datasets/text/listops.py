@@ -53,7 +53,7 @@ def check_options(options: dict) -> Options:
     """Return the typed options; raises UserError that names the first wrong one."""
     found = parse_options(Options, options, "ListOps: options")
     if found.min_length + 1 >= found.max_length:
-        raise UserError(f"ListOps: no length lies between {found.min_length} and {found.max_length}")
+        raise UserError(f"ListOps: no length is between {found.min_length} and {found.max_length}")
     return found
 
 

@@ -125,7 +125,7 @@ def records(shard: Path) -> Iterator[bytes]:
             check = stream.read(CHECK.size)
             whole = len(head) == LENGTH.size and len(check) == CHECK.size
             if whole and CHECK.unpack(check)[0] != masked_crc32c(head):
-                raise UserError(f"{shard} is no TFRecord file, or damaged: fetch it again")
+                raise UserError(f"{shard} is not a TFRecord file, or is damaged: fetch it again")
             length = LENGTH.unpack(head)[0] if whole else size
             if stream.tell() + length + CHECK.size > size:
                 raise UserError(f"{shard} is truncated: fetch it again")

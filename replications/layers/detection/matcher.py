@@ -55,7 +55,7 @@ def match(cost: Tensor, counts: Tensor) -> Tensor:
     """Return for each object the query it is given to, int64 ``[layers, batch, objects]``; -1 where it has none.
 
     `cost` is ``[layers, batch, queries, objects]`` and `counts` ``[batch]`` says how many objects are real; they come
-    first. Each layer of each image is a problem of its own, solved exactly on the CPU; all costs of the batch travel
+    first. Each layer of each image is a separate problem, solved exactly on the CPU; all costs of the batch travel
     there in one copy. With more objects than queries the queries get those that are cheapest together, and the rest
     stay without one. Raises RunFailure where a cost is not a number: the predictions have diverged.
     """

@@ -99,7 +99,7 @@ class FaceClassifier(FaceModel):
         self.head = head
 
     def on_step(self, step: int, total_steps: int) -> None:
-        """Tell the head of the step, where it anneals its margin."""
+        """Pass the step to the head, where it anneals its margin."""
         if hasattr(self.head, "on_step"):
             self.head.on_step(step, total_steps)
 

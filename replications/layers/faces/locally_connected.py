@@ -10,7 +10,7 @@ class LocallyConnected2d(nn.Module):
     """Convolution without padding whose weights are shared only within `share` x `share` output positions.
 
     ``share=1`` is the fully unshared layer of DeepFace and of DeepID's conv4; ``share=2`` is DeepID's conv3.
-    With every region's weights equal it is ``F.conv2d``. `nets` independent layers lie side by side in the
+    With every region's weights equal it is ``F.conv2d``. `nets` independent layers are side by side in the
     channels (like ``groups``): input ``[batch, nets * channels_in, height, width]``, output
     ``[batch, nets * channels_out, out_height, out_width]``.
 
@@ -44,7 +44,7 @@ class LocallyConnected2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, (height, width), share = x.shape[0], self.output_size, self.share
         rows, columns, area = height // share, width // share, self.kernel**2
-        # Channels innermost, as they lie in a channels-last image: the copy of the windows moves whole pixels.
+        # Channels innermost, as in a channels-last image: the copy of the windows moves whole pixels.
         pixels = x.unflatten(1, (self.nets, self.channels_in)).permute(1, 0, 3, 4, 2)
         windows = pixels.unfold(2, self.kernel, self.stride).unfold(3, self.kernel, self.stride)
         windows = windows.permute(0, 1, 2, 3, 5, 6, 4).reshape(self.nets, batch, rows, share, columns, share, -1)

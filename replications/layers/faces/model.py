@@ -19,7 +19,7 @@ class FaceModel(nn.Module):
 
     `training_only` names the child modules that are dropped at test time (the classifier). `embeds_mirror` is
     True where `embed` already contains the features of the mirrored image (DeepID takes the mirror patch on
-    the other side of the face); the task then adds no mirror of its own.
+    the other side of the face); the task then adds no mirror itself.
     """
 
     training_only: tuple[str, ...] = ("head",)

@@ -18,9 +18,9 @@ from replications.training.stage import Batch
 class Reconstruction(NamedTuple):
     """What a pretrainer makes of masked images.
 
-    `loss` ``[n]`` is that of its training, for each image; `mean_loss` ``[n]`` what telling the visible patches' mean
-    for every hidden patch would cost; `mask` bool ``[n, rows, columns]`` says which patches were hidden; `image` float
-    ``[n, 3, H, W]`` shows the visible patches and what was told of the hidden ones.
+    `loss` ``[n]`` is that of its training, for each image; `mean_loss` ``[n]`` the loss of predicting the visible
+    patches' mean for every hidden patch; `mask` bool ``[n, rows, columns]`` says which patches were hidden; `image`
+    float ``[n, 3, H, W]`` shows the visible patches and the predicted hidden ones.
     """
 
     loss: Tensor
@@ -76,7 +76,7 @@ class Classifier(nn.Module):
     loaded: Loaded | None = None
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the cross-entropy, and where targets are plain classes how many of them were told, in per cent.
+        """Return the cross-entropy, and where targets are plain classes how many of them were predicted, in per cent.
 
         `batch` has ``image`` float ``[n, 3, H, W]`` and ``label`` int64 ``[n]``, or ``target`` ``[n, classes]``, a
         distribution over the classes.

@@ -48,7 +48,7 @@ class PointModel(nn.Module):
 
 
 class PointClassifier(PointModel):
-    """Tells the class of a cloud."""
+    """Predicts the class of a cloud."""
 
     def logits(self, cloud: Batch) -> Tensor:
         """Return ``[batch, num_classes]``."""
@@ -62,7 +62,7 @@ class PointClassifier(PointModel):
 
 
 class PartSegmenter(PointModel):
-    """Tells the part of each point; the cloud's class (``label``) is given, as in the ShapeNet part benchmark."""
+    """Predicts the part of each point; the cloud's class (``label``) is given, as in the ShapeNet part benchmark."""
 
     def part_logits(self, cloud: Batch) -> Tensor:
         """Return ``[batch, points, num_parts]``."""

@@ -1,4 +1,4 @@
-"""How a box is told: centre, heading as a class and a residual, size as a class and a residual (Section 4.2)."""
+"""How a box is encoded: centre, heading as a class and a residual, size as a class and a residual (Section 4.2)."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""From votes (or seeds) to proposals: choose clusters, pool what is in them, say a box (VoteNet, Section 4.2)."""
+"""From votes (or seeds) to proposals: choose clusters, pool what is in them, predict a box (VoteNet, Section 4.2)."""
 
 from dataclasses import dataclass
 from typing import Literal

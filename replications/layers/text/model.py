@@ -1,7 +1,7 @@
 """What a method of the language modelling task must offer: a `SequenceModel`, made of residual blocks around its mixer.
 
 A paper's ``build(vocabulary, length, causal, num_classes, **options)`` returns one. `length` is the training length:
-the most positions that a method which needs to know them is told of. With `num_classes` the model tells the class of a
+the most positions, for a method that needs to know them. With `num_classes` the model predicts the class of a
 sequence, else the next token (`causal`) or the tokens that were masked.
 """
 

@@ -37,7 +37,7 @@ class Parallel(nn.Module):
 class ConvNets(nn.Module):
     """The ConvNet of Figure 2, once for each of `nets` patches of one input size; the nets share nothing.
 
-    Channels of the nets lie side by side: every layer is one grouped call, however many nets there are. Input
+    Channels of the nets are side by side: every layer is one grouped call, however many nets there are. Input
     ``[batch, nets * channels, height, width]``, output the DeepID layer, ``[nets, batch, 160]``.
     """
 

@@ -135,7 +135,7 @@ def _squared(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
 
 
 def _causal_local(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """Mix each chunk ``[..., size, channels]`` with what of it lies behind.
+    """Mix each chunk ``[..., size, channels]`` with the part of it before.
 
     The upper right quarter of a chunk's weights is nothing, so a large chunk is done as two halves and what the second
     takes from the first. `bias` depends on the distance alone: both halves have the same.

@@ -14,9 +14,9 @@ ASPECT = (0.3, 1 / 0.3)
 def check_masking(kind: str, ratio: float, grid: int) -> int:
     """Return how many of ``grid * grid`` patches stay visible; raises UserError for what cannot be masked so."""
     if kind not in KINDS:
-        raise UserError(f"there is no mask '{kind}'{nearest(kind, KINDS)}")
+        raise UserError(f"unknown mask '{kind}'{nearest(kind, KINDS)}")
     if not 0 < ratio < 1:
-        raise UserError(f"mask_ratio must lie between 0 and 1, not {ratio:g}")
+        raise UserError(f"mask_ratio must be between 0 and 1, not {ratio:g}")
     if kind == "grid" and (ratio != 0.75 or grid % 2):
         raise UserError(f"a grid mask keeps one of each 2x2 patches: mask_ratio 0.75 and an even grid, not {grid}")
     visible = int(grid**2 * (1 - ratio))

@@ -83,7 +83,7 @@ class MaskedAutoencoder(VisionTransformer):
         return (patches - mean) / deviation
 
     def predict(self, image: Tensor, noise: Tensor, visible: int | None = None) -> tuple[Tensor, Tensor]:
-        """Return what is told of all patches, ``[n, L, p*p*3]``, and the order of `noise`: visible patches first."""
+        """Return the prediction of all patches, ``[n, L, p*p*3]``, and the order of `noise`: visible patches first."""
         decoded, order = self.decode(image, noise, visible)
         return self.decoder_pred(self.decoder_norm(decoded)), order
 
@@ -128,7 +128,7 @@ class MaskedAutoencoder(VisionTransformer):
     @torch.no_grad()
     def reconstruct(self, image: Tensor, generator: Generator, mask_ratio: float | None = None) -> Reconstruction:
         """Return losses and pictures; see `Reconstruction`. A normalised target is shown with each patch's own mean
-        and deviation, which the network was not told.
+        and deviation, which the network does not know.
         """
         visible = self.visible if mask_ratio is None else check_masking("random", mask_ratio, self.grid)
         kind = self.mask if mask_ratio is None else "random"

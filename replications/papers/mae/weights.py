@@ -43,7 +43,7 @@ def _state(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the formats' readers raise for a foreign file
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{path.name} is no weights file that can be read safely ({reason})") from error
+        raise UserError(f"{path.name} is not a weights file that can be read safely ({reason})") from error
     for name in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(name), dict):
             state = state[name]

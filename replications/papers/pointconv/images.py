@@ -44,7 +44,7 @@ def side_of(points: int) -> int:
     """Return the side of a square image of `points` pixels; raises UserError where there is none."""
     side = math.isqrt(points)
     if side * side != points:
-        raise UserError(f"pointconv: {points} points are no square image: set the task option 'points' to side x side")
+        raise UserError(f"pointconv: {points} points do not form a square: set the task option 'points' to side x side")
     return side
 
 

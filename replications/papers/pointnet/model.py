@@ -92,7 +92,7 @@ def regulariser(transform: Tensor | None) -> Tensor | float:
 
 
 class PointNet(PointClassifier):
-    """The classification network. Dropout lies before the second norm of the head, as in public code."""
+    """The classification network. Dropout comes before the second norm of the head, as in public code."""
 
     def __init__(self, features: PointFeatures, num_classes: int, width: float, dropout: float):
         super().__init__()

@@ -90,7 +90,7 @@ class Encoder(nn.Module):
         points, som = cloud["points"], cloud["nodes"]
         if self.training:
             som = som + (JITTER * torch.randn_like(som)).clamp(-JITTER_MOST, JITTER_MOST)
-        index = knn(points, som, self.k)[1].flatten(1)  # copies of a point lie together
+        index = knn(points, som, self.k)[1].flatten(1)  # copies of a point are adjacent
         copies = points.repeat_interleave(self.k, dim=1)
         means, count = cluster_means(copies, index, som.shape[1])
         nodes = torch.where(count[..., None] > 0, means, som)

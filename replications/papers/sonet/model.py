@@ -49,10 +49,10 @@ def build(
     if aggregation not in AGGREGATIONS:
         raise UserError(f"sonet: aggregation must be one of {', '.join(AGGREGATIONS)}, not '{aggregation}'")
     if not 1 <= node_k <= grid * grid:
-        raise UserError(f"sonet: node_k must lie between 1 and the {grid * grid} nodes, not {node_k}")
+        raise UserError(f"sonet: node_k must be between 1 and the {grid * grid} nodes, not {node_k}")
     most = len(STEPS) - 2
     if not 1 <= pyramid_levels <= most:
-        raise UserError(f"sonet: pyramid_levels must lie between 1 and {most}, not {pyramid_levels}")
+        raise UserError(f"sonet: pyramid_levels must be between 1 and {most}, not {pyramid_levels}")
     segments = num_parts is not None
     encoder = Encoder(channels, width, grid, node_k, node_neighbours, aggregation, around_node=segments)
     if segments:

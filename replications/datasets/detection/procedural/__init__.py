@@ -2,7 +2,7 @@
 
 A class is a shape; colour, texture, size, turn and place say nothing of it. Objects are annotated as COCO does it: the
 box and the mask of what is visible, its area, and a crowd flag for a swarm of small shapes that is marked as one. An
-image comes from a random stream of its own, so that it is the same in every set of the same options, whatever the
+image comes from its own random stream, so that it is the same in every set of the same options, whatever the
 number of images, and equal byte for byte on every machine (raw words of Philox, exact arithmetic).
 """
 
