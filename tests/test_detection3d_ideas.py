@@ -219,7 +219,8 @@ def test_detections_are_confident_hold_points_and_outlive_better_ones_of_their_c
     found = Predictions(boxes[None], objectness[None], classes[None], nothing, nothing, nothing[..., 0].long())
     options = DetectionOptions(points=19, min_points=5, confidence=0.05, nms_iou=0.25)
     model = SimpleNamespace(look=lambda points, floor: (), propose=lambda *_: found)
-    run = SimpleNamespace(options=options, context=SimpleNamespace(device=torch.device("cpu")))
+    spec = SimpleNamespace(recipe=SimpleNamespace(precision="float32"))
+    run = SimpleNamespace(options=options, context=SimpleNamespace(device=torch.device("cpu"), spec=spec))
     shown = SimpleNamespace(points=points[None].numpy(), floor=np.zeros(1, np.float32))
     kept = detect(run, model, shown, np.array([0]), {"own": ("seeds", None)})["own"].detections.kept
     assert math.isclose(1.8 / 2.2, 0.818, abs_tol=1e-3)  # the IoU of the first two
