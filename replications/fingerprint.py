@@ -7,13 +7,14 @@ in a loss makes again only what imports that loss.
 
 import ast
 import hashlib
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 
 # (path, fields) -> ((mtime, size), digest of the tree, modules imported); a file is parsed once a process and version
-_PARSED: dict[tuple[Path, bool], tuple[tuple[int, int], str, frozenset[str]]] = {}
+_PARSED: dict[tuple[str, bool], tuple[tuple[int, int], str, frozenset[str]]] = {}
 FORMS = {"Strict", "BaseModel"}
 
 
@@ -47,17 +48,17 @@ def module_hashes(
     Raises ValueError for an entry outside the package; OSError or SyntaxError for one that cannot be read.
     """
     package = Path(package).resolve()
-    waiting = {_module_of(Path(entry).resolve(), package) for entry in entry_files}
+    seen = set(leave_out)
+    waiting = {_module_of(Path(entry).resolve(), package) for entry in entry_files} - seen
     trees: dict[str, str] = {}
     while waiting:
         module = waiting.pop()
-        if module in trees or module in leave_out:
-            continue
-        path = _path_of(module, package)
+        seen.add(module)
+        path = _path_of(module, str(package.parent))
         if path is None:  # a name inside a module, or a module of another package
             continue
         trees[module], imported = _parse(path, module, package.name, fields)
-        waiting |= imported | _parents(module)
+        waiting |= (imported | _parents(module)) - seen
     return trees
 
 
@@ -68,10 +69,10 @@ def _module_of(path: Path, package: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _path_of(module: str, package: Path) -> Path | None:
-    base = package.parent.joinpath(*module.split("."))
-    candidates = (base / "__init__.py", base.with_name(base.name + ".py"))
-    return next((path for path in candidates if path.is_file()), None)
+def _path_of(module: str, folder: str) -> str | None:
+    base = os.path.join(folder, *module.split("."))  # plain text: thousands of look-ups, and pathlib is slow
+    candidates = (os.path.join(base, "__init__.py"), f"{base}.py")
+    return next((path for path in candidates if os.path.isfile(path)), None)
 
 
 def _parents(module: str) -> set[str]:
@@ -79,13 +80,14 @@ def _parents(module: str) -> set[str]:
     return {".".join(parts[:end]) for end in range(1, len(parts))}
 
 
-def _parse(path: Path, module: str, package_name: str, fields: bool) -> tuple[str, frozenset[str]]:
-    status = path.stat()
+def _parse(path: str, module: str, package_name: str, fields: bool) -> tuple[str, frozenset[str]]:
+    status = os.stat(path)
     version = (status.st_mtime_ns, status.st_size)
     known = _PARSED.get((path, fields))
     if known is None or known[0] != version:
-        tree = ast.parse(path.read_bytes(), filename=str(path))
-        parent = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        with open(path, "rb") as stream:
+            tree = ast.parse(stream.read(), filename=path)
+        parent = module if os.path.basename(path) == "__init__.py" else module.rpartition(".")[0]
         imported = frozenset(name for name in _imports(tree, parent) if name.split(".")[0] == package_name)
         if not fields:
             _drop_fields(tree)
