@@ -194,6 +194,16 @@ def test_latex_fits_the_text_of_a_page_in_8_points(board):
     assert all(word in header for word in ("Claim", "Verdict", "Effect", "interval", "Reported"))
 
 
+def test_a_heading_wider_than_its_table_is_set_in_lines():
+    columns = [tables.Column("one", "Method", numeric=False), tables.Column("two", "Two")]
+    rows = [("row", [tables.Cell("a/b"), tables.Cell("1", 1.0)])]
+    table = tables.Table("t", "T", columns, [(", ".join(f"task.option_{i}={i}" for i in range(9)), rows), ("a", rows)])
+    latex = formats.to_latex([table])
+    kinds = re.findall(r"\\multicolumn\{2\}\{@\{\}(l|p\{(\d+)pt\})@\{\}\}\{(.*)\} ", latex)
+    assert [kind for kind, _, _ in kinds][1] == "l" and 0 < int(kinds[0][1]) < 100
+    assert kinds[0][2].count(r",\allowbreak") == 8
+
+
 def test_latex_escapes_what_tex_would_read():
     assert formats.latex_escape(r"50% & a_b {#$} ~^\ ≤ θ") == (
         r"50\% \& a\_b \{\#\$\} \textasciitilde{}\textasciicircum{}\textbackslash{} $\leq$ $\theta$"
