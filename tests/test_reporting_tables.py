@@ -252,6 +252,16 @@ def test_short_numbers(value, text):
     assert labels.short(value) == text
 
 
+@pytest.mark.parametrize(
+    ("title", "unit", "shown"),
+    [("Step", "s", "Step (s)"), ("Top-1", "%", "Top-1 (%)"), ("Share in %", "%", "Share in %"), ("AUC", "", "AUC"),
+     ("Training TFLOP", "TFLOP", "Training TFLOP"), ("Mixed", "x", "Mixed (x)"),
+     ("Angle, degrees", "degrees", "Angle, degrees")],
+)  # fmt: skip
+def test_a_unit_is_named_once(title, unit, shown):
+    assert labels.with_unit(title, unit) == shown
+
+
 def test_effects_are_written_with_their_sign():
     assert labels.effect(0.314, "difference") == "+0.31"
     assert labels.effect(-0.314, "difference") == "−0.31"
