@@ -14,12 +14,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection, PathCollection
 from reporting_factory import FAILED, METHODS, TASK, TASKS, describe_set, papers, provenance, record, write_results
 
 from replications import reporting
 from replications.errors import UserError
-from replications.records import read_run, write_record
-from replications.reporting import drawing, frame, report, tables
+from replications.records import HistoryPoint, read_run, write_record
+from replications.reporting import drawing, frame, plots, report, tables
 from replications.reporting.leaderboard import leaderboards
 from replications.reporting.results import Records, read_results
 from replications.reporting.verify import verify
@@ -198,3 +199,43 @@ def test_every_method_of_a_report_has_the_numbers_of_numpy(made, table):
         if runs:
             spent = sum(run.cost.total_seconds for run in runs) / 3600
             assert rows[address].cost.cpu_hours == pytest.approx(spent)
+
+
+# ------------------------------------------------------------------ plots
+
+
+def test_every_seed_is_a_dot_and_the_line_is_the_interval():
+    metric = Metric("Step", "s", False, "", scale="log")
+    board, cells = with_values(metric, arcface=(1.0, 2.0, 4.0), softmax=(3.0, 5.0, 6.0))
+    board = board.model_copy(update={"primary_metric": "x"})
+    (axes,) = plots.seeds_plot(board).axes
+    dots = [tuple(at) for drawn in axes.collections if isinstance(drawn, PathCollection) for at in drawn.get_offsets()]
+    places = {label.get_text(): place for label, place in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)}
+    for name, cell in cells.items():
+        y = places[f"arcface/{name}"]
+        assert {x for x, own in dots if own == y} == set(cell.values.values())
+        ends = [drawn.get_segments()[0][:, 0] for drawn in axes.collections if isinstance(drawn, LineCollection)]
+        assert any(end == pytest.approx(cell.interval) for end in ends)
+    assert axes.get_xscale() == "log" and axes.get_xlabel() == "Step (s), lower is better"
+    one_seed, _ = with_values(Metric("Step", "s", False, ""), arcface=(1.0,))
+    assert plots.seeds_plot(one_seed.model_copy(update={"primary_metric": "x"})) is None
+
+
+def test_training_curves_reach_over_the_steps_that_every_seed_logged():
+    runs = {seed: record("arcface/arcface", seed, pairs=20)[0] for seed in range(3)}
+    for seed, run in runs.items():
+        run.history = [
+            HistoryPoint(stage="train", step=10 * i, epoch=i, split="train", values={"loss": float(1 + i + seed**2)})
+            for i in range(4 - (seed == 2))
+        ]
+    records = Records(tier="mini", runs={"arcface/arcface": runs})
+    board = leaderboards(records, PAPERS, TASKS, True)[0]
+    history = plots.history(records, ["arcface/arcface"])
+    assert len(history) == 11 and plots.quantities(board, history) == [("train", "train", "loss")]
+    (axes,) = plots.training_curves(board, history, "train", "train", "loss").axes
+    (line,) = axes.lines
+    assert line.get_xdata().tolist() == [0, 1, 2]
+    assert line.get_ydata() == pytest.approx([i + 1 + 5 / 3 for i in range(3)])
+    (band,) = axes.collections
+    assert (band.get_datalim(axes.transData).y0, band.get_datalim(axes.transData).y1) == (1.0, 7.0)
+    assert plots.training_curves(board, history, "train", "train", "nosuch") is None

@@ -194,6 +194,16 @@ def test_latex_fits_the_text_of_a_page_in_8_points(board):
     assert all(word in header for word in ("Claim", "Verdict", "Effect", "interval", "Reported"))
 
 
+def test_a_heading_wider_than_its_table_is_set_in_lines():
+    columns = [tables.Column("one", "Method", numeric=False), tables.Column("two", "Two")]
+    rows = [("row", [tables.Cell("a/b"), tables.Cell("1", 1.0)])]
+    table = tables.Table("t", "T", columns, [(", ".join(f"task.option_{i}={i}" for i in range(9)), rows), ("a", rows)])
+    latex = formats.to_latex([table])
+    kinds = re.findall(r"\\multicolumn\{2\}\{@\{\}(l|p\{(\d+)pt\})@\{\}\}\{(.*)\} ", latex)
+    assert [kind for kind, _, _ in kinds][1] == "l" and 0 < int(kinds[0][1]) < 100
+    assert kinds[0][2].count(r",\allowbreak") == 8
+
+
 def test_latex_escapes_what_tex_would_read():
     assert formats.latex_escape(r"50% & a_b {#$} ~^\ ≤ θ") == (
         r"50\% \& a\_b \{\#\$\} \textasciitilde{}\textasciicircum{}\textbackslash{} $\leq$ $\theta$"
@@ -240,6 +250,16 @@ def test_damaged_and_foreign_records_are_named_and_left_out(tmp_path):
 )
 def test_short_numbers(value, text):
     assert labels.short(value) == text
+
+
+@pytest.mark.parametrize(
+    ("title", "unit", "shown"),
+    [("Step", "s", "Step (s)"), ("Top-1", "%", "Top-1 (%)"), ("Share in %", "%", "Share in %"), ("AUC", "", "AUC"),
+     ("Training TFLOP", "TFLOP", "Training TFLOP"), ("Mixed", "x", "Mixed (x)"),
+     ("Angle, degrees", "degrees", "Angle, degrees")],
+)  # fmt: skip
+def test_a_unit_is_named_once(title, unit, shown):
+    assert labels.with_unit(title, unit) == shown
 
 
 def test_effects_are_written_with_their_sign():

@@ -110,9 +110,11 @@ def to_latex(tables: Sequence[Table]) -> str:
         for title, section in table.sections:
             lines.append(r"\midrule")
             if title:
-                box = "l" if _width(title) < total else f"p{{{min(total, TEXT_WIDTH) - COLUMN_GAP:.0f}pt}}"
-                heading = rf"\textit{{{latex_escape(title)}}}"
-                lines.append(rf"\multicolumn{{{len(shown)}}}{{@{{}}{box}@{{}}}}{{{heading}}} \\")
+                kind, heading = "l", rf"\textit{{{latex_escape(title)}}}"
+                if _width(title) > total:  # set in lines, which may break at what was changed in the set-up
+                    kind = f"p{{{min(total, TEXT_WIDTH) - COLUMN_GAP:.0f}pt}}"
+                    heading = r"{\raggedright " + heading.replace(",", r",\allowbreak ") + r"\par}"
+                lines.append(rf"\multicolumn{{{len(shown)}}}{{@{{}}{kind}@{{}}}}{{{heading}}} \\")
             lines += [" & ".join(latex_escape(cells[i].text) for i in shown) + r" \\" for _, cells in section]
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""]
         blocks.append("\n".join(lines))

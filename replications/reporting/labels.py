@@ -1,6 +1,7 @@
 """How numbers and names are written, the same in every table, plot and page."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 from replications.records import RunRecord
@@ -21,7 +22,8 @@ def metric_of(task: Task, key: str) -> Metric:
 
 def with_unit(title: str, unit: str) -> str:
     """``Accuracy (%)``; a unit that the title names already, or none, is left out."""
-    return title if not unit or unit.lower() in title.lower() else f"{title} ({unit})"
+    named = re.search(rf"(?<!\w){re.escape(unit)}(?!\w)", title, re.IGNORECASE)
+    return title if not unit or named else f"{title} ({unit})"
 
 
 def effect_unit(unit: str, kind: str) -> str:
