@@ -238,8 +238,6 @@ def test_the_readme_says_what_is_there():
     for name, section in readme.sections().items():
         assert section_of(text, name) == section, "make it anew: python -m replications publish --readme"
     assert section_of(text, "published") == publications.readme_section(PUBLISHED, readme.README.parent)
-    for page in PUBLISHED.glob("*/report.json"):
-        assert (page.parent / publications.PAGE).read_text(encoding="utf-8") == publications.page(page.parent)
     words = set(re.findall(r"`([a-z_]+)`", text))
     assert set(COMMANDS) <= words
     assert set(catalogue.read_yaml(catalogue.CONFIG / "config.yaml")) <= words
@@ -250,6 +248,17 @@ def test_links_of_the_readme_lead_somewhere():
     links = re.findall(r"\]\((?!http)([^)#]+)\)", text)
     assert links
     assert not [link for link in links if not (readme.README.parent / link).exists()]
+
+
+def test_pages_of_publications_are_current_and_small():
+    pages = {PUBLISHED / name: text for name, text in publications.all_pages(PUBLISHED, catalogue.papers()).items()}
+    pages |= {folder / publications.PAGE: publications.page(folder) for folder in publications.folders(PUBLISHED)}
+    for path, text in pages.items():
+        assert path.read_text(encoding="utf-8") == text, f"{path}: make it anew by 'replications publish --readme'"
+    sizes = {path: path.stat().st_size for path in PUBLISHED.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) < 8e6
+    assert not [path for path, size in sizes.items() if path.suffix == ".svg" and size >= 150e3]
+    assert not list(PUBLISHED.rglob("run.json")), "records are in one file a publication"
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in PUBLISHED.glob("*/report.json")))

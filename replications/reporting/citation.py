@@ -68,4 +68,5 @@ def citation_cff() -> str:
         "  - reproducibility\n"
         "  - benchmark\n"
         "  - machine learning\n"
+        "license: Apache-2.0\n"
     )

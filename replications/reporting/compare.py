@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel
 
+from replications.archive import ARCHIVE, record_files
 from replications.errors import UserError
-from replications.records import ThroughputRecord, read_run
+from replications.records import RunRecord, ThroughputRecord, parse
 from replications.reporting import labels, statistics
 from replications.reporting.leaderboard import leaderboards
 from replications.reporting.load import Records, read_results
@@ -63,9 +64,10 @@ class Comparison(BaseModel):
 
 def tier_of(results: Path) -> str:
     """The tier of the first record below `results`; raises UserError where there is none."""
-    for path in sorted(Path(results).glob("runs/*/*/seed*/run.json")):
-        return read_run(path).spec.tier
-    raise UserError(f"no record below {results}: expected {results}/runs/<paper>/<method>/seed<k>/run.json")
+    for name, read in record_files(results):
+        if name.startswith("runs/"):
+            return parse(read(), RunRecord, name).spec.tier
+    raise UserError(f"no record below {results}: expected runs/<paper>/<method>/seed<k>/run.json there, or {ARCHIVE}")
 
 
 def compare(
