@@ -189,29 +189,36 @@ def write_record(record: RecordModel, path: Path) -> None:
     write_atomic(Path(path), text.encode() + b"\n")
 
 
-def _read(path: Path, model: type[RecordModel]):
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a record's file; raises UserError where it is missing or cannot be read."""
     try:
-        return model.model_validate_json(Path(path).read_bytes())
+        return Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"no record at {path}: make it with 'snakemake --cores all' or 'replications run'") from None
     except OSError as error:
         raise disk_error(error, "read", path) from error
+
+
+def parse(text: bytes, model: type[RecordModel], name: object):
+    """Return the record that a JSON text holds; raises UserError, which names `name`, where it is damaged."""
+    try:
+        return model.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "file"
         raise UserError(
-            f"{path} is not a {model.__name__}: {where}: {first['msg']} (delete it and run again)"
+            f"{name} is not a {model.__name__}: {where}: {first['msg']} (delete it and run again)"
         ) from None
 
 
 def read_run(path: Path) -> RunRecord:
     """Read a run record; raises UserError where it is missing or damaged."""
-    return _read(path, RunRecord)
+    return parse(read_bytes(path), RunRecord, path)
 
 
 def read_throughput(path: Path) -> ThroughputRecord:
     """Read a throughput record; raises UserError where it is missing or damaged."""
-    return _read(path, ThroughputRecord)
+    return parse(read_bytes(path), ThroughputRecord, path)
 
 
 def run_path(results: Path, paper: str, method: str, seed: int) -> Path:

@@ -109,6 +109,13 @@ ModelOptions = Annotated[PlainOptions, AfterValidator(_check_sizes)]
 Count = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
 
 
+class Side(Strict):
+    """One side of a claim: a metric of a method, addressed ``paper/method``."""
+
+    method: str
+    metric: str
+
+
 class Reported(Strict):
     """A figure as the publication (or a named third party) states it; `where` says table and source."""
 
@@ -118,13 +125,7 @@ class Reported(Strict):
     data: str
     setting: str
     where: str
-
-
-class Side(Strict):
-    """One side of a claim: a metric of a method, addressed ``paper/method``."""
-
-    method: str
-    metric: str
+    beside: Side | None = Field(None, description="method and metric beside which tables show it")
 
 
 class Claim(Strict):

@@ -329,3 +329,6 @@ def describe_set(key: str) -> dict:
         "citation": "@misc{faces_mini,\n  title = {Procedural faces}\n}",
         "bytes": 1_000_000,
     }
+
+
+GIVEN = {"tasks": TASKS, "deviations": DEVIATIONS, "describe_set": describe_set}

@@ -294,9 +294,15 @@ def test_the_suite_cites_itself(capsys):
     assert capsys.readouterr().out.startswith("cff-version")
 
 
-def test_pages_of_publications_are_current():
-    for page in PUBLISHED.glob("*/report.json"):
-        assert (page.parent / publications.PAGE).read_text(encoding="utf-8") == publications.page(page.parent)
+def test_pages_of_publications_are_current_and_small():
+    pages = {PUBLISHED / name: text for name, text in publications.all_pages(PUBLISHED, catalogue.papers()).items()}
+    pages |= {folder / publications.PAGE: publications.page(folder) for folder in publications.folders(PUBLISHED)}
+    for path, text in pages.items():
+        assert path.read_text(encoding="utf-8") == text, f"{path}: make it anew by 'replications publish --readme'"
+    sizes = {path: path.stat().st_size for path in PUBLISHED.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) < 8e6
+    assert not [path for path, size in sizes.items() if path.suffix == ".svg" and size >= 150e3]
+    assert not list(PUBLISHED.rglob("run.json")), "records are in one file a publication"
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in PUBLISHED.glob("*/report.json")))

@@ -5,7 +5,8 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from reporting_factory import DEVIATIONS, TASKS, describe_set, papers, write_results
+from published import PUBLISHED
+from reporting_factory import GIVEN, papers, write_results
 
 from replications.reporting import drawing, report, site
 
@@ -33,7 +34,8 @@ class Elements(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def elements(tmp_path_factory):
+def pages(tmp_path_factory):
+    """The elements of the tier's page, of a task's, and of the page on all publications."""
     results = tmp_path_factory.mktemp("results") / "mini"
     write_results(results, seeds=2, pairs=60)
     shown = {
@@ -42,26 +44,38 @@ def elements(tmp_path_factory):
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawing, "draw", lambda *args: shown)
-        report.build(results, "mini", papers(), tasks=TASKS, deviations=DEVIATIONS, describe_set=describe_set, seeds=2)
-    return Elements((results / "index.html").read_text()).found
+        report.build(results, "mini", papers(), **GIVEN, seeds=2)
+    files = {"tier": results / "index.html", "task": results / "face_verification.html"}
+    files["all"] = PUBLISHED / "index.html"
+    return {name: Elements(path.read_text(encoding="utf-8")).found for name, path in files.items()}
 
 
-def test_what_scrolls_can_be_reached_with_the_keyboard(elements):
+@pytest.fixture(params=["tier", "task", "all"])
+def elements(request, pages):
+    return pages[request.param]
+
+
+def test_what_scrolls_can_be_reached_with_the_keyboard(pages):
     scrolling = set(re.findall(r"^ *([a-z.]+) \{[^}]*overflow-x: auto", STYLE, re.M))
     assert scrolling == {".scroll", "pre", "figure"}, "another element scrolls: look after it below"
-    regions = [a for tag, a, _ in elements if tag == "pre" or a.get("class") == "scroll"]
-    assert len(regions) > 5
-    for attributes in regions:
-        assert attributes["tabindex"] == "0" and attributes["role"] == "region" and attributes["aria-label"]
-    figures = [inside for tag, _, inside in elements if tag == "img"]
-    assert len(figures) == 2 and all(inside[-2:] == ("figure", "a") for inside in figures), (
-        "a picture is a link to itself"
-    )
+    for name, count in (("tier", 6), ("task", 2), ("all", 1)):
+        regions = [a for tag, a, _ in pages[name] if tag == "pre" or a.get("class") == "scroll"]
+        assert len(regions) == count
+        for attributes in regions:
+            assert attributes["tabindex"] == "0" and attributes["role"] == "region" and attributes["aria-label"]
+        figures = [inside for tag, _, inside in pages[name] if tag == "img"]
+        assert len(figures) == (name != "all")
+        assert all(inside[-2:] == ("figure", "a") for inside in figures), "a picture is a link to itself"
 
 
-def test_pictures_and_tables_are_told_in_words(elements):
-    assert [a["alt"] for tag, a, _ in elements if tag == "img"] == ["effects", 'a "line" & <more>']
+def test_pictures_are_told_in_words(pages):
+    told = {name: [a["alt"] for tag, a, _ in found if tag == "img"] for name, found in pages.items()}
+    assert told == {"tier": ["effects"], "task": ['a "line" & <more>'], "all": []}
+
+
+def test_tables_and_fields_are_told_in_words(elements):
     assert all(a["aria-label"] for tag, a, _ in elements if tag == "svg")
+    assert all("label" in inside for tag, _, inside in elements if tag == "input")
     for tag, attributes, inside in elements:
         if tag == "th":
             where = {"col"} if "thead" in inside else {"row", "rowgroup"}
@@ -78,6 +92,7 @@ def test_headings_and_names_are_in_order(elements):
     targets = [a["href"][1:] for tag, a, _ in elements if tag == "a" and a.get("href", "").startswith("#")]
     assert targets and set(targets) <= set(names)
     assert {tag for tag, _, _ in elements} >= {"main", "header", "nav", "footer"}
+    assert all(a["aria-label"] for tag, a, _ in elements if tag == "nav")
 
 
 def luminance(colour: str) -> float:

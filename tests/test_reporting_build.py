@@ -6,21 +6,21 @@ import shutil
 
 import numpy as np
 import pytest
-from reporting_factory import DEVIATIONS, TASKS, describe_set, faces, papers, write_results
+from reporting_factory import DEVIATIONS, GIVEN, TASKS, describe_set, faces, papers, write_results
 
 from replications import catalogue
 from replications.errors import UserError
 from replications.records import read_run, write_record
 from replications.reporting import aside, citation, drawing, report
 from replications.reporting.album import TierAlbum, pictures
-from replications.reporting.verify import verify
+from replications.reporting.verify import first_difference, verify
 
 PAPERS = papers()
+PAGE = "face_verification.html"
 
 
 def build(results, tier="mini", **changes):
-    given = {"tasks": TASKS, "deviations": DEVIATIONS, "describe_set": describe_set, "seeds": 3}
-    return report.build(results, tier, PAPERS, **{**given, **changes})
+    return report.build(results, tier, PAPERS, **{**GIVEN, "seeds": 3, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -71,24 +71,25 @@ def test_pictures_drawn_aside_are_the_same_in_the_same_order(made, tmp_path, mon
         assert path.read_bytes() == made[1][name].read_bytes(), name
 
 
-def test_the_page_links_only_to_files_beside_it(made):
+def test_pages_link_to_each_other_and_only_to_files_beside_it(made):
     results, _ = made
-    html = (results / "index.html").read_text()
-    targets = re.findall(r'(?:src|href)="([^"#]+)"', html)
-    assert targets
-    for target in targets:
-        assert target == "data:," or (results / target).is_file(), target
-    assert "url(" not in html and "@import" not in html
-    assert str(results) not in html
+    for page in ("index.html", PAGE):
+        html = (results / page).read_text()
+        targets = re.findall(r'(?:src|href)="([^"#]+)', html)
+        assert {"index.html", PAGE} <= set(targets), "each page leads to the others"
+        for target in targets:
+            assert target == "data:," or (results / target).is_file(), target
+        assert "url(" not in html and "@import" not in html
+        assert str(results) not in html
 
 
 def test_the_page_shows_deviations_in_words(made):
-    html = (made[0] / "index.html").read_text()
+    html = (made[0] / PAGE).read_text()
     assert DEVIATIONS["arcface"][2] in html and DEVIATIONS["deepid"][1] in html
 
 
 def test_a_fresh_report_verifies(made):
-    assert verify(made[0], "mini", PAPERS, tasks=TASKS) == []
+    assert verify(made[0], "mini", PAPERS, **GIVEN) == []
 
 
 def replace(path, old: str, new: str) -> None:
@@ -102,35 +103,83 @@ def mean_of(results) -> float:
     return next(r for r in board["rows"] if r["address"] == "arcface/arcface")["metrics"]["accuracy"]["mean"]
 
 
-@pytest.mark.parametrize("ending", ["json", "csv", "md", "tex", "html"])
-def test_a_number_changed_in_a_leaderboard_is_named(results, ending):
+def changed_line(path, old: str, new: str) -> int:
+    """Change a file's first `old`; return the number of its line."""
+    text = path.read_text()
+    replace(path, old, new)
+    return text[: text.index(old)].count("\n") + 1
+
+
+@pytest.mark.parametrize("name", [f"leaderboard_face_verification.{e}" for e in ("json", "csv", "md", "tex")] + [PAGE])
+def test_a_number_changed_in_a_leaderboard_is_named(results, name):
     mean = mean_of(results)
-    if ending in ("json", "csv"):
-        replace(results / f"leaderboard_face_verification.{ending}", str(mean), str(mean + 0.01))
-    else:
-        name = "index.html" if ending == "html" else f"leaderboard_face_verification.{ending}"
-        replace(results / name, f"{mean:.2f} ", f"{mean + 0.01:.2f} ")
-    wrong = verify(results, "mini", PAPERS, tasks=TASKS)
-    assert wrong and all("arcface/arcface" in line.replace("\\_", "_") for line in wrong)
-    assert re.search("accuracy", wrong[0], re.I), f"the line names the cell: {wrong[0]}"
+    exact = name.endswith(("json", "csv"))
+    old, new = (str(mean), str(mean + 1e-6)) if exact else (f"{mean:.2f} ", f"{mean + 0.01:.2f} ")
+    line = changed_line(results / name, old, new)
+    (wrong,) = verify(results, "mini", PAPERS, **GIVEN)
+    assert wrong.startswith(f"{name} line {line}: "), wrong
+    there, expected = wrong.split(" in the file, ")
+    assert new.strip()[-4:] in there and old.strip()[-4:] in expected
 
 
 @pytest.mark.parametrize("field", ["effect", "p_holm", "adjusted"])
 def test_a_changed_verdict_is_named(results, field):
-    claims = json.loads((results / "claims.json").read_text())
-    verdict = next(v for v in claims["verdicts"] if v["claim"] == "C2")
-    verdict[field] = "contradicted" if field == "adjusted" else verdict[field] * 1.001
-    (results / "claims.json").write_text(json.dumps(claims))
-    wrong = verify(results, "mini", PAPERS, tasks=TASKS)
-    assert len(wrong) == 1 and wrong[0].startswith(f"claims.json: verdicts arcface/C2 {field}: ")
+    verdict = next(v for v in json.loads((results / "claims.json").read_text())["verdicts"] if v["claim"] == "C2")
+    old = f'"{field}": {json.dumps(verdict[field])}'
+    new = f'"{field}": {json.dumps("contradicted" if field == "adjusted" else verdict[field] * 1.001)}'
+    line = changed_line(results / "claims.json", old, new)
+    (wrong,) = verify(results, "mini", PAPERS, **GIVEN)
+    assert wrong.startswith(f"claims.json line {line}: ") and f'"{field}": ' in wrong
 
 
-def test_a_number_changed_on_a_card_or_in_a_sort_value_is_named(results):
-    page = results / "index.html"
-    replace(page, "≈ inconclusive</span>", "✓ reproduced</span>")
-    replace(page, f'data-value="{mean_of(results)}"', 'data-value="99.9"')
-    wrong = verify(results, "mini", PAPERS, tasks=TASKS)
-    assert len(wrong) == 2 and all(line.startswith("index.html: ") for line in wrong)
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        (PAGE, "<b>≈ inconclusive</b>", "<b>✓ reproduced</b>"),
+        (PAGE, 'data-value="', 'data-value="9'),
+        ("index.html", "</b>✓ reproduced</li>", "</b>✕ contradicted</li>"),
+        ("index.html", "#claim-arcface-C2", "#claim-arcface-C3"),
+        ("citations.bib", "author", "editor"),
+        ("CITATION.cff", "0.1.0", "0.2.0"),
+    ],
+)
+def test_any_change_of_any_page_is_named_once_with_its_line(results, name, old, new):
+    line = changed_line(results / name, old, new)
+    (wrong,) = verify(results, "mini", PAPERS, **GIVEN)
+    assert wrong.startswith(f"{name} line {line}: ")
+
+
+def test_a_line_more_or_less_is_named_and_so_is_a_missing_file(results):
+    page = results / PAGE
+    whole = page.read_text()
+    page.write_text(f"{whole}\nmore\n")
+    number = len(whole.splitlines())
+    assert verify(results, "mini", PAPERS, **GIVEN) == [
+        f"{PAGE} line {number + 1}: 'more' in the file, nothing from the records"
+    ]
+    page.write_text(whole.rstrip("\n").rpartition("\n")[0])
+    (wrong,) = verify(results, "mini", PAPERS, **GIVEN)
+    assert wrong == f"{PAGE} line {number}: nothing in the file, '</html>' from the records"
+    page.unlink()
+    (wrong,) = verify(results, "mini", PAPERS, **GIVEN)
+    assert wrong.startswith(f"{PAGE}: missing")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "same"),
+    [
+        ("a 0.30000000000000004,1", "a 0.3,1", True),
+        ("1e-300", "2e-300", True),
+        ("p 1.0000001e-03", "p 1e-03", False),
+        ("0.3000001", "0.3", False),
+        ("12", "13", False),
+        ("0.3 a", "0.3 b", False),
+        ("1 2", "1 2 3", False),
+        ("", "1", False),
+    ],
+)
+def test_what_another_machine_makes_of_the_last_digits_is_no_difference(found, expected, same):
+    assert (list(first_difference(found, expected)) == []) is same
 
 
 def test_a_changed_record_no_longer_gives_the_tables(results):
@@ -138,9 +187,9 @@ def test_a_changed_record_no_longer_gives_the_tables(results):
     record = read_run(path)
     record.metrics["accuracy"] += 1
     write_record(record, path)
-    wrong = "\n".join(verify(results, "mini", PAPERS, tasks=TASKS))
-    assert "leaderboard_face_verification.json: rows arcface/arcface metrics accuracy mean" in wrong
-    assert "claims.json: verdicts arcface/C2 effect" in wrong
+    wrong = "\n".join(verify(results, "mini", PAPERS, **GIVEN))
+    for name in ("leaderboard_face_verification.json", "claims.json", PAGE):
+        assert f"{name} line " in wrong
 
 
 def test_metrics_are_scored_again_from_the_scores(results):
@@ -148,20 +197,20 @@ def test_metrics_are_scored_again_from_the_scores(results):
     arrays = dict(np.load(path))
     arrays["score"] = arrays["score"][::-1]
     np.savez(path, **arrays)
-    wrong = verify(results, "mini", PAPERS, tasks=TASKS)
+    wrong = verify(results, "mini", PAPERS, **GIVEN)
     assert len(wrong) == 1 and wrong[0].startswith("runs/deepid/deepid/seed0/run.json: auc: ")
 
 
 def test_without_a_report_there_is_nothing_to_verify(tmp_path):
     with pytest.raises(UserError, match="no report"):
-        verify(tmp_path, "mini", PAPERS, tasks=TASKS)
+        verify(tmp_path, "mini", PAPERS, **GIVEN)
 
 
 def test_no_record_at_all(tmp_path):
     files = build(tmp_path / "mini")
     assert "no record" in files["index.html"].read_text().lower()
     assert files["claims.csv"].read_text().count("not tested") >= 11
-    assert verify(tmp_path / "mini", "mini", PAPERS, tasks=TASKS) == []
+    assert verify(tmp_path / "mini", "mini", PAPERS, **GIVEN) == []
 
 
 def test_only_failures(tmp_path, no_plots):
@@ -171,7 +220,7 @@ def test_only_failures(tmp_path, no_plots):
         changed = {"status": "failed", "reason": "out of memory", "metrics": {}, "curves": {}, "history": []}
         write_record(record.model_copy(update=changed), path)
     files = build(tmp_path / "mini")
-    assert "No run has finished yet" in files["index.html"].read_text()
+    assert "No run has finished yet" in files[PAGE].read_text()
     assert "0/3, 3 out of memory" in files["leaderboard_face_verification.md"].read_text()
 
 
@@ -190,7 +239,7 @@ def test_only_the_claims_of_the_chosen_papers(results, no_plots):
     claims = json.loads(files["claims.json"].read_text())["verdicts"]
     assert {v["paper"] for v in claims} == {"deepid"}
     assert "missing" not in files["leaderboard_face_verification.md"].read_text()
-    assert verify(results, "mini", PAPERS, tasks=TASKS) == [], "the report remembers what it was asked for"
+    assert verify(results, "mini", PAPERS, **GIVEN) == [], "the report remembers what it was asked for"
     with pytest.raises(UserError, match="nosuch"):
         build(results, selected=["nosuch"])
 

@@ -13,8 +13,9 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from reporting_factory import DEVIATIONS, TASKS, describe_set, failed, papers, record, throughput, write_results
+from reporting_factory import GIVEN, TASKS, describe_set, failed, papers, record, throughput, write_results
 
+from replications.archive import ARCHIVE, record_files
 from replications.errors import UserError
 from replications.records import read_run, read_throughput, write_record
 from replications.reporting import compare, drawing, formats, labels, publications, publish, report, summary, terminal
@@ -34,13 +35,14 @@ def made(tmp_path_factory):
     def draw(folder, *args):
         (folder / "plots").mkdir()
         for name in ("claims.svg", "claims.png", "roc_face_verification.svg", "wrong_face_verification.svg"):
-            (folder / "plots" / name).write_text(name)
+            (folder / "plots" / name).write_text(f"<svg><!-- {name} --></svg>")
         shown = ("claims", "roc_face_verification")
-        return {"claims": [Plot(f"plots/{name}.svg", "", "", publish=True) for name in shown]}
+        made = [Plot(f"plots/{name}.svg", "", "", publish=True) for name in shown]
+        return {"claims": made, "face_verification": [Plot("plots/wrong_face_verification.svg", "", "")]}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawing, "draw", draw)
-        report.build(results, "mini", PAPERS, tasks=TASKS, deviations=DEVIATIONS, describe_set=describe_set, seeds=3)
+        report.build(results, "mini", PAPERS, **GIVEN, seeds=3)
     return results
 
 
@@ -51,33 +53,35 @@ def results(made, tmp_path):
 
 
 def test_a_publication_holds_records_and_tables_and_verifies(results, tmp_path):
-    target = publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
+    target = publish.publish(results, tmp_path / "published", PAPERS, **GIVEN)
     assert target.name == "mini-2025-01-02", "the date of the records, not of today"
     held = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
-    assert "runs/arcface/arcface/seed0/run.json" in held and "throughput/arcface/arcface.json" in held
-    assert {"claims.md", "leaderboard_face_verification.tex", "citations.bib", "report.json"} <= held
+    assert {"claims.md", "leaderboard_face_verification.tex", "citations.bib", "report.json", ARCHIVE} <= held
+    before, after = ({name: json.loads(read()) for name, read in record_files(x)} for x in (results, target))
+    assert "runs/arcface/arcface/seed0/run.json" in before and "throughput/arcface/arcface.json" in before
+    assert after == before and not any(name.startswith(("runs/", "throughput/")) for name in held)
     assert {name for name in held if name.startswith("plots/")} == {
         "plots/claims.svg", "plots/roc_face_verification.svg"
     }  # fmt: skip
     assert not any(name.endswith((".npz", ".png", ".html")) for name in held), "no scores, no pictures of data"
-    assert verify(target, "mini", PAPERS, tasks=TASKS) == []
+    assert verify(target, "mini", PAPERS, **GIVEN) == []
     with pytest.raises(UserError, match="published already"):
-        publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
-    assert publish.publish(results, tmp_path / "published", PAPERS, name="again", tasks=TASKS).is_dir()
+        publish.publish(results, tmp_path / "published", PAPERS, **GIVEN)
+    assert publish.publish(results, tmp_path / "published", PAPERS, name="again", **GIVEN).is_dir()
 
 
 def test_nothing_doubtful_is_published(results, tmp_path):
     path = results / "claims.json"
     path.write_text(path.read_text().replace('"contradicted"', '"reproduced"').replace('"p": 0', '"p": 1', 1))
     with pytest.raises(UserError, match="do not follow from the records"):
-        publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
+        publish.publish(results, tmp_path / "published", PAPERS, **GIVEN)
     manifest = json.loads((results / "report.json").read_text())
     (results / "report.json").write_text(json.dumps({**manifest, "tier": "smoke"}))
     with pytest.raises(UserError, match="not a result"):
-        publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
+        publish.publish(results, tmp_path / "published", PAPERS, **GIVEN)
     (results / "report.json").unlink()
     with pytest.raises(UserError, match="no report"):
-        publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
+        publish.publish(results, tmp_path / "published", PAPERS, **GIVEN)
     assert not (tmp_path / "published").exists()
 
 
@@ -88,18 +92,19 @@ def test_nothing_doubtful_is_published(results, tmp_path):
 def test_the_name_of_a_publication_stays_in_its_folder(results, tmp_path, name):
     published = tmp_path / "deep" / "published"
     with pytest.raises(UserError, match="is not the name of a publication") as told:
-        publish.publish(results, published, PAPERS, tasks=TASKS, name=name)
+        publish.publish(results, published, PAPERS, **GIVEN, name=name)
     assert "\n" not in str(told.value) and not published.exists()
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "/tmp/outside.txt", "plots/../../outside.txt", "", "a\0.txt", 3])
 def test_a_manifest_that_names_files_elsewhere_is_none(results, tmp_path, name):
     manifest = json.loads((results / "report.json").read_text())
-    for key in ("files", "publish"):
-        (results / "report.json").write_text(json.dumps({**manifest, key: [*manifest[key], name]}))
+    plot = {**manifest["plots"]["claims"][0], "file": name}
+    for changed in ({"files": [*manifest["files"], name]}, {"plots": {"claims": [plot]}}):
+        (results / "report.json").write_text(json.dumps({**manifest, **changed}))
         assert report.read_manifest(results) is None
     with pytest.raises(UserError, match="no report in"):
-        publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
+        publish.publish(results, tmp_path / "published", PAPERS, **GIVEN)
 
 
 MAKER = """
@@ -172,7 +177,8 @@ def test_the_readme_section_is_regenerated_between_its_markers(results, tmp_path
     readme.write_text("# Suite\n\n<!-- published:begin -->\nold\n<!-- published:end -->\n\nAfter.\n")
     publications.update_readme(readme, tmp_path / "published")
     assert "Nothing is published yet." in readme.read_text()
-    publish.publish(results, tmp_path / "published", PAPERS, tasks=TASKS)
+    publish.publish(results, tmp_path / "published", PAPERS, **GIVEN)
+    publications.update(tmp_path / "published", PAPERS, tasks=TASKS, describe_set=describe_set)
     publications.update_readme(readme, tmp_path / "published")
     text = readme.read_text()
     assert text.startswith("# Suite\n\n") and text.endswith("\n\nAfter.\n") and "old" not in text
@@ -267,16 +273,16 @@ def test_a_warning_stands_on_the_card_in_the_table_and_in_the_files(results, mon
     record.provenance.dirty = True
     write_record(record, path)
     monkeypatch.setattr(drawing, "draw", lambda *_: {})
-    report.build(results, "mini", PAPERS, tasks=TASKS, deviations=DEVIATIONS, describe_set=describe_set, seeds=3)
+    report.build(results, "mini", PAPERS, **GIVEN, seeds=3)
     warning = "uncommitted code: arcface/softmax seed 1"
-    page = (results / "index.html").read_text()
+    page = (results / "face_verification.html").read_text()
     card = page.partition('id="claim-arcface-C2"')[2].partition("</article>")[0]
     other = page.partition('id="claim-arcface-C1"')[2].partition("</article>")[0]
     assert f"Warning: {warning}." in card.partition("<details>")[0] and "Warning" not in other
     verdicts = {v["claim"]: v for v in json.loads((results / "claims.json").read_text())["verdicts"]}
     assert verdicts["C2"]["warnings"] == [warning] and verdicts["C1"]["warnings"] == []
     assert warning in (results / "claims.csv").read_text() and warning in (results / "claims.md").read_text()
-    assert verify(results, "mini", PAPERS, tasks=TASKS) == []
+    assert verify(results, "mini", PAPERS, **GIVEN) == []
 
 
 def test_a_record_with_a_metric_that_is_not_finite_counts_as_failed(results):

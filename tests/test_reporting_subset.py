@@ -2,14 +2,12 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
+from published import unpack_runs
 
 from replications.cli import main
 from replications.reporting import drawing, report
-
-PUBLISHED = Path(__file__).parent.parent / "results" / "published"
 
 
 @pytest.fixture
@@ -17,8 +15,7 @@ def folder(tmp_path, monkeypatch):
     """Records of VoteNet and BoxNet, and of the papers on points, in one tier; no pictures are made."""
     monkeypatch.setattr(drawing, "draw", lambda *args: {})
     for name in ("rooms", "points"):
-        source = PUBLISHED / f"mini-{name}-cpu" / "runs"
-        shutil.copytree(source, tmp_path / "mini" / "runs", ignore=shutil.ignore_patterns("seed2"), dirs_exist_ok=True)
+        unpack_runs(f"mini-{name}-cpu", tmp_path / "mini", seeds=2)
     return tmp_path / "mini"
 
 
@@ -51,8 +48,10 @@ def test_a_paper_is_added_to_what_is_there(folder):
     assert judged(folder) == {"votenet"}
     make(folder, "sonet")
     assert judged(folder) == {"votenet", "sonet"}
+    assert 'id="claim-votenet-V1"' in (folder / "detection_3d.html").read_text()
+    assert 'id="paper-sonet"' in (folder / "point_classification.html").read_text()
     shown = (folder / "index.html").read_text()
-    assert 'id="claim-votenet-V1"' in shown and 'id="paper-sonet"' in shown
+    assert "detection_3d.html#claim-votenet-V1" in shown and "point_classification.html#paper-sonet" in shown
 
 
 def test_what_has_no_record_any_more_goes(folder):

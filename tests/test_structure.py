@@ -20,6 +20,7 @@ STOREYS = {
     "errors": 0,
     "spec": 0,
     "records": 0,
+    "archive": 0,
     "parsing": 0,
     "progress": 0,
     "fingerprint": 0,

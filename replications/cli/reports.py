@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from replications import catalogue
+from replications.archive import record_files
 from replications.cli.options import add_folders, add_tier, add_tried, command, folder_type
 from replications.errors import UserError
 from replications.planning.knobs import parse_papers, tier_folder
@@ -32,6 +33,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_folders(parser, "results")
 
     parser = command(commands, "cite", cite, "print BibTeX of what a tier's tables use", "cite --tier mini")
+    parser.add_argument(
+        "folder", nargs="?", type=folder_type("FOLDER"), help="a published report (default: the tier's)"
+    )
     add_tier(parser)
     add_tried(parser)
     add_folders(parser, "results")
@@ -59,7 +63,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_folders(parser, "results")
     parser.add_argument("--name", help="of the publication (default: the date of its last record)")
     parser.add_argument(
-        "--readme", action="store_true", help="only regenerate the generated sections of README.md and docs/"
+        "--readme", action="store_true", help="publish nothing; derive the files of all publications again"
     )
 
 
@@ -74,7 +78,7 @@ def report(args: argparse.Namespace) -> None:
     folder = tier_folder(args.results, catalogue.tier_config(args.tier).name, args.tried)
     papers = catalogue.papers()
     selected = parse_papers(args.papers, args.tier)
-    if next(folder.glob("runs/*/*/*/run.json"), None) is None:
+    if next(record_files(folder), None) is None:
         raise UserError(f"no record below {folder}: 'snakemake --cores all' makes them")
 
     def about(keys: Collection[str]) -> dict[str, Any]:
@@ -88,7 +92,7 @@ def report(args: argparse.Namespace) -> None:
             folder,
             args.tier,
             papers,
-            deviations={key: catalogue.deviations(key) for key in papers},
+            deviations=_deviations(papers),
             describe_set=registry.describe_set,
             open_arrays=lambda key: open_set(key, args.data_root).arrays,
             problems=problems,
@@ -102,9 +106,13 @@ def report(args: argparse.Namespace) -> None:
     print_report(boards, verdicts, problems, _shown(files), stamp=stamp(args.tier, result))
 
 
+def _deviations(papers: Iterable[str]) -> dict[str, dict[int, str]]:
+    return {key: catalogue.deviations(key) for key in papers}
+
+
 def _shown(files: Iterable[Path]) -> list[Path]:
     """The files that a person opens first: the page and the tables to read. The page links the rest."""
-    return [path for path in files if path.suffix in (".html", ".md", ".bib")]
+    return [path for path in files if path.name == "index.html" or path.suffix in (".md", ".bib")]
 
 
 def _outdated(records: "Records") -> list[str]:
@@ -134,17 +142,21 @@ def _outdated(records: "Records") -> list[str]:
     return found
 
 
+def _folder_and_tier(args: argparse.Namespace) -> tuple[Path, str]:
+    """The folder that is named, with the tier of its report; else the tier's own."""
+    from replications.reporting.report import read_manifest
+
+    folder = args.folder or tier_folder(args.results, args.tier, args.tried)
+    return folder, ((args.folder and read_manifest(folder)) or {"tier": args.tier})["tier"]
+
+
 def verify(args: argparse.Namespace) -> int:
     """Print each number that does not follow from the records; the exit code says whether there is any."""
     from replications.reporting import verify as check
 
-    folder = args.folder or tier_folder(args.results, args.tier, args.tried)
-    tier = args.tier
-    if args.folder:
-        from replications.reporting.report import read_manifest
-
-        tier = (read_manifest(folder) or {"tier": args.tier})["tier"]
-    wrong = check.verify(folder, tier, catalogue.papers())
+    folder, tier = _folder_and_tier(args)
+    papers = catalogue.papers()
+    wrong = check.verify(folder, tier, papers, deviations=_deviations(papers))
     print("\n".join(wrong) or f"every number in {folder} follows from its records")
     return int(bool(wrong))
 
@@ -159,8 +171,8 @@ def cite(args: argparse.Namespace) -> None:
         print(citation_cff(), end="")
         return
     papers = catalogue.papers()
-    folder = tier_folder(args.results, args.tier, args.tried)
-    records = read_results(folder, args.tier, papers, methods=())
+    folder, tier = _folder_and_tier(args)
+    records = read_results(folder, tier, papers, methods=())
     if not records.runs:
         raise UserError(f"no record below {folder}: 'snakemake --cores all' makes them")
     print(bibtex(records, papers, describe_set), end="")
@@ -178,10 +190,13 @@ def compare(args: argparse.Namespace) -> None:
 def publish(args: argparse.Namespace) -> None:
     """Publish a report, then regenerate the generated sections of README.md and docs/."""
     from replications.cli import readme
+    from replications.reporting import publications
     from replications.reporting.publish import publish as copy
 
-    published = args.results / "published"
+    published, papers = args.results / "published", catalogue.papers()
     if not args.readme:
-        print(copy(tier_folder(args.results, args.tier, args.tried), published, catalogue.papers(), name=args.name))
+        folder = tier_folder(args.results, args.tier, args.tried)
+        print(copy(folder, published, papers, name=args.name, deviations=_deviations(papers)))
+    publications.update(published, papers)
     for path in readme.update(published):
         print(path.relative_to(readme.ROOT))

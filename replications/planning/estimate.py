@@ -8,15 +8,16 @@ the registry for data.
 import functools
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from replications import catalogue, running
+from replications.archive import record_files
 from replications.datasets import registry
 from replications.errors import UserError
 from replications.measurement.hardware import count_gpus
 from replications.planning.plan import Plan
-from replications.records import RunRecord, read_run
+from replications.records import RunRecord, parse
 
 UNKNOWN = -1
 
@@ -66,20 +67,30 @@ def _earlier(plan: Plan, address: str) -> tuple[RunRecord, ...]:
     """Records of a method: those of the results folder, or the published ones where it has none."""
     published = sorted(Path(plan.knobs.results).glob(f"published/{plan.knobs.tier}-*"))
     for folder in (plan.folder, *published):
-        found = tuple(_readable(folder / "runs" / address, _device_kind(plan)))
+        found = tuple(_readable(folder, address, _device_kind(plan)))
         if found:
             return found
     return ()
 
 
-def _readable(folder: Path, device_kind: str) -> Iterator[RunRecord]:
-    for path in sorted(folder.glob("seed*/run.json")):
+def _readable(folder: Path, address: str, device_kind: str) -> Iterator[RunRecord]:
+    for name, read in _files(folder).items():
+        if not name.startswith(f"runs/{address}/"):
+            continue
         try:
-            record = read_run(path)
+            record = parse(read(), RunRecord, name)
         except UserError:
             continue  # a damaged record has nothing to tell here, and is made again
         if record.provenance is None or record.provenance.device_kind == device_kind:
             yield record
+
+
+@functools.cache
+def _files(folder: Path) -> dict[str, Callable[[], bytes]]:
+    try:
+        return dict(record_files(folder))
+    except UserError:
+        return {}
 
 
 @functools.cache

@@ -1,19 +1,25 @@
-"""What is published, for readers of the repository: a page in each publication's folder, an overview in the README.
+"""What is published, for readers of the repository: a page in each folder, one table of all, an overview in the README.
 
-Both are derived from the publication's tables, and made anew together.
+All are derived from the publications' records and tables, and made anew together.
 """
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from replications.archive import ARCHIVE, record_files
 from replications.records import write_atomic
-from replications.reporting import formats, labels, report, summary
+from replications.reporting import formats, labels, report, site, summary
 from replications.reporting.leaderboard import Leaderboard
-from replications.reporting.sections import with_section
+from replications.reporting.measured import Publication, measured_table
+from replications.reporting.publish import compact, write_if_changed
+from replications.reporting.results import read_results
+from replications.reporting.sections import markers, with_section
 from replications.reporting.tables import Cell, Column, Table, plus_minus
 from replications.reporting.verdicts import Verdict
+from replications.spec import Paper
+from replications.tasks.base import Task
 
 SECTION = "published"  # of the README, between its markers
 PAGE = "README.md"
@@ -30,11 +36,11 @@ def readme_section(published: Path, root: Path) -> str:
 
     A line for each publication, then every claim that one of them decides.
     """
-    folders = _folders(published)
-    if not folders:
+    found = folders(published)
+    if not found:
         return "Nothing is published yet."
     overview, decided = [], []
-    for folder in folders:
+    for folder in found:
         boards, verdicts = _read(folder)
         link = f"[{folder.name}]({os.path.relpath(folder.resolve(), Path(root).resolve())})"
         rows = [row for board in boards for row in board.rows if row.finished]
@@ -57,16 +63,56 @@ def readme_section(published: Path, root: Path) -> str:
 
 
 def update_readme(readme: Path, published: Path) -> None:
-    """Write the README's section between its two markers anew, and the page of each publication.
+    """Write the README's section between its two markers anew.
 
     Raises UserError where the markers are missing.
     """
     readme = Path(readme)
     text = readme.read_text(encoding="utf-8")
     text = with_section(readme, text, SECTION, readme_section(published, readme.resolve().parent))
-    for folder in _folders(published):
-        write_atomic(folder / PAGE, page(folder).encode())
     write_atomic(readme, text.encode())
+
+
+def update(
+    published: Path,
+    papers: Mapping[str, Paper],
+    *,
+    tasks: Mapping[str, Task] | None = None,
+    describe_set: Callable[[str], Mapping] | None = None,
+) -> None:
+    """Derive the files of every publication again, and its page, and the pages on all of them beside their folders.
+
+    Older forms of a publication are brought to the present one; what its records say stays.
+    """
+    for folder in folders(published):
+        compact(folder, papers, tasks=tasks, describe_set=describe_set)
+        write_if_changed(folder / PAGE, page(folder))
+    if published.exists():
+        for name, text in all_pages(published, papers).items():
+            write_if_changed(published / name, text)
+
+
+def all_pages(published: Path, papers: Mapping[str, Paper]) -> dict[str, str]:
+    """Return the pages on all publications by file name: Markdown and HTML of one table."""
+    found = []
+    for folder in folders(published):
+        tier = json.loads((folder / report.MANIFEST).read_text(encoding="utf-8"))["tier"]
+        found.append(Publication(folder.name, read_results(folder, tier, papers, methods=()), *_read(folder)))
+    table = measured_table(found, papers)
+    readme = published / PAGE
+    empty = "\n".join(("# Publications\n", *markers(SECTION), ""))
+    text = readme.read_text(encoding="utf-8") if readme.exists() else empty
+    html = site.render(
+        "publications.html.jinja",
+        title="Replications: publications",
+        subtitle=f"{len(found)} publications, {sum(len(rows) for _, rows in table.sections)} figures.",
+        stamp="",
+        table=table,
+    )
+    return {
+        PAGE: with_section(readme, text, SECTION, formats.to_markdown([table]).rstrip()),
+        site.INDEX: html,
+    }
 
 
 def page(folder: Path) -> str:
@@ -76,7 +122,7 @@ def page(folder: Path) -> str:
     devices = sorted({row.cost.device for board in boards for row in board.rows if row.cost})
     commits = f" Code: {', '.join(sorted(_commits(folder))) or 'unknown commit'}."
     intro = f"Tier {manifest['tier']}, on {'; '.join(devices) or 'unknown device'}.{commits}"
-    intro += " Records are in `runs/`; the tables beside this page have all columns."
+    intro += f" Records are in `{ARCHIVE}`, a line of JSON each; the tables beside this page have all columns."
     blocks = [f"# {folder.name}", intro]
     for board in boards:
         blocks.append(formats.to_markdown([_short_board(board)]).rstrip())
@@ -88,7 +134,8 @@ def page(folder: Path) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _folders(published: Path) -> list[Path]:
+def folders(published: Path) -> list[Path]:
+    """Return the folders of the publications, in the order of names."""
     return sorted(path.parent for path in Path(published).glob(f"*/{report.MANIFEST}"))
 
 
@@ -100,12 +147,9 @@ def _read(folder: Path) -> tuple[list[Leaderboard], list[Verdict]]:
 
 def _commits(folder: Path) -> set[str]:
     """Return the commits of the records of a publication, shortened."""
-    found = set()
-    for path in folder.glob("runs/*/*/seed*/run.json"):
-        commit = (json.loads(path.read_text(encoding="utf-8")).get("provenance") or {}).get("commit")
-        if commit:
-            found.add(commit[:9])
-    return found
+    runs = (json.loads(read()) for name, read in record_files(folder) if name.startswith("runs/"))
+    commits = {(run.get("provenance") or {}).get("commit") for run in runs}
+    return {commit[:9] for commit in commits if commit}
 
 
 def _short_board(board: Leaderboard) -> Table:

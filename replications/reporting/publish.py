@@ -1,20 +1,24 @@
 """Publish a tier's records and tables below ``results/published/``.
 
-A publication is a copy that is committed and cited: records, tables and those plots that show no sample of
-a data set, no scores.
+A publication is a copy that is committed and cited: records (in one file), tables and those plots that show no
+sample of a data set; no scores, no pages.
 """
 
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from replications import catalogue
+from replications.archive import ARCHIVE, pack
 from replications.errors import UserError, disk_error
+from replications.records import write_atomic
 from replications.reporting import labels, report
+from replications.reporting.svg import smaller
 from replications.reporting.temporary import temporary_folder
+from replications.reporting.verdicts import Verdict
 from replications.reporting.verify import verify
 from replications.spec import Paper
 from replications.tasks.base import Task
@@ -29,12 +33,14 @@ def publish(
     *,
     name: str | None = None,
     tasks: Mapping[str, Task] | None = None,
+    deviations: Mapping[str, Mapping[int, str]] | None = None,
+    describe_set: Callable[[str], Mapping] | None = None,
 ) -> Path:
     """Copy the report in `results` (``results/<tier>``) and its records to ``<published>/<tier>-<name>``.
 
-    `name` is the date of the latest record where not given. Raises UserError where there is no report, the
-    tier gives no results, the publication exists, a number does not follow from the records, or `name` is no plain
-    name of a folder.
+    `name` is the date of the latest record where not given; other arguments as in `report.build`. Raises UserError
+    where there is no report, the tier gives no results, the publication exists, a number does not follow from the
+    records, or `name` is no plain name of a folder.
     """
     if name is not None and not NAME.fullmatch(name):
         raise UserError(
@@ -48,28 +54,76 @@ def publish(
     tier = manifest["tier"]
     if not catalogue.tier_config(tier).result:
         raise UserError(f"tier {tier} is {labels.NOT_A_RESULT}: nothing of it is published")
-    wrong = verify(results, tier, papers, tasks=tasks)
+    wrong = verify(results, tier, papers, tasks=tasks, deviations=deviations, describe_set=describe_set)
     if wrong:
-        raise UserError(f"{len(wrong)} numbers in {results} do not follow from the records, first {wrong[0]}")
+        raise UserError(f"{len(wrong)} files or numbers in {results} do not follow from the records, first {wrong[0]}")
     records = report.derive(results, tier, papers, tasks=tasks, methods=manifest["methods"])[0]
     dates = [r.provenance.created[:10] for of in records.runs.values() for r in of.values() if r.provenance]
     target = published / f"{tier}-{name or max(dates, default='undated')}"
     if os.path.lexists(target):
         raise UserError(f"{target} is published already: give another name, or remove it first")
-    shown = manifest.get("publish", ())
-    kept = [f for f in manifest["files"] if f in shown or not f.startswith(("plots/", "index.html", report.RUNS))]
-    sources = [*kept, *(p.relative_to(results).as_posix() for p in results.glob("runs/*/*/seed*/run.json"))]
-    sources += [p.relative_to(results).as_posix() for p in results.glob("throughput/*/*.json")]
+    shown = [plot.file for plot in report.plots_of(manifest) if plot.publish]
     try:
         published.mkdir(parents=True, exist_ok=True)
         with temporary_folder(published, ".publish-") as temporary:
-            for source in sources:
+            for source in [report.MANIFEST, *shown]:
                 (temporary / source).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(results / source, temporary / source)
-            text = json.dumps({**manifest, "files": kept}, indent=1) + "\n"
-            (temporary / report.MANIFEST).write_text(text, encoding="utf-8")
+            (temporary / ARCHIVE).write_bytes(pack(results))
+            compact(temporary, papers, tasks=tasks, describe_set=describe_set)
             temporary.chmod(0o755)
             os.replace(temporary, target)
     except OSError as error:
         raise disk_error(error, "publish to", target, "nothing is lost") from error
     return target
+
+
+def compact(
+    folder: Path,
+    papers: Mapping[str, Paper],
+    *,
+    tasks: Mapping[str, Task] | None = None,
+    describe_set: Callable[[str], Mapping] | None = None,
+) -> None:
+    """Give a publication its present form: records in one file, small figures, tables and citations made again."""
+    manifest = report.read_manifest(folder)
+    if manifest is None:
+        raise UserError(f"{folder}/{report.MANIFEST} is damaged: restore it, or remove the folder")
+    if not (folder / ARCHIVE).exists():
+        write_atomic(folder / ARCHIVE, pack(folder))
+    for loose in ("runs", "throughput"):
+        shutil.rmtree(folder / loose, ignore_errors=True)
+    asked = {key: manifest[key] for key in ("methods", "selected", "seeds")}
+    derived = report.derive(folder, manifest["tier"], papers, tasks=tasks, **asked)
+    texts = report.text_files(derived, papers, manifest, describe_set=describe_set, tasks=tasks)
+    texts = {name: text for name, text in texts.items() if not name.endswith(report.LOCAL)}
+    claims = folder / "claims.json"
+    if claims.exists() and claims.read_text(encoding="utf-8") != texts["claims.json"]:
+        _draw_claims(folder, derived[2])
+    figures = {path.relative_to(folder).as_posix(): path for path in folder.glob("plots/*.svg")}
+    texts |= {name: smaller(path.read_text(encoding="utf-8")) for name, path in figures.items()}
+    files = sorted(texts)
+    for name in {name for name in manifest["files"] if not name.startswith("plots/")} - set(files):
+        (folder / name).unlink(missing_ok=True)
+    manifest = {"tier": manifest["tier"], **asked, "files": files}
+    texts[report.MANIFEST] = json.dumps(manifest, indent=1) + "\n"
+    for name, text in texts.items():
+        write_if_changed(folder / name, text)
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    if not path.exists() or path.read_bytes() != text.encode():
+        write_atomic(path, text.encode())
+
+
+def _draw_claims(folder: Path, verdicts: Sequence[Verdict]) -> None:
+    """Draw the forest plot again, where the publication has one."""
+    import matplotlib
+
+    from replications.reporting import forest, style
+
+    with matplotlib.rc_context(style.RC), temporary_folder(folder, ".plots-") as temporary:
+        figure = forest.forest_plot(verdicts)
+        if figure is not None and (folder / "plots" / "claims.svg").exists():
+            style.save(figure, temporary, "claims")
+            os.replace(temporary / "claims.svg", folder / "plots" / "claims.svg")

@@ -3,14 +3,15 @@ network.
 """
 
 import contextlib
-import importlib
 import json
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 
 from replications import catalogue
+from replications.datasets import registry
 from replications.errors import UserError, disk_error
 from replications.reporting import citation, formats, frame, site, tables
 from replications.reporting.leaderboard import Leaderboard, leaderboards
@@ -22,6 +23,8 @@ from replications.tasks.base import Task
 
 MANIFEST = "report.json"
 RUNS = "runs.csv"
+Derived = tuple[Records, list[Leaderboard], list[Verdict], bool]
+LOCAL = (".html", RUNS)  # endings of what stays with the records and is not published
 
 
 def derive(
@@ -33,7 +36,7 @@ def derive(
     methods: Collection[str] | None = None,
     selected: Sequence[str] | None = None,
     seeds: int | None = None,
-) -> tuple[Records, list[Leaderboard], list[Verdict], bool]:
+) -> Derived:
     """Read the records below `results` (``results/<tier>``) and derive leaderboards and verdicts from them.
 
     `papers` is the whole catalogue; `selected` are the papers whose claims are judged (default: all),
@@ -74,43 +77,67 @@ def build(
     are added to `problems`.
     """
     results = Path(results)
-    records, boards, verdicts, result = derive(
-        results, tier, papers, tasks=tasks, methods=methods, selected=selected, seeds=seeds
-    )
-    if describe_set is None:
-        describe_set = importlib.import_module("replications.datasets.registry").describe_set
+    derived = derive(results, tier, papers, tasks=tasks, methods=methods, selected=selected, seeds=seeds)
+    records, boards, verdicts, result = derived
+    describe_set = describe_set or registry.describe_set
     stack = contextlib.ExitStack()
     try:
         results.mkdir(parents=True, exist_ok=True)
         temporary = stack.enter_context(temporary_folder(results, ".report-"))
-        texts = table_files(boards, verdicts, tier, result)
-        texts["citations.bib"] = citation.bibtex(records, papers, describe_set, tables.stamp(tier, result))
-        texts[RUNS] = runs_csv(records, papers, tasks, result)
-        texts["CITATION.cff"] = citation.citation_cff()
-        plots = {}
+        plots, known = {}, len(records.problems)
         if records.runs:
             from replications.reporting.drawing import draw
 
             plots = draw(temporary, results, records, boards, verdicts, result, describe_set, open_arrays)
         if problems is not None:
             problems += records.problems
-
-        texts["index.html"] = site.page(
-            records, papers, boards, verdicts, deviations or {}, plots, texts["citations.bib"],
-            [name for name in texts if name != "CITATION.cff"], result, selected, tasks,
-        )  # fmt: skip
+        manifest = {
+            "tier": tier,
+            "methods": sorted(records.expected),
+            "selected": selected and list(selected),
+            "seeds": seeds,
+            "plots": {group: [asdict(plot) for plot in own] for group, own in plots.items()},
+            "problems": records.problems[known:],
+        }
+        del records.problems[known:]
+        texts = text_files(derived, papers, manifest, deviations, describe_set, tasks)
         for name, text in texts.items():
             (temporary / name).write_text(text, encoding="utf-8")
         files = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file())
-        asked = {"methods": sorted(records.expected), "selected": selected and list(selected), "seeds": seeds}
-        publish = [plot.file for of in plots.values() for plot in of if plot.publish]
-        manifest = {"tier": tier, **asked, "files": files, "publish": publish}
+        manifest["files"] = files
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         return _move_into_place(temporary, results, files)
     except OSError as error:
         raise disk_error(error, "write the report to", results, "no record is lost") from error
     finally:
         stack.close()
+
+
+def text_files(
+    derived: Derived,
+    papers: Mapping[str, Paper],
+    manifest: Mapping,
+    deviations: Mapping[str, Mapping[int, str]] | None = None,
+    describe_set: Callable[[str], Mapping] | None = None,
+    tasks: Mapping[str, Task] | None = None,
+) -> dict[str, str]:
+    """All files of a report but its plots, by name: tables, citations, pages.
+
+    `manifest` says what the report was asked for, which plots it has and what could not be drawn.
+    """
+    records, boards, verdicts, result = derived
+    texts = table_files(boards, verdicts, records.tier, result)
+    stamp = tables.stamp(records.tier, result)
+    texts["citations.bib"] = citation.bibtex(records, papers, describe_set or registry.describe_set, stamp)
+    texts["CITATION.cff"] = citation.citation_cff()
+    texts[RUNS] = runs_csv(records, papers, tasks, result)
+    plots = {group: [site.Plot(**plot) for plot in own] for group, own in manifest.get("plots", {}).items()}
+    records = replace(records, problems=[*records.problems, *manifest.get("problems", ())])
+    files = [name for name in texts if name != "CITATION.cff"]
+    return texts | site.pages(
+        records, papers, boards, verdicts, deviations or {}, plots, texts["citations.bib"], files, result,
+        manifest["selected"], tasks,
+    )  # fmt: skip
 
 
 def table_files(boards: Sequence[Leaderboard], verdicts: Sequence[Verdict], tier: str, result: bool) -> dict[str, str]:
@@ -143,13 +170,18 @@ def read_manifest(results: Path) -> dict | None:
     try:
         manifest = json.loads((Path(results) / MANIFEST).read_text(encoding="utf-8"))
         texts = [*manifest["methods"], *(manifest["selected"] or ()), *manifest["files"], manifest["tier"]]
-        named = [*manifest["files"], *manifest.get("publish", ())]
+        named = [*manifest["files"], *(plot.file for plot in plots_of(manifest))]
         known = "seeds" in manifest and all(isinstance(text, str) for text in [*texts, *named])
         return manifest if known and all(map(_is_inside, named)) else None
     except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
     except OSError as error:
         raise disk_error(error, "read", Path(results) / MANIFEST) from error
+
+
+def plots_of(manifest: Mapping) -> list[site.Plot]:
+    """The plots of a report, as its manifest has them."""
+    return [site.Plot(**plot) for own in manifest.get("plots", {}).values() for plot in own]
 
 
 def _is_inside(name: str) -> bool:
@@ -170,7 +202,7 @@ def papers_on_page(results: Path, papers: Mapping[str, Paper]) -> list[str]:
 
 def _move_into_place(temporary: Path, results: Path, files: Sequence[str]) -> dict[str, Path]:
     earlier = set((read_manifest(results) or {"files": ()})["files"])
-    for name in [MANIFEST, *(name for name in files if name != "index.html"), "index.html"]:
+    for name in [MANIFEST, *(name for name in files if name != site.INDEX), site.INDEX]:
         (results / name).parent.mkdir(exist_ok=True)
         os.replace(temporary / name, results / name)
     for name in earlier - set(files):

@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from replications.archive import ARCHIVE, record_files
 from replications.errors import UserError
-from replications.records import SCHEMA_VERSION, RunRecord, ThroughputRecord, read_run, read_throughput
+from replications.records import SCHEMA_VERSION, RunRecord, ThroughputRecord, parse
 from replications.reporting import comparable
 from replications.spec import Paper
 from replications.tasks.base import Task, find_task
@@ -38,9 +39,10 @@ class Records:
 
 def tier_of(results: Path) -> str:
     """Return the tier of the first record below `results`; raises UserError where there is none."""
-    for path in sorted(Path(results).glob("runs/*/*/seed*/run.json")):
-        return read_run(path).spec.tier
-    raise UserError(f"no record below {results}: expected {results}/runs/<paper>/<method>/seed<k>/run.json")
+    for name, read in record_files(results):
+        if name.startswith("runs/"):
+            return parse(read(), RunRecord, name).spec.tier
+    raise UserError(f"no record below {results}: expected runs/<paper>/<method>/seed<k>/run.json there, or {ARCHIVE}")
 
 
 def tasks_of(papers: Mapping[str, Paper]) -> dict[str, Task]:
@@ -55,19 +57,20 @@ def read_results(
     methods: Collection[str] | None = None,
     seeds: int | None = None,
 ) -> Records:
-    """Read every record below `results` (the folder ``results/<tier>``).
+    """Read every record below `results` (the folder ``results/<tier>``, or a publication).
 
     `methods` are the addresses that should be there: by default every method of `papers` that runs in the
     tier. `seeds` is how many seeds each should have; where not given, the seeds that any method has.
     """
-    results = Path(results)
     if methods is None:
         methods = [f"{p}/{m}" for p, paper in papers.items() for m, x in paper.methods.items() if tier in x.tiers]
     records = Records(tier=tier, expected=tuple(sorted(methods)))
-    for path in sorted(results.glob("runs/*/*/seed*/run.json")):
-        _add_run(records, path, papers, results)
-    for path in sorted(results.glob("throughput/*/*.json")):
-        _add_throughput(records, path, papers, results)
+    for name, read in record_files(results):
+        add = _add_run if name.startswith("runs/") else _add_throughput
+        try:
+            add(records, name, read(), papers)
+        except UserError as error:
+            records.problems.append(str(error).replace(f"{results}/", ""))
     found = {seed for runs in records.runs.values() for seed in runs}
     records.seeds = tuple(sorted(found | set(range(seeds or 0))))
     for address, runs in records.runs.items():
@@ -81,14 +84,9 @@ def _known(address: str, papers: Mapping[str, Paper]) -> bool:
     return paper in papers and method in papers[paper].methods
 
 
-def _add_run(records: Records, path: Path, papers: Mapping[str, Paper], results: Path) -> None:
-    short = path.relative_to(results).as_posix()
-    address, folder = "/".join(path.parts[-4:-2]), path.parts[-2]
-    try:
-        record = read_run(path)
-    except (UserError, OSError) as error:
-        records.problems.append(_told(error, path, short))
-        return
+def _add_run(records: Records, short: str, text: bytes, papers: Mapping[str, Paper]) -> None:
+    _, paper, method, folder, _ = short.split("/")
+    address, record = f"{paper}/{method}", parse(text, RunRecord, short)
     spec = record.spec
     if (spec.address, f"seed{spec.seed}", spec.tier) != (address, folder, records.tier):
         records.problems.append(
@@ -110,24 +108,12 @@ def _add_run(records: Records, path: Path, papers: Mapping[str, Paper], results:
         records.runs.setdefault(address, {})[spec.seed] = record
 
 
-def _told(error: Exception, path: Path, short: str) -> str:
-    if isinstance(error, OSError):
-        return f"{short} cannot be read ({error.strerror}): left out"
-    return str(error).replace(str(path), short)
-
-
 def _finite(values: Iterable) -> bool:
     return all(math.isfinite(value) for value in values if isinstance(value, float))
 
 
-def _add_throughput(records: Records, path: Path, papers: Mapping[str, Paper], results: Path) -> None:
-    short = path.relative_to(results).as_posix()
-    address = f"{path.parts[-2]}/{path.stem}"
-    try:
-        record = read_throughput(path)
-    except (UserError, OSError) as error:
-        records.problems.append(_told(error, path, short))
-        return
+def _add_throughput(records: Records, short: str, text: bytes, papers: Mapping[str, Paper]) -> None:
+    address, record = short.removeprefix("throughput/").removesuffix(".json"), parse(text, ThroughputRecord, short)
     if (f"{record.paper}/{record.method}", record.tier) != (address, records.tier):
         records.problems.append(f"{short} is of {record.paper}/{record.method}, tier {record.tier}: left out")
     elif not _known(address, papers):

@@ -1,15 +1,17 @@
-"""One static HTML page: verdicts in numbers, a card a claim, tables, plots, provenance, how to rerun and to cite.
+"""A tier's static HTML: an index with the verdicts, and for each task a page of its claims, tables and plots.
 
-The page is complete in itself (style and script inline, plots beside it as relative files), asks nothing of a
-network and is a pure function of the records.
+A page is complete in itself (style and script inline, plots beside it as relative files), asks nothing of a
+network and is a pure function of the records and of what was drawn from them.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from replications.records import RunRecord
 from replications.reporting import labels, statistics
 from replications.reporting.leaderboard import Leaderboard, Row, heading
 from replications.reporting.results import Records
@@ -20,6 +22,8 @@ from replications.spec import Paper
 from replications.tasks.base import Task
 
 TEMPLATES = Path(__file__).with_name("templates")
+INDEX = "index.html"
+LINK = re.compile(r"\[([^]]*)\]\(([\w./#-]+)\)")  # Markdown's, of a path
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Plot:
     publish: bool = False
 
 
-def page(
+def pages(
     records: Records,
     papers: Mapping[str, Paper],
     boards: Sequence[Leaderboard],
@@ -46,8 +50,76 @@ def page(
     result: bool,
     selected: Sequence[str] | None = None,
     tasks: Mapping[str, Task] | None = None,
-) -> str:
-    """Return the page's HTML. `plots` holds the plots of each task, and of ``claims``."""
+) -> dict[str, str]:
+    """Return the HTML of ``index.html`` and of a page for each task by file name.
+
+    `plots` holds the plots of each task, and of ``claims``; `files` are the report's other files.
+    """
+    rows = {row.address: row for board in boards for row in board.rows}
+    runs = [record for by_seed in records.runs.values() for record in by_seed.values()]
+    made = sorted(r.provenance.created[:10] for r in runs if r.provenance)
+    when = "" if not made else f", made {made[0]}" + (f" to {made[-1]}" if made[-1] != made[0] else "")
+    judged, board_of = by_task(verdicts, papers), {board.task: board for board in boards}
+    names = {task: title for task, title in task_titles(papers, tasks).items() if task in judged or task in board_of}
+    common = {
+        "tier": records.tier,
+        "stamp": stamp(records.tier, result),
+        "problems": records.problems,
+        "pages": [(INDEX, "All tasks"), *((f"{task}.html", title) for task, title in names.items())],
+    }
+
+    def about(shown: Sequence[Verdict], of: Sequence[RunRecord]) -> dict:
+        methods = len({record.spec.address for record in of})
+        return {
+            "subtitle": f"{len(shown)} claims, {methods} methods, {len(of)} runs{when}.",
+            "counts": counts(shown),
+        }
+
+    groups = []
+    texts = {}
+    for task, title in names.items():
+        own = [v for of in judged.get(task, {}).values() for v in of]
+        group = {
+            "title": title,
+            "page": f"{task}.html",
+            "papers": [
+                _group(papers[key], of, rows, deviations.get(key, {})) for key, of in judged.get(task, {}).items()
+            ],
+        }
+        groups.append(group)
+        board = board_of.get(task)
+        texts[group["page"]] = render(
+            "task.html.jinja",
+            title=f"{title}: tier {records.tier}",
+            papers=group["papers"],
+            board=board and {"quality": quality_table(board), "cost": cost_table(board)},
+            plots=plots.get(task, ()),
+            page=group["page"],
+            files=[name for name in files if task in name],
+            **about(own, [record for record in runs if record.spec.task == task]),
+            **common,
+        )
+    texts[INDEX] = render(
+        "index.html.jinja",
+        title=f"Replications: tier {records.tier}",
+        summary=summary_table(verdicts, papers, tasks),
+        groups=groups,
+        forest=next(iter(plots.get("claims", ())), None),
+        claims=claims_table(verdicts, records.tier, result),
+        power=power_table(),
+        provenance=provenance_table(records),
+        rerun=rerun_commands(records.tier, selected),
+        bibtex=bibtex,
+        page=INDEX,
+        files=files,
+        **about(verdicts, runs),
+        **common,
+    )
+    return texts
+
+
+def render(template: str, **context) -> str:
+    """Return a page from one of the templates, with style and script inside."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup, escape
 
@@ -55,76 +127,25 @@ def page(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["breakable"] = lambda text: Markup(str(escape(text)).replace("/", "/<wbr>"))
-    rows = {row.address: row for board in boards for row in board.rows}
-    runs = [record for by_seed in records.runs.values() for record in by_seed.values()]
-    made = sorted(r.provenance.created[:10] for r in runs if r.provenance)
-    when = "" if not made else f", made {made[0]}" + (f" to {made[-1]}" if made[-1] != made[0] else "")
-    methods = len({record.spec.address for record in runs})
-    with_board = {board.task for board in boards}
-    titles = task_titles(papers, tasks)
-    groups = [
-        {
-            "task": task,
-            "title": titles[task],
-            "board": task in with_board,
-            "papers": [_group(papers[key], own, rows, deviations.get(key, {}), Markup) for key, own in of.items()],
-        }
-        for task, of in by_task(verdicts, papers).items()
-    ]
-    return environment.get_template("page.html.jinja").render(
-        title=f"Replications: tier {records.tier}",
-        subtitle=f"{len(verdicts)} claims, {methods} methods, {len(runs)} runs{when}.",
-        stamp=stamp(records.tier, result),
-        counts=counts(verdicts),
-        marked=marked,
-        summary=summary_table(verdicts, papers, tasks),
-        problems=records.problems,
-        groups=groups,
-        forest=next(iter(plots.get("claims", ())), None),
-        claims=claims_table(verdicts, records.tier, result),
-        boards=[
-            {
-                "title": board.title,
-                "quality": quality_table(board),
-                "cost": cost_table(board),
-                "plots": plots.get(board.task, ()),
-            }
-            for board in boards
-        ],
-        power=power_table(),
-        provenance=provenance_table(records),
-        rerun=rerun_commands(records.tier, selected),
-        bibtex=bibtex,
-        files=files,
-        css=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "sort.js").read_text(encoding="utf-8")),
-    )
+    environment.filters["linked"] = lambda text: Markup(LINK.sub(r'<a href="\2">\1</a>', str(escape(text))))
+    css, script = (Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("style.css", "sort.js"))
+    return environment.get_template(template).render(marked=marked, css=css, script=script, **context)
 
 
-def card_numbers(v: Verdict) -> dict[str, str]:
-    """The numbers and the word that a verdict's card shows large."""
-    shown = {"verdict": marked(v.adjusted)}
-    if v.effect is not None:
-        shown["effect"] = v.effect_text
-    if v.interval is not None:
-        shown["interval"] = f"95 % {labels.interval(v.interval, v.effect_kind, v.decimals)}"
-    return shown
-
-
-def _group(
-    paper: Paper, verdicts: Sequence[Verdict], rows: Mapping[str, Row], deviations: Mapping[int, str], markup
-) -> dict:
+def _group(paper: Paper, verdicts: Sequence[Verdict], rows: Mapping[str, Row], deviations: Mapping[int, str]) -> dict:
     """A paper's heading and the cards of its claims."""
     arxiv = f", arXiv {paper.arxiv}" if paper.arxiv else ""
     return {
         "key": paper.key,
         "title": paper.title,
         "reference": f"{paper.venue}, {paper.year}{arxiv}",
-        "cards": [_card(v, rows, deviations, markup) for v in verdicts],
+        "cards": [_card(v, rows, deviations) for v in verdicts],
     }
 
 
-def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], markup) -> dict:
+def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str]) -> dict:
+    from markupsafe import Markup
+
     kind, decimals = v.effect_kind, v.decimals
     unit = f" {v.unit}" if v.unit else ""
     sides = f"{v.subject} against {v.reference or f'{v.expected:g}'}, {v.subject_metric}"
@@ -168,8 +189,10 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str], ma
         "where": v.where,
         "word": v.adjusted,
         "statement": v.statement,
-        "numbers": card_numbers(v),
-        "strip": markup(_strip(v)) if v.effect is not None else "",
+        "verdict": marked(v.adjusted),
+        "effect": v.effect_text,
+        "interval": v.interval and f"95 % {labels.interval(v.interval, kind, decimals)}",
+        "strip": Markup(_strip(v)) if v.effect is not None else "",
         "why": v.reason[:1].upper() + v.reason[1:] + ".",
         "warnings": v.warnings,
         "facts": facts,

@@ -61,8 +61,3 @@ def summary_table(
 
 def _numbers(verdicts: Sequence[Verdict]) -> list[Cell]:
     return [Cell(str(number), number) for number in counts(verdicts).values()]
-
-
-def chips(verdicts: Sequence[Verdict]) -> dict[str, str]:
-    """What the overview shows for each claim, by its address: ``C1 ✓ reproduced``."""
-    return {v.address: f"{v.claim} {marked(v.adjusted)}" for v in verdicts}

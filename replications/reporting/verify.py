@@ -1,34 +1,45 @@
 """Check every number of a report against the records it claims to come from.
 
-Three independent looks: each file is compared, cell by cell, with one derived anew; means, intervals and
-p-values are computed again from the bare JSON of the records by the standard library and scipy's own tests;
-and scores kept beside a record are scored again where the task offers ``rescore(arrays) -> metrics``.
+Three independent looks: each file is compared with one made again; means, intervals and p-values are computed again
+from the bare JSON of the records by the standard library and scipy's own tests; and scores kept beside a record are
+scored again where the task offers ``rescore(arrays) -> metrics``.
 """
 
 import json
 import math
+import re
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
+from replications.archive import record_files
 from replications.errors import UserError
 from replications.records import run_path
-from replications.reporting import cells, report, site, summary, tables
+from replications.reporting import report
 from replications.reporting.leaderboard import Leaderboard
 from replications.reporting.results import Records
 from replications.reporting.verdicts import Verdict
 from replications.spec import Paper
 from replications.tasks.base import Task, find_task
 
+NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d{1,3})?)")
+
 
 def verify(
-    results: Path, tier: str, papers: Mapping[str, Paper], *, tasks: Mapping[str, Task] | None = None
+    results: Path,
+    tier: str,
+    papers: Mapping[str, Paper],
+    *,
+    tasks: Mapping[str, Task] | None = None,
+    deviations: Mapping[str, Mapping[int, str]] | None = None,
+    describe_set: Callable[[str], Mapping] | None = None,
 ) -> list[str]:
-    """Return one line for each number in the report below `results` that does not follow from the records.
+    """Return a line for each file and each number of the report below `results` that does not follow from the records.
 
-    Raises UserError where there is no report to verify.
+    Arguments as in `report.build`. Raises UserError where there is no report to verify.
     """
     results = Path(results)
     manifest = report.read_manifest(results)
@@ -36,81 +47,62 @@ def verify(
         raise UserError(f"no report in {results}: make one with 'replications report --tier {tier}'")
     if tasks is None:
         tasks = {name: find_task(name) for name in dict.fromkeys(paper.task for paper in papers.values())}
-    records, boards, verdicts, result = report.derive(
-        results,
-        tier,
-        papers,
-        tasks=tasks,
-        methods=manifest["methods"],
-        selected=manifest["selected"],
-        seeds=manifest["seeds"],
-    )
+    asked = {key: manifest[key] for key in ("methods", "selected", "seeds")}
+    records, boards, verdicts, _ = derived = report.derive(results, tier, papers, tasks=tasks, **asked)
     wrong = []
-    expected = report.table_files(boards, verdicts, tier, result)
-    if report.RUNS in manifest["files"]:
-        expected[report.RUNS] = report.runs_csv(records, papers, tasks, result)
-    for name in [name for name in manifest["files"] if name not in expected and name.startswith("leaderboard_")]:
-        wrong.append(f"{name}: no record gives this table")
+    expected = report.text_files(derived, papers, manifest, deviations, describe_set, tasks)
+    for name in manifest["files"]:
+        if name not in expected and not name.startswith("plots/"):
+            wrong.append(f"{name}: no record gives this file")
     for name, text in expected.items():
+        if name.endswith(report.LOCAL) and name not in manifest["files"]:
+            continue
         try:
             found = (results / name).read_text(encoding="utf-8")
         except FileNotFoundError:
             wrong.append(f"{name}: missing (make it again with 'replications report --tier {tier}')")
             continue
-        wrong += [f"{name}: {line}" for line in cells.compare(Path(name).suffix, found, text)]
-    if (results / "index.html").exists():
-        on_page = page_cells(records, boards, verdicts, tier, result, papers, tasks)
-        wrong += [
-            f"index.html: {line}"
-            for line in cells.compare_page((results / "index.html").read_text(encoding="utf-8"), on_page)
-        ]
-    wrong += _means_again(results, boards)
-    wrong += _claims_again(results, verdicts)
+        wrong += [f"{name} {line}" for line in first_difference(found, text)]
+    raw = {name: json.loads(read())["metrics"] for name, read in record_files(results) if name.startswith("runs/")}
+    wrong += _means_again(raw, boards)
+    wrong += _claims_again(raw, verdicts)
     wrong += _rescored(results, records, tasks)
     return wrong
 
 
-def page_cells(
-    records: Records,
-    boards: list[Leaderboard],
-    verdicts: list[Verdict],
-    tier: str,
-    result: bool,
-    papers: Mapping[str, Paper],
-    tasks: Mapping[str, Task],
-) -> dict[str, tuple[str, float | None]]:
-    """Text and value of every cell of the page, by its ``data-cell``."""
-    made = [tables.claims_table(verdicts, tier, result), site.power_table(), site.provenance_table(records)]
-    made.append(summary.summary_table(verdicts, papers, tasks))
-    for board in boards:
-        made += [tables.quality_table(board), tables.cost_table(board)]
-    shown = {
-        f"{table.name}|{key}|{column.key}": (cell.text, cell.value)
-        for table in made
-        for _, rows in table.sections
-        for key, row in rows
-        for column, cell in zip(table.columns, row, strict=True)
-    }
-    for v in verdicts:
-        for part, text in site.card_numbers(v).items():
-            shown[f"card|{v.address}|{part}"] = (text, None)
-    shown |= {f"chip|{address}": (text, None) for address, text in summary.chips(verdicts).items()}
-    return shown
+def first_difference(found: str, expected: str) -> Iterator[str]:
+    """Yield in words where a file first differs, if it does. Numbers may differ in their tenth digit.
+
+    That is what another processor or library makes of the same records.
+    """
+    for number, (x, y) in enumerate(zip_longest(found.splitlines(), expected.splitlines()), start=1):
+        if x != y and not (x and y and _same(x, y)):
+            pairs = enumerate(zip_longest(x or "", y or ""))
+            start = max(next(place for place, (a, b) in pairs if a != b) - 40, 0)
+            x, y = ("nothing" if line is None else f"'{line[start : start + 80]}'" for line in (x, y))
+            yield f"line {number}: {x} in the file, {y} from the records"
+            return
 
 
-def _raw(results: Path, address: str, seed: int) -> dict:
-    return json.loads(run_path(results, *address.split("/"), seed).read_text(encoding="utf-8"))
+def _same(x: str, y: str) -> bool:
+    x, y = NUMBER.split(x), NUMBER.split(y)
+    pairs = zip(x[1::2], y[1::2], strict=False)
+    return x[::2] == y[::2] and all(math.isclose(float(a), float(b), rel_tol=1e-9, abs_tol=1e-12) for a, b in pairs)
 
 
-def _means_again(results: Path, boards: list[Leaderboard]) -> Iterator[str]:
+def _metrics(raw: Mapping[str, dict], address: str, seed: int) -> dict:
+    return raw[run_path(Path(), *address.split("/"), seed).as_posix()]
+
+
+def _means_again(raw: Mapping[str, dict], boards: list[Leaderboard]) -> Iterator[str]:
     """Leaderboard means and intervals once more, from the records' bare JSON and scipy."""
     from scipy import stats
 
     for board in boards:
         for row in board.rows:
-            raw = [_raw(results, row.address, seed)["metrics"] for seed in row.finished]
+            of_seeds = [_metrics(raw, row.address, seed) for seed in row.finished]
             for key, cell in row.metrics.items():
-                values = np.array([metrics[key] for metrics in raw if key in metrics])
+                values = np.array([metrics[key] for metrics in of_seeds if key in metrics])
                 again = {"mean": float(stats.gmean(values) if cell.factor else np.mean(values))}
                 if cell.sd is not None:
                     again["sd"] = statistics.stdev(values.tolist())
@@ -124,21 +116,21 @@ def _means_again(results: Path, boards: list[Leaderboard]) -> Iterator[str]:
                 for part, value in again.items():
                     found = getattr(cell, part)
                     if not math.isclose(found, value, rel_tol=1e-6, abs_tol=1e-9):
-                        yield cells.told(f"{board.task}: {row.address} {key} {part}", found, value)
+                        yield f"{board.task}: {row.address} {key} {part}: {found}, {value} from the records"
 
 
-def _claims_again(results: Path, verdicts: list[Verdict]) -> Iterator[str]:
+def _claims_again(raw: Mapping[str, dict], verdicts: list[Verdict]) -> Iterator[str]:
     """Effects, intervals and p-values of tested claims once more, from bare JSON and scipy's t tests."""
     from scipy import stats
 
     for v in verdicts:
         if v.p is None or v.replication != "seeds":
             continue
-        subject = np.array([_raw(results, v.subject, seed)["metrics"][v.subject_metric] for seed in v.seeds])
+        subject = np.array([_metrics(raw, v.subject, seed)[v.subject_metric] for seed in v.seeds])
         if v.reference is None:
             other = np.full(len(subject), v.expected)
         else:
-            other = np.array([_raw(results, v.reference, s)["metrics"][v.reference_metric] for s in v.seeds])
+            other = np.array([_metrics(raw, v.reference, s)[v.reference_metric] for s in v.seeds])
         delta, back = v.smallest_effect, float
         if v.effect_kind == "ratio":
             subject, other, delta, back = np.log(subject), np.log(other), math.log1p(delta), math.exp
@@ -170,7 +162,7 @@ def _claims_again(results: Path, verdicts: list[Verdict]) -> Iterator[str]:
         }
         for part, value in again.items():
             if not math.isclose(found[part], value, rel_tol=1e-6, abs_tol=1e-9):
-                yield cells.told(f"claim {v.address} {part}", found[part], value)
+                yield f"claim {v.address} {part}: {found[part]}, {value} from the records"
 
 
 def _rescored(results: Path, records: Records, tasks: Mapping[str, Task]) -> Iterator[str]:

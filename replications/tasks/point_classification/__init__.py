@@ -61,9 +61,7 @@ OPERATOR = {
 }
 
 FORMER = {
-    "chamfer": Metric(
-        "Chamfer, squared", "1e-3", False, "of older records; now `chamfer_distance`", 3
-    ),
+    "chamfer": Metric("Chamfer, squared", "1e-3", False, "of older records; now `chamfer_distance`", 3),
 }
 
 
