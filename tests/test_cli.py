@@ -5,11 +5,15 @@ import io
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from replications import catalogue
 from replications.cli import build_parser, listing, main, readme
+from replications.cli.data import prepare_own
+from replications.datasets.arrays import set_path
+from replications.errors import UserError
 from replications.reporting import publications
 from replications.tasks.base import find_task
 
@@ -249,6 +253,61 @@ def test_list_filters_every_kind_by_paper_task_and_tier(capsys):
     rows = listed(capsys, "methods", "--task", "face_verification")
     assert {row["paper"] for row in rows} == {k for k, p in catalogue.papers().items() if p.task == "face_verification"}
     assert listed(capsys, "papers", "--paper", "vit", "--task", "detection_2d") == []
+
+
+class Ended(SimpleNamespace):
+    """As much of a run's record as the command line reads."""
+
+    def __init__(self, spec, status="finished", reason=None):
+        metric = find_task(spec.task).primary_metric
+        super().__init__(spec=spec, status=status, reason=reason, message="so", metrics={metric: 50.0})
+
+
+@pytest.mark.parametrize(
+    ("second", "code", "begun"),
+    [
+        ("finished", 0, 3),
+        ("diverged", 0, 3),  # a row of the table
+        ("error", 1, 3),
+        (UserError("no such option"), 1, 3),
+        (ValueError("a bug"), 1, 3),
+        ("interrupted", 1, 2),  # a person wants all of it to stop
+    ],
+)
+def test_a_method_that_fails_does_not_stop_the_others(second, code, begun, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names, seen, prepared = ["vit/vit", "resnet/resnet", "mae/supervised"], [], []
+
+    def execute(spec, **_):
+        seen.append(spec.address)
+        if spec.address != names[1]:
+            return Ended(spec)
+        if isinstance(second, Exception):
+            raise second
+        return Ended(spec) if second == "finished" else Ended(spec, "failed", second)
+
+    monkeypatch.setattr("replications.running.execute", execute)
+    monkeypatch.setattr("replications.datasets.prepare.prepare", lambda key, root: prepared.append(key))
+    assert main(["run", *names, "--tier", "smoke"]) == code
+    assert (seen, prepared) == (names[:begun], ["digits_16"])
+    said = capsys.readouterr()
+    if isinstance(second, Exception):
+        assert f"error: resnet/resnet: {second}" in said.err and ("Traceback" in said.err) == isinstance(
+            second, ValueError
+        )
+    if begun == 3:
+        ended = "3 methods have run" if code == 0 else "1 of 3 methods failed (resnet/resnet)"
+        assert ended in said.out.splitlines()[-1]
+
+
+def test_data_that_have_to_be_downloaded_are_left_to_fetch(tmp_path, monkeypatch):
+    prepared = []
+    monkeypatch.setattr("replications.datasets.prepare.prepare", lambda key, root: prepared.append(key))
+    prepare_own(["lfw_112", "imagenet_256", "faces_mini", "dictionary_text"], tmp_path)
+    assert prepared == ["faces_mini", "dictionary_text"]
+    set_path("faces_mini", tmp_path).mkdir(parents=True)
+    prepare_own(["faces_mini"], tmp_path)
+    assert len(prepared) == 2
 
 
 def test_an_error_of_the_system_is_one_line_with_path_and_remedy(capsys, monkeypatch):

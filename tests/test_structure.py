@@ -129,9 +129,11 @@ def test_files_hold_one_idea():
     assert not long, f"files over about 400 lines: {long}"
 
 
-@pytest.mark.parametrize("module", ["catalogue", "fingerprint", "cli", "datasets.registry", "tasks.base"])
+@pytest.mark.parametrize(
+    "module", ["catalogue", "fingerprint", "cli", "datasets.registry", "tasks.base", "planning.front"]
+)
 def test_planning_does_not_import_torch(module):
-    heavy = "{'torch', 'pandas', 'matplotlib', 'sklearn', 'scipy', 'timm'}"
+    heavy = "{'torch', 'numpy', 'pandas', 'matplotlib', 'sklearn', 'scipy', 'timm'}"
     code = f"import sys, replications.{module}; print(sorted({heavy} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert out.stdout.strip() == "[]"

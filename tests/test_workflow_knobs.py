@@ -11,7 +11,7 @@ import pytest
 from replications import catalogue
 from replications.errors import UserError, one_line
 from replications.planning import front
-from replications.planning.knobs import read_knobs
+from replications.planning.knobs import parse_methods, read_knobs
 from replications.planning.lock import hold_folder
 from replications.planning.plan import Plan
 
@@ -66,6 +66,38 @@ def test_seeds_are_a_count_or_a_list(given, seeds):
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("False", False), (True, True)])
 def test_a_shell_hands_booleans_over_as_text(text, value):
     assert knobs(throughput=text).throughput is value
+
+
+def test_methods_are_named_by_themselves_by_paper_by_task_or_all():
+    def own(key):
+        return catalogue.methods_of([key], "mini")
+
+    task = [key for key in PAPERS if catalogue.find_paper(key).task == "detection_3d"]
+    assert parse_methods(["votenet/votenet", "boxnet/boxnet,votenet/votenet"], "mini") == [
+        "votenet/votenet",
+        "boxnet/boxnet",
+    ]
+    assert parse_methods(["cosface"], "mini") == own("cosface") and "arcface/arcface" in own("arcface")
+    assert parse_methods(["detection_3d"], "mini") == sorted({address for key in task for address in own(key)})
+    assert parse_methods(["all"], "smoke") == catalogue.methods_of(PAPERS, "smoke")
+    one = parse_methods(["vit/vit", "image_classification"], "mini")
+    assert one[0] == "vit/vit" and len(one) == len(set(one)) > 1
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["arcface", "vot"], "there is no paper, method or task 'vot'"),
+        (["detection"], "there is no paper, method or task 'detection'"),
+        (["votenet/votnet"], "unknown method 'votenet/votnet' (did you mean 'votenet'?)"),
+        ([""], "no method is named"),
+        (["arcface/arcface_m03"], "arcface/arcface_m03 is not run in tier 'mini'"),
+    ],
+)
+def test_what_names_no_method_is_one_line(words, line):
+    with pytest.raises(UserError) as error:
+        parse_methods(words, "mini")
+    assert line in str(error.value)
 
 
 def test_papers_are_all_or_a_list():

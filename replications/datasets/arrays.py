@@ -4,14 +4,16 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from replications.datasets.registry import data_fingerprint
 from replications.datasets.unchanged import first_changed
 from replications.errors import UserError, disk_error
+
+if TYPE_CHECKING:  # planning asks where sets lie, and does not wait for numpy
+    import numpy as np
 
 MANIFEST = "set.json"
 ArrayName = Annotated[str, Field(pattern=r"^[^/\\\x00.][^/\\\x00]*$")]
@@ -48,7 +50,7 @@ class PreparedSet:
     key: str
     path: Path
     fingerprint: str
-    arrays: dict[str, np.memmap]
+    arrays: "dict[str, np.memmap]"
     meta: dict[str, Any]
 
 
@@ -111,7 +113,9 @@ def manifest_digest(meta: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _map(file: Path, set_key: str) -> np.memmap:
+def _map(file: Path, set_key: str) -> "np.memmap":
+    import numpy as np
+
     try:
         return np.lib.format.open_memmap(file, mode="r")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
