@@ -4,6 +4,7 @@ Images are uint8 ``[batch, height, width, channels]`` until `ToFloat` makes them
 width]``. Every transform works on all samples at once, with each sample's own random numbers.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -16,6 +17,12 @@ from replications.training.stage import Batch
 Draws = dict[str, Tensor]
 # Mean and standard deviation of ImageNet's red, green and blue, as shares of 255.
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+@functools.cache
+def imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation on a device: they are copied there once, not at each step."""
+    return torch.tensor(IMAGENET["mean"], device=device), torch.tensor(IMAGENET["std"], device=device)
 
 
 class Augment(Protocol):

@@ -33,6 +33,7 @@ from replications.tasks.detection_2d.weights import load_initial
 from replications.tasks.run import Context, Evaluation
 from replications.training.augment import Compose
 from replications.training.batches import DeviceBatches
+from replications.training.determinism import deterministic
 from replications.training.loop import count_steps
 from replications.training.stage import Batch, Batches, Stage, Workload
 
@@ -199,7 +200,16 @@ def workload(context: Context) -> Workload:
 
 
 def score(setup: Setup, detector: Detector) -> Evaluation:
-    """Return the numbers of the test images: of the detector, and of each of its decoder layers."""
+    """Return the numbers of the test images: of the detector, and of each of its decoder layers.
+
+    Where training had to leave determinism, scoring does: torchvision's ``roi_align`` would otherwise change to a
+    version in Python, of minutes, though only its gradient depends on the order of threads.
+    """
+    with deterministic(not detector.nondeterministic):
+        return _score(setup, detector)
+
+
+def _score(setup: Setup, detector: Detector) -> Evaluation:
     from replications.measurement.flops import forward_flops
 
     data, rows, options = setup.test, setup.test.rows(TEST), setup.options

@@ -31,6 +31,7 @@ from replications.measurement.sweep import crossover, fit_power_law
 from replications.tasks.language_modelling.data import BYTES
 from replications.tasks.language_modelling.options import SweepOptions
 from replications.tasks.run import Context
+from replications.training.determinism import deterministic, float32_precision
 
 PAGE = 4096
 WARM_UP = 32
@@ -79,7 +80,9 @@ def length_sweep(context: Context, options: SweepOptions) -> Sweep:
             gc.unfreeze()
         for name, point in found.items():
             points[name][n] = point
-    return summarise(points)
+    swept = summarise(points)
+    swept.extra["settings"] = {"deterministic": True, "precision": context.spec.recipe.precision}
+    return swept
 
 
 def summarise(points: dict[str, dict[int, dict[str, float | None]]]) -> Sweep:
@@ -121,7 +124,17 @@ def summarise(points: dict[str, dict[int, dict[str, float | None]]]) -> Sweep:
 def _measure(
     models: dict[str, SequenceModel], n: int, stamps: int, device_type: str, precision: str
 ) -> dict[str, dict[str, float | None]]:
-    """Time training steps of the models in turn, and decoding of the first; what does not fit is None."""
+    """Time training steps of the models in turn, and decoding of the first; what does not fit is None.
+
+    Algorithms and precision are those that the loop trains with, so a table holds one choice of attention kernels.
+    """
+    with deterministic(), float32_precision(precision):
+        return _timed(models, n, stamps, device_type, precision)
+
+
+def _timed(
+    models: dict[str, SequenceModel], n: int, stamps: int, device_type: str, precision: str
+) -> dict[str, dict[str, float | None]]:
     device = torch.device(device_type)
     tokens = (torch.arange(n + 1, device=device) * 7919 % BYTES)[None]
     batch = {"tokens": tokens[:, :-1], "target": tokens[:, 1:].clone()}
