@@ -11,9 +11,13 @@ from replications.layers.detection.boxes import generalized_iou
 from replications.layers.points import ball_query, checks, farthest_point_sample, knn
 from replications.layers.points.pooling import _Maximum
 from replications.measurement.syncs import HostWaits
+from replications.tasks.detection_2d.augment import Normalise
+from replications.tasks.detection_3d.augment import MoveScene, Subsample
+from replications.tasks.detection_3d.options import DetectionOptions
 from replications.training.distribution import Distribution
 from replications.training.meter import Meter
 from replications.training.moves import norm_names
+from replications.training.photometric import ColourJitter, RandomErasing
 from replications.training.update import Updater
 
 CPU = torch.device("cpu")
@@ -62,6 +66,24 @@ def test_a_training_step_does_not_wait(address, as_on_a_device):
         assert dict(found) in (MATCHER, MASKS if detector == "masks" else MATCHER), found
     else:
         assert not found, f"{address} waits for the device: {dict(found)}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [ColourJitter(0.4), RandomErasing(0.5), MoveScene(DetectionOptions(points=9), True), Subsample(9, 4), Normalise()],
+    ids=lambda change: type(change).__name__,
+)
+def test_augmentation_on_the_device_does_not_wait(change):
+    generator = torch.Generator().manual_seed(0)
+    batch = {
+        "image": torch.zeros(4, 8, 8, 3, dtype=torch.uint8), "points": torch.rand(4, 9, 3), "floor": torch.zeros(4),
+        "boxes": torch.rand(4, 2, 7), "inside": torch.zeros(4, 9, 1),
+    }  # fmt: skip
+    change.apply(batch, change.draw(4, generator))  # what is copied once
+    draws = change.draw(4, generator)
+    with HostWaits() as waits:
+        change.apply(batch, draws)
+    assert not waits.found
 
 
 def test_every_kind_of_wait_is_seen():

@@ -20,9 +20,9 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 @functools.cache
-def imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation on a device: they are copied there once, not at each step."""
-    return torch.tensor(IMAGENET["mean"], device=device), torch.tensor(IMAGENET["std"], device=device)
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return numbers as a tensor on a device: they are copied there once, not at each step. Do not write to it."""
+    return torch.tensor(values, device=device)
 
 
 class Augment(Protocol):
