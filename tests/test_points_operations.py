@@ -86,7 +86,10 @@ def test_farthest_points_of_one_position_repeat_the_first():
 
 
 def test_farthest_points_in_the_gpu_kernel_run_by_triton_s_interpreter():
-    pytest.importorskip("triton")
+    triton = pytest.importorskip("triton")
+    minor = [tuple(map(int, module.__version__.split(".")[:2])) for module in (triton, np)]
+    if minor[0] < (3, 7) and minor[1] >= (2, 3):
+        pytest.skip("this triton's interpreter does not know this numpy; the kernel itself is not concerned")
     code = (
         "import torch\n"
         "from replications.layers.points.triton_sampling import farthest_point_sample_triton as fused\n"

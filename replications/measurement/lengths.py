@@ -27,6 +27,7 @@ from replications.measurement.lease import in_turn
 from replications.measurement.memory import is_out_of_memory, peak_memory, reset_peak_memory
 from replications.measurement.process import die_with_parent
 from replications.measurement.sweep import crossover, fit_power_law
+from replications.training.determinism import deterministic, float32_precision
 
 PAGE = 4096
 SYMBOLS = 256  # tokens are below it
@@ -108,8 +109,17 @@ def summarise(points: dict[str, dict[int, dict[str, float | None]]]) -> Sweep:
 def _measure(
     models: dict[str, nn.Module], n: int, stamps: int, device_type: str, precision: str
 ) -> dict[str, dict[str, float | None]]:
-    """Time training steps of the models in turn, and decoding of the first; what does not fit is None."""
-    device = torch.device(device_type)
+    """Time training steps of the models in turn, and decoding of the first; what does not fit is None.
+
+    Algorithms and precision are those that the loop trains with, so a table holds one choice of attention kernels.
+    """
+    with deterministic(), float32_precision(precision):
+        return _timed(models, n, stamps, torch.device(device_type), precision)
+
+
+def _timed(
+    models: dict[str, nn.Module], n: int, stamps: int, device: torch.device, precision: str
+) -> dict[str, dict[str, float | None]]:
     tokens = (torch.arange(n + 1, device=device) * 7919 % SYMBOLS)[None]
     batch = {"tokens": tokens[:, :-1], "target": tokens[:, 1:].clone()}
     points: dict[str, dict[str, float | None]] = {}

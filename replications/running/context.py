@@ -42,6 +42,7 @@ class RunContext:
     history: list[HistoryPoint] = field(default_factory=list)
     parameters: int = 0
     sample_seconds: float | None = None
+    nondeterministic: str | None = None  # what a stage names that has no deterministic version
 
     @cached_property
     def options(self) -> Any:
@@ -85,6 +86,7 @@ class RunContext:
         seed = derived_seed(self.spec.seed, f"stage/{stage.name}")
         result = train(stage, work=self.work, seed=seed, device=self.device, distribution=self.distribution)
         self.stages.append(result)
+        self.nondeterministic = self.nondeterministic or stage.nondeterministic
         self.history.extend(result.history)
         own = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
         self.parameters = max(self.parameters, own)

@@ -70,7 +70,7 @@ def score_weights(
     import torch
 
     from replications.measurement import memory
-    from replications.training.determinism import deterministic
+    from replications.training.determinism import deterministic, float32_precision
 
     task = find_task(spec.task)
     if not task.scores_weights:
@@ -89,7 +89,7 @@ def score_weights(
     started = time.monotonic()
     memory.reset_peak_memory(device)
     evaluation, failure = Evaluation({}), None
-    with deterministic():
+    with deterministic(), float32_precision("float32"):
         try:
             evaluation = finite(task.score_weights(context))
         except RunFailure as error:
@@ -112,7 +112,7 @@ def _run(
 
     from replications.measurement import energy, memory
     from replications.measurement.load import BackgroundLoad
-    from replications.training.determinism import deterministic
+    from replications.training.determinism import deterministic, float32_precision
 
     torch.set_num_threads(spec.threads)
     context = RunContext(spec, device, data_root, work, distribution)
@@ -120,7 +120,13 @@ def _run(
     evaluation, failure = Evaluation({}), None
     memory.keep_freed_memory(device)
     memory.reset_peak_memory(device)
-    with energy.EnergyMeter(device) as meter, BackgroundLoad() as load, deterministic():
+    precision = spec.recipe.precision if spec.recipe else "float32"  # of scoring, as of training
+    with (
+        energy.EnergyMeter(device) as meter,
+        BackgroundLoad() as load,
+        deterministic(),
+        float32_precision(precision),
+    ):
         try:
             evaluation = finite(find_task(spec.task).execute(context))
         except RunFailure as error:
@@ -175,7 +181,7 @@ def _record(
         extra=evaluation.extra,
         history=context.history,
         cost=_cost(context, evaluation, seconds, peak, joules),
-        provenance=provenance.provenance(context.device, spec.threads, deterministic=True),
+        provenance=provenance.provenance(context.device, spec.threads, deterministic=context.nondeterministic is None),
     )
 
 

@@ -4,6 +4,7 @@ Images are uint8 ``[batch, height, width, channels]`` until `ToFloat` makes them
 width]``. Every transform works on all samples at once, with each sample's own random numbers.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -17,6 +18,12 @@ from replications.training.stage import Batch
 Draws = dict[str, Tensor]
 # Mean and standard deviation of ImageNet's red, green and blue, as shares of 255.
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+@functools.cache
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return numbers as a tensor on a device: they are copied there once, not at each step. Do not write to it."""
+    return torch.tensor(values, device=device)
 
 
 class Augment(Protocol):

@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
-from replications.training.augment import Draws
+from replications.training.augment import Draws, constant
 from replications.training.stage import Batch
 
 GREY = (0.2989, 0.587, 0.114)  # of ITU-R 601, as in PIL and torchvision
@@ -31,7 +31,7 @@ class ColourJitter:
 
 
 def _grey(image: Tensor) -> Tensor:
-    return (image * torch.tensor(GREY, device=image.device)).sum(-1, keepdim=True)
+    return (image * constant(GREY, image.device)).sum(-1, keepdim=True)
 
 
 def _blend(image: Tensor, other: Tensor, factor: Tensor) -> Tensor:

@@ -29,13 +29,19 @@ def generalized_iou(one: Tensor, other: Tensor) -> Tensor:
     has all pairs of two lists only; ``one[:, None]`` against ``other[None]`` gives those.
     """
     low, high = torch.maximum(one[..., :2], other[..., :2]), torch.minimum(one[..., 2:], other[..., 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
+    shared = _product((high - low).clamp(min=0))
     union = _area(one) + _area(other) - shared
     far_low, far_high = torch.minimum(one[..., :2], other[..., :2]), torch.maximum(one[..., 2:], other[..., 2:])
-    enclosing = (far_high - far_low).prod(-1)
+    enclosing = _product(far_high - far_low)
     iou = shared / union.clamp(min=SMALLEST_AREA)
     return iou - (enclosing - union) / enclosing.clamp(min=SMALLEST_AREA)
 
 
 def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)
+    return _product((boxes[..., 2:] - boxes[..., :2]).clamp(min=0))
+
+
+def _product(sides: Tensor) -> Tensor:
+    """Return width times height; the gradient of ``prod`` would look for zeros, and wait for the device."""
+    width, height = sides.unbind(-1)
+    return width * height

@@ -82,7 +82,7 @@ class SetLoss:
         """Sigmoid focal loss ``[layers]`` (alpha 0.25, gamma 2), summed and divided by the number of objects."""
         classes = logits.shape[-1]
         wanted = classes_of_queries(labels, matched, logits.shape[2], classes)
-        target = F.one_hot(wanted, classes + 1)[..., :classes].to(logits.dtype)
+        target = (wanted[..., None] == torch.arange(classes, device=wanted.device)).to(logits.dtype)
         p = logits.sigmoid()
         loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         missed = torch.where(target > 0, 1 - p, p)

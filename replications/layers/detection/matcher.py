@@ -61,8 +61,9 @@ def match(cost: Tensor, counts: Tensor) -> Tensor:
     """
     layers, batch, _, objects = cost.shape
     found = np.full((layers, batch, objects), UNMATCHED, np.int64)
-    tables = cost.cpu().numpy()
-    for image, count in enumerate(counts.tolist()):
+    flat = torch.cat([cost.flatten(), counts.to(cost.dtype)]).cpu().numpy()  # one wait for the device
+    tables = flat[: cost.numel()].reshape(cost.shape)
+    for image, count in enumerate(flat[cost.numel() :].astype(int)):
         if not count:
             continue
         for layer in range(layers):

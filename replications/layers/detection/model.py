@@ -66,6 +66,6 @@ def image_sizes(batch: dict[str, Tensor]) -> Tensor:
     """Return height and width ``[batch, 2]`` of the images without their padding, in pixels."""
     image, padding = batch["image"], batch.get("padding")
     if padding is None:
-        return image.new_tensor(image.shape[-2:]).expand(len(image), 2)
+        return torch.stack([image.new_full((len(image),), side) for side in image.shape[-2:]], dim=1)
     inside = ~padding
     return torch.stack([inside.any(2).sum(1), inside.any(1).sum(1)], dim=1).to(image.dtype)

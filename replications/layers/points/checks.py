@@ -5,6 +5,11 @@ from torch import Tensor
 from replications.errors import UserError
 
 
+def on_host(tensor: Tensor) -> bool:
+    """Whether looking at a value waits for nothing: there, trees and loops over what is found pay; not on a device."""
+    return tensor.device.type == "cpu"
+
+
 def check_points(points: Tensor, name: str = "points") -> None:
     """Raise UserError unless `points` is ``[batch, points, 3]`` with at least one point."""
     if points.dim() != 3 or points.shape[-1] != 3:

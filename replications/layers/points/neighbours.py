@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from replications.errors import UserError
-from replications.layers.points.checks import check_points
+from replications.layers.points import checks
 
 # Elements of a block of the query x point matrix that is held at once; the whole matrix never is.
 _BLOCK = {"cpu": 2**19, "cuda": 2**26}
@@ -29,7 +29,7 @@ def knn(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     queries, points = _checked(queries, points)
     if not 1 <= k <= points.shape[1]:
         raise UserError(f"cannot find {k} neighbours among {points.shape[1]} points: ask for 1 to {points.shape[1]}")
-    if points.device.type == "cpu" and points.shape[1] >= _TREE_KNN:
+    if checks.on_host(points) and points.shape[1] >= _TREE_KNN:
         return _knn_trees(queries, points, k)
     return _knn_blocks(queries, points, k)
 
@@ -44,10 +44,12 @@ def ball_query(centres: Tensor, points: Tensor, radius: float, k: int) -> Tensor
     there, whichever point that is).
     """
     centres, points = _checked(centres, points)
-    if points.device.type == "cpu" and points.shape[1] >= _TREE_BALL:
+    if checks.on_host(points) and points.shape[1] >= _TREE_BALL:
         index = torch.stack([_ball_tree(c, p, radius, k) for c, p in zip(centres, points, strict=True)])
     else:
         index = _ball_blocks(centres, points, radius, k)
+    if not checks.on_host(points):
+        return index  # the dense form has found the nearest meanwhile
     empty = index[..., 0] == points.shape[1]
     if empty.any():
         for b in empty.any(1).nonzero().flatten().tolist():
@@ -88,7 +90,7 @@ def blocks(queries: Tensor, points: Tensor) -> Iterator[tuple[slice, slice, Tens
 
 
 def _checked(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    check_points(points)
+    checks.check_points(points)
     if queries.dim() != 3 or queries.shape[-1] != 3 or len(queries) != len(points):
         raise UserError(f"queries must be [{len(points)}, queries, 3], not {list(queries.shape)}")
     return queries.detach().float(), points.detach().float()
@@ -158,14 +160,16 @@ def _threshold(radius: float) -> float:
 
 
 def _ball_blocks(centres: Tensor, points: Tensor, radius: float, k: int) -> Tensor:
-    """Index ``points`` (one beyond the last) stands where nothing was found."""
+    """Index ``points`` (one beyond the last) stands where nothing was found; off the host, the nearest."""
     index = torch.empty(*centres.shape[:2], k, dtype=torch.int64, device=points.device)
     for clouds, rows, squared in blocks(centres, points):
         inside = (squared < _threshold(radius)).flatten(0, 1)
-        if points.device.type == "cpu":
+        if checks.on_host(points):
             found = _first(inside.nonzero()[:, 1], inside.sum(1), k, points.shape[1])
         else:
+            nearest = squared.argmin(-1).view(-1, 1)  # of equally near ones the first
             found = _first_dense(inside, k)
+            found = found.where(found < points.shape[1], nearest)
         index[clouds, rows] = found.view(squared.shape[0], -1, k)
     return index
 
@@ -186,11 +190,11 @@ def _first(column: Tensor, found: Tensor, k: int, nothing: int) -> Tensor:
 def _first_dense(inside: Tensor, k: int) -> Tensor:
     """The same from a dense mask ``[rows, points]``, without leaving the device."""
     rows, count = inside.shape
-    column = torch.arange(count, device=inside.device).expand(rows, -1)
+    column = torch.arange(count, device=inside.device, dtype=torch.int32).expand(rows, -1)
     index = column.where(inside, count).topk(min(k, count), dim=1, largest=False, sorted=True).values
     if k > count:
         index = torch.cat([index, index.new_full((rows, k - count), count)], dim=1)
-    return index.where(index < count, index[:, :1])
+    return index.where(index < count, index[:, :1]).long()
 
 
 def _ball_tree(centres: Tensor, points: Tensor, radius: float, k: int) -> Tensor:

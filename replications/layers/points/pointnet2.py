@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from replications.layers.points.neighbours import ball_query, gather
+from replications.layers.points.pooling import maximum
 from replications.layers.points.sampling import farthest_point_sample
 from replications.layers.points.shared_mlp import SharedMLP
 
@@ -55,12 +56,13 @@ class MultiScaleSetAbstraction(nn.Module):
             offset = gather(points, group) - centres[:, :, None]
             if self.normalise_xyz:
                 offset = offset / radius
-            pooled.append(mlp(self._joined(offset, None if features is None else gather(features, group))).max(2)[0])
+            joined = self._joined(offset, None if features is None else gather(features, group))
+            pooled.append(maximum(mlp(joined), 2))
         return centres, torch.cat(pooled, dim=-1), indices
 
     def _whole(self, points: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         joined = self._joined(points, features)
-        pooled = torch.cat([mlp(joined).max(1)[0] for mlp in self.mlps], dim=-1)
+        pooled = torch.cat([maximum(mlp(joined), 1) for mlp in self.mlps], dim=-1)
         origin = points.new_zeros(len(points), 1, 3)
         return origin, pooled[:, None], torch.zeros(len(points), 1, dtype=torch.int64, device=points.device)
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from replications.errors import UserError
-from replications.layers.points.checks import check_points
+from replications.layers.points import checks
 
 # From this size on a CPU takes cloud by cloud: one cloud and its distances then stay in the core's own cache.
 _LONG_CLOUD = 4096
@@ -20,7 +20,7 @@ def farthest_point_sample(points: Tensor, count: int) -> Tensor:
     (duplicates), index 0 is repeated. Works in float32 with memory of ``[batch, points]``. Raises UserError where a
     cloud has fewer than `count` points.
     """
-    check_points(points)
+    checks.check_points(points)
     if not 1 <= count <= points.shape[1]:
         raise UserError(f"cannot sample {count} of {points.shape[1]} points: ask for 1 to {points.shape[1]}")
     points = points.detach().float()
@@ -28,7 +28,7 @@ def farthest_point_sample(points: Tensor, count: int) -> Tensor:
         from replications.layers.points.triton_sampling import farthest_point_sample_triton
 
         return farthest_point_sample_triton(points, count)
-    if points.device.type == "cpu" and points.shape[1] >= _LONG_CLOUD:
+    if checks.on_host(points) and points.shape[1] >= _LONG_CLOUD:
         return torch.from_numpy(np.stack([_one_cloud(cloud, count) for cloud in points.numpy()]))
     return _batched(points, count)
 

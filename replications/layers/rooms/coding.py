@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from replications.errors import UserError
 
@@ -30,14 +30,16 @@ class Outputs:
     semantic: Tensor
 
 
-class BoxCoding:
+class BoxCoding(nn.Module):
     """Heading bins and mean sizes. `mean_sizes` has one row of three metres a class; its classes are the sizes.
 
     With one heading bin, boxes lie along the axes. Raises UserError for a mean size that is not above 0.
     """
 
     def __init__(self, mean_sizes: Sequence[Sequence[float]], heading_bins: int):
-        self.mean_sizes = torch.tensor(mean_sizes, dtype=torch.float32).view(-1, 3)
+        super().__init__()
+        sizes = torch.tensor(mean_sizes, dtype=torch.float32).view(-1, 3)
+        self.register_buffer("mean_sizes", sizes, persistent=False)  # goes where the detector goes
         if not (self.mean_sizes > 0).all():
             raise UserError(f"mean sizes must be above 0, not {[list(row) for row in mean_sizes]}")
         if heading_bins < 1:

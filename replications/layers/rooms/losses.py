@@ -87,8 +87,9 @@ def _nearest_object(base: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
 def proposal_losses(outputs: Outputs, assignment: Assignment, targets: Targets, coding: BoxCoding) -> dict[str, Tensor]:
     """Return ``objectness``, ``box`` and ``semantic`` losses, and the parts of ``box``."""
     positive, label = assignment.positive, assignment.object
-    weights = outputs.objectness.new_tensor(OBJECTNESS_WEIGHTS)
-    objectness = F.cross_entropy(outputs.objectness.transpose(1, 2), positive.long(), weights, reduction="none")
+    negative_weight, positive_weight = OBJECTNESS_WEIGHTS
+    weight = torch.where(positive, positive_weight, negative_weight).to(outputs.objectness.dtype)
+    objectness = weight * _cross_entropy(outputs.objectness, positive.long())
 
     own = gather(targets.boxes, label)
     own_label = targets.label.gather(1, label).clamp(min=0)

@@ -9,6 +9,7 @@ KINDS = ("random", "block", "grid")
 RECTANGLES = 64  # drawn for an image; many more than are needed to cover three quarters of it
 AREA = (0.08, 0.3)  # of a rectangle, as a share of the image
 ASPECT = (0.3, 1 / 0.3)
+LOG_ASPECT = torch.tensor(ASPECT).log().tolist()
 
 
 def check_masking(kind: str, ratio: float, grid: int) -> int:
@@ -45,7 +46,7 @@ def _covered_early(n: int, grid: int, device: torch.device, generator: Generator
     """Return how many of `RECTANGLES` were still to come when a patch was first covered, ``[n, grid * grid]``."""
     draw = torch.rand(n, RECTANGLES, 4, device=device, generator=generator)
     area = (AREA[0] + draw[..., 0] * (AREA[1] - AREA[0])) * grid**2
-    low, high = torch.tensor(ASPECT).log().tolist()
+    low, high = LOG_ASPECT
     aspect = (low + draw[..., 1] * (high - low)).exp()
     height = (area * aspect).sqrt().round().clamp(1, grid)
     width = (area / aspect).sqrt().round().clamp(1, grid)

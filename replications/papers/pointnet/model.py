@@ -11,6 +11,7 @@ from replications.layers.points.model import (
     scaled,
     with_class,
 )
+from replications.layers.points.pooling import maximum
 from replications.layers.points.shared_mlp import SharedMLP
 from replications.training.stage import Batch
 
@@ -47,7 +48,7 @@ class AlignmentNet(nn.Module):
             self.matrix[-1].bias.copy_(torch.eye(k).flatten())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.matrix(self.points(x).max(1)[0]).view(-1, self.k, self.k)
+        return self.matrix(maximum(self.points(x), 1)).view(-1, self.k, self.k)
 
 
 class PointFeatures(nn.Module):
@@ -80,7 +81,7 @@ class PointFeatures(nn.Module):
             x = x @ transform
         top = self.second(x)
         top = self.last(top.flatten(0, 1)).view(*top.shape[:2], self.channels)
-        return x, top.max(1)[0], transform
+        return x, maximum(top, 1), transform
 
 
 def regulariser(transform: Tensor | None) -> Tensor | float:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from replications.layers.points import checks
 from replications.layers.points.model import scaled
 from replications.layers.points.neighbours import gather, knn
+from replications.layers.points.pooling import maximum
 from replications.layers.points.shared_mlp import SharedMLP
 from replications.papers.sonet.som import cluster_means
 from replications.training.stage import Batch
@@ -102,7 +104,7 @@ class Encoder(nn.Module):
         node_max = node_maximum(first, index, som.shape[1])
         centre, around = self._around(som, nodes, node_max)
         last = self.last(torch.cat([centre, around], dim=-1))
-        return Encoded(index, nodes, local, first, node_max, around, last, last.max(1)[0])
+        return Encoded(index, nodes, local, first, node_max, around, last, maximum(last, 1))
 
     def _around(self, som: Tensor, nodes: Tensor, node_max: Tensor) -> tuple[Tensor, Tensor]:
         """Return the centre of each node's neighbourhood and its features. Neighbours are decided on the map itself."""
@@ -115,13 +117,13 @@ class Encoder(nn.Module):
         near = gather(nodes, index)
         centre = nodes if self.around_node else near.mean(2)
         offset = near - centre[:, :, None]
-        return centre, self.around(torch.cat([offset, gather(node_max, index)], dim=-1)).max(2)[0]
+        return centre, maximum(self.around(torch.cat([offset, gather(node_max, index)], dim=-1)), 2)
 
 
 def node_maximum(features: Tensor, index: Tensor, nodes: int) -> Tensor:
     """Return the maximum of features ``[batch, copies, c]`` in each node ``[batch, nodes, c]``; 0 in empty nodes."""
     batch, _, channels = features.shape
-    if features.device.type != "cpu":
+    if not checks.on_host(features):
         empty = features.new_zeros(batch, nodes, channels)
         where = index[..., None].expand(-1, -1, channels)
         return empty.scatter_reduce(1, where, features, "amax", include_self=False)

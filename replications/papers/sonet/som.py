@@ -69,5 +69,5 @@ def cluster_means(points: Tensor, index: Tensor, nodes: int) -> tuple[Tensor, Te
     batch = len(points)
     place = (index + nodes * torch.arange(batch, device=index.device)[:, None]).flatten()
     total = points.new_zeros(batch * nodes, 3).index_add_(0, place, points.flatten(0, 1))
-    count = torch.bincount(place, minlength=batch * nodes).to(points.dtype)
+    count = points.new_zeros(batch * nodes).index_add_(0, place, torch.ones_like(points[..., 0]).flatten())
     return (total / count.clamp_min(1)[:, None]).view(batch, nodes, 3), count.view(batch, nodes)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from replications.layers.points.neighbours import gather, knn
+from replications.layers.points.pooling import maximum
 from replications.layers.points.sampling import farthest_point_sample
 from replications.layers.points.shared_mlp import SharedMLP
 
@@ -100,8 +101,8 @@ class LineVotes(nn.Module):
         flat = F.pad(points, (0, 1))
         near = knn(flat, flat, NEIGHBOURS)[1]
         around = gather(points, near) - points[:, :, None]
-        own = self.local(around).max(2)[0]
-        more = self.wide(torch.cat([gather(own, near), around], -1)).max(2)[0]
+        own = maximum(self.local(around), 2)
+        more = maximum(self.wide(torch.cat([gather(own, near), around], -1)), 2)
         said = self.head(torch.cat([own, more], -1))
         return points + said[..., :2], F.normalize(said[..., 2:4], dim=-1), said[..., 4]
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
-from replications.training.augment import IMAGENET, Draws
+from replications.training.augment import IMAGENET, Draws, constant
 from replications.training.stage import Batch
 
 
@@ -44,7 +44,7 @@ def normalised(batch: Batch) -> Batch:
     Every weights file that this task reads (ResNet-50 of ImageNet, DETR's checkpoints) was trained on images like that.
     """
     image: Tensor = batch["image"]
-    mean, std = (torch.tensor(IMAGENET[name], device=image.device) for name in ("mean", "std"))
+    mean, std = (constant(IMAGENET[name], image.device) for name in ("mean", "std"))
     image = ((image.float() / 255 - mean) / std).permute(0, 3, 1, 2)
     if "padding" in batch:
         image = image.masked_fill(batch["padding"][:, None], 0.0)

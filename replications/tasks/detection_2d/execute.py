@@ -13,6 +13,7 @@ from replications.tasks.detection_2d.options import DetectionOptions
 from replications.tasks.detection_2d.stages import Setup, per_image, suppressed
 from replications.tasks.detection_2d.traces import traces
 from replications.tasks.run import Context, Evaluation
+from replications.training.determinism import deterministic
 from replications.training.loop import count_steps
 from replications.training.stage import Batch, Workload
 
@@ -47,7 +48,16 @@ def workload(context: Context) -> Workload:
 
 
 def score(setup: Setup, detector: Detector) -> Evaluation:
-    """Return the numbers of the test images: of the detector, and of each of its decoder layers."""
+    """Return the numbers of the test images: of the detector, and of each of its decoder layers.
+
+    Where training had to leave determinism, scoring does: torchvision's ``roi_align`` would otherwise change to a
+    version in Python, of minutes, though only its gradient depends on the order of threads.
+    """
+    with deterministic(not detector.nondeterministic):
+        return _score(setup, detector)
+
+
+def _score(setup: Setup, detector: Detector) -> Evaluation:
     data, rows, options = setup.test, setup.test.rows("test", needed=True), setup.options
     judge = Judge(data, rows)
     found: dict[str, list[Found]] = {}

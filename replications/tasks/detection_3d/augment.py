@@ -17,10 +17,10 @@ class Subsample:
         self.stored, self.count = stored, count
 
     def draw(self, n: int, generator: Generator) -> Draws:
-        return {"rows": torch.rand(n, self.stored, generator=generator).topk(self.count, dim=1).indices}
+        return {"priority": torch.rand(n, self.stored, generator=generator)}
 
     def apply(self, batch: Batch, draws: Draws) -> Batch:
-        rows = draws["rows"][..., None]
+        rows = draws["priority"].topk(self.count, dim=1).indices[..., None]
         picked = {
             name: batch[name].gather(1, rows.expand(-1, -1, batch[name].shape[-1])) for name in ("points", "inside")
         }
@@ -43,8 +43,7 @@ class MoveScene:
         }
 
     def apply(self, batch: Batch, draws: Draws) -> Batch:
-        allowed = torch.tensor([axis in self.flip for axis in "xy"], device=draws["flip"].device)
-        flip = draws["flip"] & allowed
+        flip = torch.stack([own & (axis in self.flip) for axis, own in zip("xy", draws["flip"].T, strict=True)], dim=1)
         change = (flip, draws["angle"], draws["scale"])
         floor = batch["floor"] * draws["scale"]
         return {**batch, "floor": floor, **moved(batch["points"], batch["boxes"], *change, self.oriented)}

@@ -37,4 +37,6 @@ def length_sweep(context: Context, options: SweepOptions) -> Sweep:
         found = measure_length(models, n, options.stamps, context.device, precision, memory)
         for name, point in found.items():
             points[name][n] = point
-    return summarise(points)
+    swept = summarise(points)
+    swept.extra["settings"] = {"deterministic": True, "precision": context.spec.recipe.precision}
+    return swept
