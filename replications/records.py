@@ -128,6 +128,8 @@ class ThroughputRecord(RecordModel):
     method: str
     tier: str
     task: str
+    synthetic: bool = Field(False, description="on random data: says nothing of quality, and is kept apart")
+    compiled: bool | None = None
     batch_size: int
     requested_batch_size: int | None = Field(None, description="the recipe's; larger where memory was short")
     inference_batch_size: int | None = None
@@ -222,3 +224,8 @@ def run_path(results: Path, paper: str, method: str, seed: int) -> Path:
 def throughput_path(results: Path, paper: str, method: str) -> Path:
     """Where a throughput record lies below ``results/<tier>``."""
     return Path(results) / "throughput" / paper / f"{method}.json"
+
+
+def synthetic_path(results: Path, paper: str, method: str, variant: str = "") -> Path:
+    """Where a speed on random data lies below ``results/<tier>``; a variant names batch and compilation."""
+    return Path(results) / "synthetic" / paper / f"{'-'.join(filter(None, (method, variant)))}.json"
