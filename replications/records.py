@@ -61,10 +61,20 @@ class Cost(RecordModel):
     flops_per_sample: float | None = Field(None, description="forward pass at test time; one multiply-add is two")
     energy_joules: float | None = None
     processes: int = 1
+    runs_per_gpu: int = Field(
+        1, description="runs that might share the GPU; what is timed on a shared one is not judged"
+    )
     resumed: int = Field(0, description="how many times the run was started again from a checkpoint")
     background_load: float | None = Field(
         None, description="share of the machine that others used meanwhile, 0 to 1; None: several processes"
     )
+
+    @property
+    def load_by_others(self) -> float | None:
+        """`background_load`; on a shared GPU at least what the other runs may have had of it."""
+        if self.runs_per_gpu == 1:
+            return self.background_load
+        return max(self.background_load or 0.0, 1 - 1 / self.runs_per_gpu)
 
 
 class HistoryPoint(RecordModel):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from replications import catalogue
-from replications.cli.options import add_device, add_folders, add_set, add_tier, command, file_type
+from replications.cli.options import add_device, add_folders, add_runs_per_gpu, add_set, add_tier, command, file_type
 from replications.errors import UserError, nearest
 from replications.planning.knobs import parse_papers, parse_seeds, tier_folder
 from replications.records import (
@@ -83,6 +83,7 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     add_tier(parser)
     parser.add_argument("--seeds", help="a count (3) or a list (0,1,2); default: the tier's")
     add_device(parser)
+    add_runs_per_gpu(parser)
     add_folders(parser, "data_root", "work", "results")
 
 
@@ -153,7 +154,13 @@ def _execute(args: argparse.Namespace, changes: list[str], again: bool) -> int:
                 print(_summary(restored))
             return 0
     records: list[RunRecord] = []
-    with sigterm_as_interrupt(), _device(chosen_device(args.device, args.tier)) as (distribution, device):
+    with (
+        sigterm_as_interrupt(),
+        _device(chosen_device(args.device, args.tier), args.runs_per_gpu) as (
+            distribution,
+            device,
+        ),
+    ):
         say = print if distribution.is_first else _say_nothing
         for spec in specs:
             records.append(
@@ -165,6 +172,7 @@ def _execute(args: argparse.Namespace, changes: list[str], again: bool) -> int:
                     device=device,
                     distribution=distribution,
                     again=again,
+                    runs_per_gpu=args.runs_per_gpu,
                 )
             )
             say(_line(records[-1]), flush=True)
@@ -182,7 +190,7 @@ def _say_nothing(*_, **__) -> None:
 
 
 @contextlib.contextmanager
-def _device(choice: str) -> Iterator[tuple["Distribution", "torch.device"]]:
+def _device(choice: str, runs_per_gpu: int = 1) -> Iterator[tuple["Distribution", "torch.device"]]:
     """Reserve a device and take this process's place in its run; torchrun has chosen the devices of its own."""
     from replications.measurement.hardware import count_gpus, resolve_device
     from replications.measurement.lease import reserve_device
@@ -192,7 +200,7 @@ def _device(choice: str) -> Iterator[tuple["Distribution", "torch.device"]]:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             name = "cuda" if choice.startswith("cuda") or (choice == "auto" and count_gpus()) else "cpu"
         else:
-            name = str(resolve_device(stack.enter_context(reserve_device(choice))))
+            name = str(resolve_device(stack.enter_context(reserve_device(choice, runs_per_gpu=runs_per_gpu))))
         stack.callback(leave)
         yield join(name)
 

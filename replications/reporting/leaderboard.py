@@ -235,7 +235,7 @@ def _row(address: str, paper: Paper, records: Records) -> Row:
         metrics={key: metric_cell(finished, key) for key in keys},
         cost=_cost(runs, finished),
         speed=_speed(records.throughput.get(address)),
-        background_load=_max(record.cost.background_load for record in finished.values()),
+        background_load=_max(record.cost.load_by_others for record in finished.values()),
     )
 
 

@@ -8,8 +8,8 @@ A task is a folder ``replications/tasks/<name>``:
 * ``rescore.py`` (optional): ``rescore(arrays)`` derives metrics again from a run's ``arrays.npz``, for `verify`.
 * ``score_weights.py`` (optional): ``score_weights(context)`` scores a weights file without training.
 * ``pictures.py`` (optional): ``draw(album)`` yields `Picture`s of an `Album`.
-* ``synthetic.py`` (optional): ``synthetic_sets(spec, samples)`` gives random sets in the form of those that a run opens,
-  by key (`replications.datasets.synthetic`): speed is measured without data.
+* ``synthetic.py`` (optional): ``synthetic_sets(spec, samples)`` gives random sets in the form of those that a run
+  opens, by key (`replications.datasets.synthetic`): speed is measured without data.
 
 What a run needs of a task, its `Context` and its `Evaluation`, is in ``replications.tasks.run``.
 """

@@ -1,4 +1,4 @@
-"""Random sets in the form of the task's own. A run starts from random weights: those of a set are no matter of speed."""
+"""Random sets in the form of the task's own. Runs start from random weights: which ones is no matter of speed."""
 
 import io
 
