@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from replications import catalogue
-from replications.planning.folders import as_written, folder_name
 from replications.errors import UserError
+from replications.planning.folders import as_written, folder_name
 from replications.planning.knobs import MOST_RUNS_PER_GPU, check_device
 from replications.spec import TIERS
 
