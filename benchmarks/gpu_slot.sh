@@ -6,18 +6,21 @@
 #   OUT=out WHEELS=wheels bash benchmarks/gpu_slot.sh
 #
 # OUT      folder for what is brought back: slot.tar.gz, packed anew after each step
-# KEEP     folder of records, logs and notes of finished steps (default: OUT/slot)
+# KEEP     folder of records, logs and notes of finished steps, outside of OUT (default: in the folder of temporary files)
+# FROM     a slot.tar.gz of an earlier slot to go on from, where KEEP is new
 # WHEELS   folder of wheels that the machine's Python lacks (pydantic and what it needs); none by default
 # DEVICE   cuda by default; cpu to rehearse
 # TIER     paper by default; smoke or mini to rehearse
+# COMPILE  --compile by default; --no-compile to rehearse, since compiling for a CPU takes minutes
 # MINUTES  in all: no step begins after them (default: 9)
 # STEPS    only those whose name matches this pattern of the shell, such as 'speed-*'
 set -u
 cd "$(dirname "$0")/.."
-: "${OUT:?give a folder for what is brought back}" "${DEVICE:=cuda}" "${TIER:=paper}" "${MINUTES:=9}" "${STEPS:=*}"
+: "${OUT:?give a folder for what is brought back}" "${DEVICE:=cuda}" "${TIER:=paper}" "${MINUTES:=9}" "${STEPS:=*}" "${COMPILE:=--compile}"
 mkdir -p "$OUT" && OUT=$(cd "$OUT" && pwd)
-KEEP=${KEEP:-$OUT/slot}
-mkdir -p "$KEEP/logs" "$KEEP/done" && KEEP=$(cd "$KEEP" && pwd)
+KEEP=${KEEP:-${TMPDIR:-/tmp}/replications-slot-$DEVICE-$TIER}
+[ -e "$KEEP/done" ] || [ -z "${FROM:-}" ] || { mkdir -p "$KEEP" && tar -xzf "$FROM" -C "$KEEP"; } || exit 1
+mkdir -p "$KEEP/logs" "$KEEP/done" "$KEEP/work" && KEEP=$(cd "$KEEP" && pwd)
 PYTHON=${PYTHON:-python}
 export PYTHONPATH="$KEEP/site:$PWD" PYTHONUNBUFFERED=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
 END=$((SECONDS + MINUTES * 60))
@@ -54,8 +57,8 @@ step() {
 speed() {
     local name=$1 method=$2
     shift 2
-    step "speed-$name" "${SPEED_SECONDS:-90}" "$PYTHON" -m replications throughput "$method" --synthetic --tier "$TIER" \
-        --device "$DEVICE" --results "$KEEP/results" --done "$KEEP/work/$name.json" "$@"
+    step "speed-$name" "${SPEED_SECONDS:-90}" "$PYTHON" -m replications throughput "$method" --synthetic \
+        --tier "$TIER" --device "$DEVICE" --results "$KEEP/results" --done "$KEEP/work/$name.json" "$@"
 }
 
 sweep() {
@@ -74,10 +77,10 @@ if "$PYTHON" -m replications doctor --help > /dev/null 2>&1; then
 fi
 
 # What the figures to reach are about comes first. Batches are those that fit 80 GB with room.
-speed mae mae/mae --compile --batch "${BATCH:-256}"
-speed vit vit/vit --compile --batch "${BATCH:-256}"
+speed mae mae/mae "$COMPILE" --batch "${BATCH:-256}"
+speed vit vit/vit "$COMPILE" --batch "${BATCH:-256}"
 speed arcface arcface/arcface --batch "${BATCH:-512}"
-speed arcface-compiled arcface/arcface --compile --batch "${BATCH:-512}"
+speed arcface-compiled arcface/arcface "$COMPILE" --batch "${BATCH:-512}"
 speed votenet votenet/votenet
 speed detr detr/detr --batch "${BATCH:-16}"
 speed pointnet2 pointnet2/ssg
@@ -87,6 +90,11 @@ sweep linear linear_attention/linear
 # Each of these fills what is left.
 speed mae-eager mae/mae --no-compile --batch "${BATCH:-256}"
 speed vit-eager vit/vit --no-compile --batch "${BATCH:-256}"
-[ "$DEVICE" = cpu ] || speed arcface-max arcface/arcface --batch max
+if [ "$DEVICE" != cpu ]; then
+    # Small enough to wait for launches: what a captured step gains.
+    TIER=standard speed small-eager arcface/arcface
+    TIER=standard speed small-captured arcface/arcface --set recipe.capture=true
+    speed arcface-max arcface/arcface --batch max
+fi
 pack
 exit $failed

@@ -458,6 +458,6 @@ def test_a_measurement_takes_the_whole_gpu(tmp_path, two_gpus):
 def test_slots_are_of_the_gpu_whatever_a_job_calls_it(tmp_path, two_gpus, monkeypatch):
     """Two jobs of a cluster may each see one and the same GPU as 0, or as its UUID."""
     monkeypatch.setattr(lease, "gpu_uuid", lambda gpu: "GPU-1")
-    with shared(tmp_path, 2, among=["0"]), shared(tmp_path, 2, among=["GPU-1"]):
-        with lease.contextlib.ExitStack() as attempt:
-            assert lease._try_lease(["1"], 1, tmp_path, attempt, 2) == []
+    two = shared(tmp_path, 2, among=["0"]), shared(tmp_path, 2, among=["GPU-1"])
+    with two[0], two[1], lease.contextlib.ExitStack() as attempt:
+        assert lease._try_lease(["1"], 1, tmp_path, attempt, 2) == []

@@ -32,7 +32,7 @@ def test_a_run_takes_a_slot_and_a_measurement_all_of_them():
 
 @pytest.mark.parametrize("given", [0, 65, "many", 1.5])
 def test_a_wrong_number_is_one_line(given):
-    with pytest.raises(UserError, match="runs_per_gpu=.* is wrong; it is how many runs share a GPU"):
+    with pytest.raises(UserError, match=r"runs_per_gpu=.* is wrong; it is how many runs share a GPU"):
         plan(runs_per_gpu=given)
 
 

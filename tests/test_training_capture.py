@@ -4,6 +4,8 @@ What it rehearses: static batch, values and gradients, warm-up, and that nothing
 capture does, the stand-in's leaves buffers and random generators as they were; only a replay computes.
 """
 
+from typing import ClassVar
+
 import pytest
 import torch
 from training_toys import (
@@ -33,7 +35,7 @@ RECIPES = (
 class Replay:
     """Stands for `capture.CudaGraph`: memory is static after the capture, as a graph's is."""
 
-    log: list[str] = []
+    log: ClassVar[list[str]] = []
 
     def __init__(self, device):
         self.log.clear()
@@ -100,7 +102,7 @@ def test_resumed_equals_uninterrupted(tmp_path, on_cpu):
 
 
 def test_never_left_out_in_silence(tmp_path):
-    with pytest.raises(UserError, match="recipe.capture needs a CUDA GPU, not cpu: leave capture out"):
+    with pytest.raises(UserError, match=r"recipe.capture needs a CUDA GPU, not cpu: leave capture out"):
         run_stage(make_stage(mlp, capture=True), tmp_path)
 
 

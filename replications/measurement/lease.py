@@ -48,8 +48,8 @@ def reserve_device(
     """Reserve what a person's choice of device asks for; yields the name for `hardware.resolve_device`.
 
     A GPU (``cuda``, ``cuda:1``, and ``auto`` where there is one) is leased: no other run is on it either way, unless
-    both are among `runs_per_gpu`, and it is ``cuda:0`` then. The CPU is shared, or taken alone to measure speed. Raises UserError for a GPU that is not
-    there.
+    both are among `runs_per_gpu`, and it is ``cuda:0`` then. The CPU is shared, or taken alone to measure speed. Raises
+    UserError for a GPU that is not there.
     """
     gpus = visible_gpus()
     if not choice.startswith("cuda") and not (choice == "auto" and gpus):
