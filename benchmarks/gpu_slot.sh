@@ -69,7 +69,7 @@ sweep() {
 for wheel in "${WHEELS:-/none}"/*.whl; do
     [ ! -e "$wheel" ] || "$PYTHON" -m zipfile -e "$wheel" "$KEEP/site" || exit 1
 done
-step machine 60 "$PYTHON" -c "import torch, replications.spec; print('torch', torch.__version__, torch.cuda.is_available() and torch.cuda.get_device_name())"
+step machine 90 "$PYTHON" -c "import torch, replications.spec; print('torch', torch.__version__, torch.cuda.is_available() and torch.cuda.get_device_name())"
 step data 90 "$PYTHON" -m replications fetch --tier smoke --data-root "$KEEP/data"
 if "$PYTHON" -m replications doctor --help > /dev/null 2>&1; then
     step doctor "${DOCTOR_SECONDS:-150}" "$PYTHON" -m replications doctor --device "$DEVICE" --out "$KEEP/doctor.jsonl" \
