@@ -61,10 +61,20 @@ class Cost(RecordModel):
     flops_per_sample: float | None = Field(None, description="forward pass at test time; one multiply-add is two")
     energy_joules: float | None = None
     processes: int = 1
+    runs_per_gpu: int = Field(
+        1, description="runs that might share the GPU; what is timed on a shared one is not judged"
+    )
     resumed: int = Field(0, description="how many times the run was started again from a checkpoint")
     background_load: float | None = Field(
         None, description="share of the machine that others used meanwhile, 0 to 1; None: several processes"
     )
+
+    @property
+    def load_by_others(self) -> float | None:
+        """`background_load`; on a shared GPU at least what the other runs may have had of it."""
+        if self.runs_per_gpu == 1:
+            return self.background_load
+        return max(self.background_load or 0.0, 1 - 1 / self.runs_per_gpu)
 
 
 class HistoryPoint(RecordModel):
@@ -128,6 +138,8 @@ class ThroughputRecord(RecordModel):
     method: str
     tier: str
     task: str
+    synthetic: bool = Field(False, description="on random data: says nothing of quality, and is kept apart")
+    compiled: bool | None = None
     batch_size: int
     requested_batch_size: int | None = Field(None, description="the recipe's; larger where memory was short")
     inference_batch_size: int | None = None
@@ -229,3 +241,8 @@ def run_path(results: Path, paper: str, method: str, seed: int) -> Path:
 def throughput_path(results: Path, paper: str, method: str) -> Path:
     """Path of a throughput record below ``results/<tier>``."""
     return Path(results) / "throughput" / paper / f"{method}.json"
+
+
+def synthetic_path(results: Path, paper: str, method: str, variant: str = "") -> Path:
+    """Where a speed on random data lies below ``results/<tier>``; a variant names batch and compilation."""
+    return Path(results) / "synthetic" / paper / f"{'-'.join(filter(None, (method, variant)))}.json"

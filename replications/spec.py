@@ -190,6 +190,7 @@ class Recipe(Strict):
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     ema: float = Field(0.0, ge=0, lt=1)
     compile: bool = False
+    capture: bool = Field(False, description="on a CUDA GPU: forward and backward as one CUDA graph; for small models")
     channels_last: bool = True
     checkpoint_seconds: float = Field(60.0, ge=0, description="wall seconds between checkpoints; 0: every step")
     validate_every: float | None = Field(

@@ -8,8 +8,10 @@ import torch
 from replications import catalogue, running
 from replications.datasets.prepare import prepare
 from replications.layers.detection.boxes import generalized_iou
-from replications.layers.points import ball_query, checks, farthest_point_sample, knn
+from replications.layers.points import checks
+from replications.layers.points.neighbours import ball_query, knn
 from replications.layers.points.pooling import _Maximum
+from replications.layers.points.sampling import farthest_point_sample
 from replications.measurement.syncs import HostWaits
 from replications.tasks.detection_2d.augment import Normalise
 from replications.tasks.detection_3d.augment import MoveScene, Subsample

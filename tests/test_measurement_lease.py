@@ -426,3 +426,38 @@ def test_those_in_turn_follow_each_other(tmp_path):
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+
+
+# Runs that share a GPU
+
+
+def shared(folder, runs, **more):
+    return lease.lease_gpus(folder=folder, runs_per_gpu=runs, **more)
+
+
+def test_so_many_runs_share_a_gpu_and_spread_over_the_gpus_first(tmp_path, two_gpus):
+    with lease.contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(shared(tmp_path, 2, among=["0", "1"]))[0] for _ in range(4)]
+        assert taken == ["0", "1", "0", "1"]
+        with lease.contextlib.ExitStack() as attempt:
+            assert lease._try_lease(["0", "1"], 1, tmp_path, attempt, 2) == [], "both slots of both are taken"
+
+
+def test_a_measurement_takes_the_whole_gpu(tmp_path, two_gpus):
+    def free(gpu, runs_per_gpu):
+        with lease.contextlib.ExitStack() as attempt:
+            return bool(lease._try_lease([gpu], 1, tmp_path, attempt, runs_per_gpu))
+
+    with lease.reserve_device("cuda:0", runs_per_gpu=8, folder=tmp_path):
+        assert free("0", 8) and not free("0", 1), "another sharing run may come, one that is to be alone may not"
+    with lease.reserve_device("cuda:0", alone=True, runs_per_gpu=8, folder=tmp_path):
+        assert not free("0", 8) and not free("0", 1) and free("1", 8)
+    assert free("0", 1)
+
+
+def test_slots_are_of_the_gpu_whatever_a_job_calls_it(tmp_path, two_gpus, monkeypatch):
+    """Two jobs of a cluster may each see one and the same GPU as 0, or as its UUID."""
+    monkeypatch.setattr(lease, "gpu_uuid", lambda gpu: "GPU-1")
+    two = shared(tmp_path, 2, among=["0"]), shared(tmp_path, 2, among=["GPU-1"])
+    with two[0], two[1], lease.contextlib.ExitStack() as attempt:
+        assert lease._try_lease(["1"], 1, tmp_path, attempt, 2) == []

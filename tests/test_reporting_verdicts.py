@@ -467,6 +467,15 @@ def test_times_under_unequal_load_are_not_compared_and_under_equal_load_are_mark
     assert one(made_different("cost.background_load", 0.69)).warnings == (), "no clock, no matter"
 
 
+def test_times_of_runs_that_shared_a_gpu_are_not_judged_and_their_other_numbers_are():
+    claims = [claim("C", "S.", SUBJECT, REFERENCE, **RATIO)]
+    paper = {"arcface": CATALOGUE["arcface"].model_copy(update={"claims": tuple(claims)})}
+    records = made_different("cost.runs_per_gpu", 8, metric="step_ms")
+    told = judge(records, paper, {"face_verification": CLOCKED}, True)[0]
+    assert told.adjusted == "not tested" and told.reason.startswith("times of runs that shared a GPU are not judged: ")
+    assert one(made_different("cost.runs_per_gpu", 8)).adjusted == "reproduced"
+
+
 @pytest.mark.parametrize(
     ("where", "value", "words"),
     [

@@ -8,7 +8,7 @@ rule throughput:
         f"{plan.outputs}/logs/throughput-{{selection}}.log",
     threads: workflow.cores
     resources:
-        gpu=plan.gpu,
+        gpu=plan.whole_gpu,
         seconds=estimate.UNKNOWN,
     params:
         methods=lambda wildcards: ",".join(plan.methods_of(wildcards.selection)),

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from replications import catalogue
+from replications.errors import UserError
 from replications.planning.folders import as_written, folder_name
-from replications.planning.knobs import check_device
+from replications.planning.knobs import MOST_RUNS_PER_GPU, check_device
 from replications.spec import TIERS
 
 Act = Callable[[argparse.Namespace], int | None]
@@ -91,6 +92,22 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         default=default("device"),
         help="auto, cpu, cuda or cuda:N; auto takes a GPU in the tiers that want one (default: %(default)s)",
     )
+
+
+def add_runs_per_gpu(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--runs-per-gpu",
+        type=_runs_per_gpu,
+        metavar="K",
+        default=default("runs_per_gpu"),
+        help="so many runs that say so share a GPU; their times are not judged (default: %(default)s)",
+    )
+
+
+def _runs_per_gpu(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= MOST_RUNS_PER_GPU):
+        raise UserError(f"--runs-per-gpu {text}: give a number from 1 to {MOST_RUNS_PER_GPU}")
+    return int(text)
 
 
 def default(knob: str) -> Any:

@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING
 
 from replications import catalogue
 from replications.cli.data import prepare_own, sets_of
-from replications.cli.options import add_device, add_folders, add_set, add_tier, command, file_type
+from replications.cli.options import add_device, add_folders, add_runs_per_gpu, add_set, add_tier, command, file_type
 from replications.errors import UserError, nearest, one_line
 from replications.planning.knobs import parse_methods, parse_seeds, tier_folder
-from replications.records import RunRecord, run_path, throughput_path, write_atomic
-from replications.spec import RunSpec
+from replications.records import (
+    RunRecord,
+    ThroughputRecord,
+    run_path,
+    synthetic_path,
+    throughput_path,
+    write_atomic,
+)
+from replications.spec import LARGEST_COUNT, RunSpec
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +75,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_set(parser)
     add_device(parser)
     add_folders(parser, "data_root", "work", "results")
+    about = (
+        "on random data in the form of the tier's own: needs no data, is no result; records go to DIR/TIER/synthetic"
+    )
+    parser.add_argument("--synthetic", action="store_true", help=about)
+    about = "with --synthetic: samples a training step, or 'max', doubled until memory is out; default: the recipe's"
+    parser.add_argument("--batch", type=_batch, metavar="N|max", help=about)
+    about = "with --synthetic: compile the step, or not; default: as the recipe says"
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help=about)
     parser.add_argument("--done", type=file_type, metavar="FILE", help="list here what was measured, when all is")
 
 
@@ -76,6 +91,7 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     add_tier(parser)
     parser.add_argument("--seeds", help="a count (3) or a list (0,1,2); default: the tier's")
     add_device(parser)
+    add_runs_per_gpu(parser)
     add_folders(parser, "data_root", "work", "results")
 
 
@@ -158,7 +174,10 @@ def _execute(args: argparse.Namespace, changes: list[str], again: bool) -> int:
         return 0
     prepare_own(sets_of(chain(*specs.values())), args.data_root)
     failed = []
-    with sigterm_as_interrupt(), _device(chosen_device(args.device, args.tier)) as (distribution, device):
+    with (
+        sigterm_as_interrupt(),
+        _device(chosen_device(args.device, args.tier), args.runs_per_gpu) as (distribution, device),
+    ):
         for address, of_method in specs.items():
             try:
                 records = _run_seeds(args, of_method, results, device, distribution, again)
@@ -202,6 +221,7 @@ def _run_seeds(
                 device=device,
                 distribution=distribution,
                 again=again,
+                runs_per_gpu=args.runs_per_gpu,
             )
         )
         say(_line(records[-1]), flush=True)
@@ -234,7 +254,7 @@ def _say_nothing(*_, **__) -> None:
 
 
 @contextlib.contextmanager
-def _device(choice: str) -> Iterator[tuple["Distribution", "torch.device"]]:
+def _device(choice: str, runs_per_gpu: int = 1) -> Iterator[tuple["Distribution", "torch.device"]]:
     """Reserve a device and take this process's place in its run; torchrun has chosen the devices of its own."""
     from replications.measurement.hardware import count_gpus, resolve_device
     from replications.measurement.lease import reserve_device
@@ -244,7 +264,7 @@ def _device(choice: str) -> Iterator[tuple["Distribution", "torch.device"]]:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             name = "cuda" if choice.startswith("cuda") or (choice == "auto" and count_gpus()) else "cpu"
         else:
-            name = str(resolve_device(stack.enter_context(reserve_device(choice))))
+            name = str(resolve_device(stack.enter_context(reserve_device(choice, runs_per_gpu=runs_per_gpu))))
         stack.callback(leave)
         yield join(name)
 
@@ -284,30 +304,72 @@ def _summary(records: list[RunRecord]) -> str:
     return f"{records[0].spec.address}: {'; '.join(words)}"
 
 
+def _batch(text: str) -> int | str:
+    if text != "max" and not (text.isdecimal() and 0 < int(text) <= LARGEST_COUNT):
+        raise UserError(f"--batch {text}: give a number of samples from 1 on, or 'max'")
+    return text if text == "max" else int(text)
+
+
 def throughput(args: argparse.Namespace) -> None:
     """Measure each method in a process of its own; one that was measured on this device before is not again."""
+    from replications.measurement.hardware import count_gpus
     from replications.measurement.throughput import Request, measure_many
-    from replications.running import fingerprints, make_workload, task_modules
+    from replications.running import fingerprints, make_synthetic_workload, make_workload, task_modules
 
-    specs = [
-        catalogue.resolve(address, args.tier, 0, args.changes) for address in parse_methods(args.methods, args.tier)
-    ]
+    device = chosen_device(args.device, args.tier)
+    if not args.synthetic and (args.batch or args.compile is not None):
+        raise UserError("--batch and --compile go with --synthetic; elsewhere say --set recipe.batch_size=N")
+    if args.batch == "max" and (device == "cpu" or not count_gpus()):
+        raise UserError("--batch max needs a GPU: on a CPU it would take the whole machine's memory; give a number")
+    changes, variant = list(args.changes), []
+    if args.batch:
+        variant.append(f"batch{args.batch}")
+        changes += [f"recipe.batch_size={args.batch}"] * (args.batch != "max")
+    if args.compile is not None:
+        variant.append("compiled" if args.compile else "eager")
+        changes.append(f"recipe.compile={str(args.compile).lower()}")
+    specs = [catalogue.resolve(address, args.tier, 0, changes) for address in parse_methods(args.methods, args.tier)]
     folder = tier_folder(args.results, args.tier, tried=bool(args.changes))
+
+    def path(spec: RunSpec) -> Path:
+        place = spec.paper, spec.method
+        return synthetic_path(folder, *place, "-".join(variant)) if args.synthetic else throughput_path(folder, *place)
+
     requests = [
-        Request(s, fingerprints(s).code, throughput_path(folder, s.paper, s.method), task_modules(s.task))
+        Request(s, fingerprints(s).code, path(s), task_modules(s.task), args.synthetic, args.batch == "max")
         for s in specs
         if s.recipe is not None
     ]
     for spec in specs:
         if spec.recipe is None:
             print(f"{spec.address}: throughput does not apply, nothing is trained")
-    prepare_own(sets_of(specs), args.data_root)
-    records = measure_many(requests, make_workload, args.data_root, chosen_device(args.device, args.tier))
+    if not args.synthetic:
+        prepare_own(sets_of(specs), args.data_root)
+    make = make_synthetic_workload if args.synthetic else make_workload
+    records = measure_many(requests, make, args.data_root, device)
     for record in records:
-        rate = record.train_samples_per_second
-        speed = f"{rate:.0f} samples/s in training" if rate else f"{record.reason}: {record.message}"
-        print(f"{record.paper}/{record.method}: {speed}")
+        print(f"{record.paper}/{record.method}: {_speed(record)}")
     if args.done:
         measured = {f"{record.paper}/{record.method}": record.fingerprint for record in records}
         write_atomic(args.done, json.dumps(measured, indent=1).encode() + b"\n")
     print("1 method measured" if len(records) == 1 else f"{len(records)} methods measured")
+
+
+def _speed(record: ThroughputRecord) -> str:
+    """A speed as a line; of random data with all that was measured."""
+    from statistics import median
+
+    rate = record.train_samples_per_second
+    if not rate:
+        return f"{record.reason}: {record.message}"
+    if not record.synthetic:
+        return f"{rate:.0f} samples/s in training"
+    words = [
+        f"{rate:.4g} samples/s in training, {record.inference_samples_per_second:.4g} in inference",
+        f"step {1000 * median(record.train_step_seconds):.4g} ms",
+        f"batch {record.batch_size}, {record.precision}, {'compiled' if record.compiled else 'eager'}",
+        f"{(record.peak_memory_bytes or 0) / 2**20:.0f} MiB",
+    ]
+    words += [f"MFU {record.mfu:.1%}"] if record.mfu is not None else []
+    words += [f"{record.train_joules_per_sample:.3g} J/sample"] if record.train_joules_per_sample else []
+    return f"{'; '.join(words)} (random data: no result)"

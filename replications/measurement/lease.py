@@ -1,4 +1,4 @@
-"""Sharing the machine: one GPU for one run, and the device alone for a speed measurement.
+"""Sharing the machine: one GPU for one run, or for a few that agree to it, and the device alone to measure speed.
 
 Locks are advisory file locks of the kernel (flock), so they fall when their process ends, however it ends, even if a
 process that it forked lives on. They are in a folder of this machine, not of the checkout: two checkouts share the
@@ -42,12 +42,14 @@ def lock_folder() -> Path:
 
 
 @contextlib.contextmanager
-def reserve_device(choice: str, *, alone: bool = False, folder: Path | None = None) -> Iterator[str]:
+def reserve_device(
+    choice: str, *, alone: bool = False, runs_per_gpu: int = 1, folder: Path | None = None
+) -> Iterator[str]:
     """Reserve what a person's choice of device asks for; yields the name for `hardware.resolve_device`.
 
-    A GPU (``cuda``, ``cuda:1``, and ``auto`` where there is one) is leased: no other run is on it either way, and it
-    is ``cuda:0`` then. The CPU is shared, or taken alone to measure speed. Raises UserError for a GPU that is not
-    there.
+    A GPU (``cuda``, ``cuda:1``, and ``auto`` where there is one) is leased: no other run is on it either way, unless
+    both are among `runs_per_gpu`, and it is ``cuda:0`` then. The CPU is shared, or taken alone to measure speed. Raises
+    UserError for a GPU that is not there.
     """
     gpus = visible_gpus()
     if not choice.startswith("cuda") and not (choice == "auto" and gpus):
@@ -57,18 +59,22 @@ def reserve_device(choice: str, *, alone: bool = False, folder: Path | None = No
     _, _, index = choice.partition(":")
     if index and not (index.isdecimal() and int(index) < len(gpus)):
         raise UserError(f"device '{choice}': GPUs visible here: {len(gpus)} (use device=cpu, or a lower index)")
-    with lease_gpus(1, among=[gpus[int(index)]] if index else gpus, folder=folder):
+    among = [gpus[int(index)]] if index else gpus
+    with lease_gpus(1, among, folder, runs_per_gpu=1 if alone else runs_per_gpu):
         yield "cuda:0"
 
 
 @contextlib.contextmanager
-def lease_gpus(count: int = 1, among: list[str] | None = None, folder: Path | None = None) -> Iterator[list[str]]:
+def lease_gpus(
+    count: int = 1, among: list[str] | None = None, folder: Path | None = None, *, runs_per_gpu: int = 1
+) -> Iterator[list[str]]:
     """Reserve GPUs for a block and show only them to CUDA; waits, with a message, until so many are free.
 
     Takes them from `among` (entries as in CUDA_VISIBLE_DEVICES; all visible ones unless given), sets
     CUDA_VISIBLE_DEVICES to the leased ones, so that ``cuda:0`` is the first of them, and puts it back at the end. Must
     come before this process asks CUDA anything. A process started within the block inherits the choice and must not
-    lease again. Yields the leased entries. Raises UserError where there are fewer than `count`.
+    lease again. Where `runs_per_gpu` is more than 1, so many leases that say so share a GPU; a lease that does not has
+    it alone. Yields the leased entries. Raises UserError where there are fewer than `count`.
     """
     _refuse_late_lease()
     gpus = visible_gpus() if among is None else among
@@ -78,12 +84,12 @@ def lease_gpus(count: int = 1, among: list[str] | None = None, folder: Path | No
         )
     folder = folder or lock_folder()
     with contextlib.ExitStack() as stack:
-        leased = _try_lease(gpus, count, folder, stack)
+        leased = _try_lease(gpus, count, folder, stack, runs_per_gpu)
         if not leased:
             print(f"waiting for {count} of the GPUs {', '.join(gpus)}: all are leased", file=sys.stderr, flush=True)
         while not leased:
             time.sleep(POLL_SECONDS)
-            leased = _try_lease(gpus, count, folder, stack)
+            leased = _try_lease(gpus, count, folder, stack, runs_per_gpu)
         before = {name: os.environ.get(name) for name in CUDA_CHOICE}
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(leased)
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # NVML's; CUDA's own is fastest first
@@ -102,18 +108,36 @@ def _refuse_late_lease() -> None:
         raise RuntimeError("CUDA is in use already: a lease would come too late to choose the GPU")
 
 
-def _try_lease(gpus: list[str], count: int, folder: Path, stack: contextlib.ExitStack) -> list[str]:
-    """Lease `count` of the GPUs into `stack`, or none: a process that waits holds nothing others wait for."""
-    leased = []
+def _try_lease(
+    gpus: list[str], count: int, folder: Path, stack: contextlib.ExitStack, runs_per_gpu: int = 1
+) -> list[str]:
+    """Lease `count` of the GPUs into `stack`, or none: a process that waits holds nothing others wait for.
+
+    Slot by slot, so that runs spread over the GPUs before they share one.
+    """
+    leased: list[str] = []
     with contextlib.ExitStack() as attempt:
-        for gpu in gpus:
-            path = folder / f"gpu-{gpu_uuid(gpu)}.lock"
-            if len(leased) < count and _locked(attempt, path, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                leased.append(gpu)
+        for slot in range(runs_per_gpu):
+            for gpu in gpus:
+                card = folder / f"gpu-{gpu_uuid(gpu)}.lock"
+                if len(leased) < count and gpu not in leased and _take(attempt, card, slot, runs_per_gpu > 1):
+                    leased.append(gpu)
         if len(leased) < count:
             return []
         stack.enter_context(attempt.pop_all())
     return leased
+
+
+def _take(stack: contextlib.ExitStack, card: Path, slot: int, shared: bool) -> bool:
+    """Take a GPU's lock alone; or share it, and take one of its slots alone."""
+    with contextlib.ExitStack() as attempt:
+        if not _locked(attempt, card, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB):
+            return False
+        slot_lock = card.with_name(f"{card.stem}-slot{slot}.lock")
+        if shared and not _locked(attempt, slot_lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return False
+        stack.enter_context(attempt.pop_all())
+    return True
 
 
 @contextlib.contextmanager

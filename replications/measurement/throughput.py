@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from replications.training.stage import Workload
 
 PRELOAD = ("torch", "replications.measurement.timing")
+PROBE = Effort(1, 1, 0.0)  # of a batch size that may not fit
+LARGEST_BATCH = 2**17
 BUSY = 0.1  # share of the machine in use by others from which on a measurement says so
 
 # Makes a method's workload in the fresh process: a function of a module, given spec, data root and device.
@@ -42,13 +44,21 @@ class Request:
     """A method to measure, the fingerprint of its code, and where its record goes.
 
     Methods with equal `imports`, names of modules, share what importing these costs. The modules count into the memory
-    that is measured on the CPU, so they must not depend on which other methods are asked for.
+    that is measured on the CPU, so they must not depend on which other methods are asked for. `synthetic`: on random
+    data. `largest`: with the largest batch that fits, by doublings of the recipe's.
     """
 
     spec: RunSpec
     code_fingerprint: str
     record: Path
     imports: tuple[str, ...] = ()
+    synthetic: bool = False
+    largest: bool = False
+
+    def fingerprint(self, device: str) -> str:
+        """Hash what the measurement depends on, see `throughput_fingerprint`."""
+        marks = ["synthetic"] * self.synthetic + ["largest batch"] * self.largest
+        return throughput_fingerprint(self.spec, " ".join([self.code_fingerprint, *marks]), device_name(device))
 
 
 def measure_many(
@@ -73,14 +83,12 @@ def measure_many(
                         continue
                     counter.describe(request.spec.address)
                     if records[index] is None:
-                        records[index] = measure_method(
-                            request.spec,
-                            make_workload,
-                            data_root,
-                            reserved,
-                            host,
-                            code_fingerprint=request.code_fingerprint,
-                        )
+                        spec = request.spec
+                        if request.largest:
+                            spec = largest_batch(spec, make_workload, data_root, reserved, host)
+                        found = measure_method(spec, make_workload, data_root, reserved, host)
+                        marks = {"synthetic": request.synthetic, "fingerprint": request.fingerprint(reserved)}
+                        records[index] = found.model_copy(update=marks)
                         write_record(records[index], request.record)
                     counter.advance()
     return records
@@ -93,8 +101,7 @@ def _finished(request: Request, device: str) -> ThroughputRecord | None:
         record = read_throughput(request.record)
     except UserError:  # of an older schema, or damaged: it is made again
         return None
-    fingerprint = throughput_fingerprint(request.spec, request.code_fingerprint, device_name(device))
-    return record if record.status == "finished" and record.fingerprint == fingerprint else None
+    return record if record.status == "finished" and record.fingerprint == request.fingerprint(device) else None
 
 
 def device_name(device: str) -> str:
@@ -146,9 +153,28 @@ def measure_method(
             tier=spec.tier,
             task=spec.task,
             precision=spec.recipe.precision,
+            compiled=spec.recipe.compile,
             requested_batch_size=spec.recipe.batch_size,
             **fields,
         )
+
+
+def largest_batch(spec: RunSpec, make_workload: MakeWorkload, data_root: Path, device: str, host: Host) -> RunSpec:
+    """Return the spec with the largest batch of which a step runs: the recipe's, doubled until memory is out.
+
+    Each is tried in a fresh process and not compiled, which takes less time and more memory.
+    """
+    while (twice := 2 * spec.recipe.batch_size) <= LARGEST_BATCH:
+        larger = spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"batch_size": twice})})
+        tried = larger.model_copy(update={"recipe": larger.recipe.model_copy(update={"compile": False})})
+        try:
+            _in_fresh_process(host, tried, make_workload, Path(data_root), device, PROBE, 0)
+        except RunFailure as failure:
+            if failure.reason != "out of memory":
+                raise UserError(f"{spec.address} with batch size {twice}: {failure}") from failure
+            break
+        spec = larger
+    return spec
 
 
 def _fields(spec: RunSpec, found: Measurement, provenance: Provenance) -> dict[str, Any]:

@@ -49,10 +49,22 @@ def make_plan(config: Mapping[str, Any], workflow: Any) -> Plan:
         plan = Plan(read_knobs({**config, **written}))
         refuse(catalogue.papers())
         plan.selection_meaning("all")  # reads every paper, recipe and set that the request needs: errors come now
+        if plan.gpu and plan.knobs.runs_per_gpu > 1:
+            _count_slots(workflow, plan.knobs.runs_per_gpu)
     _prepend("PATH", str(Path(sys.executable).parent))
     _prepend("PYTHONPATH", str(workflow.basedir))
     os.environ[PARENT] = str(os.getpid())
     return plan
+
+
+def _count_slots(workflow: Any, runs_per_gpu: int) -> None:
+    """Turn the limit of GPUs into one of slots. Jobs of their own (a cluster's) see neither limit nor each other."""
+    if workflow.is_main_process:
+        if "gpu" not in workflow.global_resources:
+            raise UserError(
+                "runs_per_gpu shares the GPUs of one machine: on a cluster each run has its own; leave it at 1"
+            )
+        workflow.register_resource("gpu", runs_per_gpu * workflow.global_resources["gpu"].value)
 
 
 def _prepend(variable: str, folder: str) -> None:

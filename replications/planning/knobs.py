@@ -17,6 +17,7 @@ from replications.spec import TIERS
 SCHEMA = catalogue.PACKAGE.parent / "workflows" / "config.schema.yaml"
 WORDS = {"true": True, "false": False, "null": None, "none": None}
 TRIED = "tried"  # folder below the results
+MOST_RUNS_PER_GPU = 64
 MOST_SEEDS = 100  # a plan of more takes minutes to read; claims are judged at no more than 12
 HIGHEST_SEED = 2**32 - 1  # what numpy takes
 SEEDS_REMEDY = "give a count, as in seeds=5, or a list, as in seeds=0,1,2"
@@ -30,6 +31,7 @@ class Knobs:
     papers: tuple[str, ...]
     seeds: tuple[int, ...]
     device: str = "auto"
+    runs_per_gpu: int = 1
     throughput: bool = True
     ablations: bool = True
     set: tuple[str, ...] = ()
@@ -86,6 +88,8 @@ def _typed(key: str, value: Any, schema: Mapping[str, Any]) -> Any:
         return _seed_list(value)
     if isinstance(value, str) and value.lower() in WORDS and key not in ("papers", *FOLDERS):
         return WORDS[value.lower()]
+    if schema.get("type") == "integer" and isinstance(value, str) and value.isdecimal():
+        return int(value)
     if schema.get("type") == "string" and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value

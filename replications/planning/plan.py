@@ -54,8 +54,13 @@ class Plan:
 
     @property
     def gpu(self) -> int:
-        """GPUs that a run asks for; the profile's limit makes it none where there is none."""
+        """Slots of a GPU that a run asks for; the profile's limit makes it none where there is none."""
         return int(self.knobs.device.startswith("cuda") or (self.knobs.device == "auto" and self.tier.accelerator))
+
+    @property
+    def whole_gpu(self) -> int:
+        """Slots that a job asks for that must have a GPU alone: all that one has."""
+        return self.gpu * self.knobs.runs_per_gpu
 
     @functools.cached_property
     def targets(self) -> dict[str, tuple[str, ...]]:
@@ -166,6 +171,8 @@ class Plan:
                 words += [option] if value else []
             elif name == "ablations":
                 words += [] if value else ["--no-ablations"]
+            elif name == "runs_per_gpu":
+                words += [f"{option}={value}"] if value > 1 else []
             elif name == "set":
                 words += [f"{option}={change}" for change in value]
             elif value is not None:

@@ -24,6 +24,8 @@ def why_not(paired: Sequence[Side], timed: bool, papers: Mapping[str, Paper]) ->
 
     `timed`: the metric is of a clock.
     """
+    if timed and (shared := [record for side in paired for record in side if record.cost.runs_per_gpu > 1]):
+        return f"times of runs that shared a GPU are not judged: {_names(shared)}"
     for side in paired:
         if different := within(side):
             return f"the seeds of {side[0].spec.address} differ in their {different}"
@@ -187,8 +189,8 @@ def warnings(paired: Sequence[Side], timed: bool) -> tuple[str, ...]:
     by_hand = [_options_by_hand(side[0]) for side in paired]
     if len(paired) == 2 and by_hand[0] != by_hand[1]:
         told.append(f"options set by hand differ: {_only(*by_hand)} against {_only(*by_hand[::-1])}")
-    if timed and (busy := [r for r in runs if (r.cost.background_load or 0) > labels.BUSY]):
-        most = max(r.cost.background_load for r in busy)
+    if timed and (busy := [r for r in runs if (r.cost.load_by_others or 0) > labels.BUSY]):
+        most = max(r.cost.load_by_others for r in busy)
         told.append(f"others used up to {most:.0%} of the machine while this was timed: {_names(busy)}")
     return tuple(dict.fromkeys(filter(None, told)))
 

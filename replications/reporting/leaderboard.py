@@ -217,7 +217,7 @@ def _row(address: str, paper: Paper, records: Records, metrics: dict[str, Metric
     name = address.partition("/")[2]
     first = next(iter({**finished, **runs}.values()), None)
     speed = records.throughput.get(address)
-    loads = [r.cost.background_load for r in finished.values() if r.cost.background_load is not None]
+    loads = [r.cost.load_by_others for r in finished.values() if r.cost.load_by_others is not None]
     return Row(
         address=address,
         paper=paper.key or address.partition("/")[0],

@@ -116,6 +116,8 @@ def _add_throughput(records: Records, short: str, text: bytes, papers: Mapping[s
     address, record = short.removeprefix("throughput/").removesuffix(".json"), parse(text, ThroughputRecord, short)
     if (f"{record.paper}/{record.method}", record.tier) != (address, records.tier):
         records.problems.append(f"{short} is of {record.paper}/{record.method}, tier {record.tier}: left out")
+    elif record.synthetic:
+        records.problems.append(f"{short} was measured on random data: left out (it belongs to the folder synthetic)")
     elif not _known(address, papers):
         records.problems.append(f"{short} is of no known method: left out (delete it, or restore the method)")
     elif not _finite(record.model_dump().values()):

@@ -4,6 +4,7 @@ from replications.running.context import RunContext, make_workload
 from replications.running.execute import execute, score_weights
 from replications.running.fingerprints import Fingerprints, fingerprints, task_modules
 from replications.running.store import finished_record, restore, work_folder
+from replications.running.synthetic import make_synthetic_workload
 
 __all__ = [
     "Fingerprints",
@@ -11,6 +12,7 @@ __all__ = [
     "execute",
     "fingerprints",
     "finished_record",
+    "make_synthetic_workload",
     "make_workload",
     "restore",
     "score_weights",

@@ -16,9 +16,11 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from replications.layers.points import ball_query, farthest_point_sample, gather, interpolate, knn
 from replications.layers.points import checks as host
+from replications.layers.points.interpolation import interpolate
+from replications.layers.points.neighbours import ball_query, gather, knn
 from replications.layers.points.pooling import maximum
+from replications.layers.points.sampling import farthest_point_sample
 from replications.measurement.syncs import HostWaits
 from replications.running.context import make_workload
 from replications.running.equal_draws import equal_draws

@@ -32,13 +32,15 @@ def execute(
     device: "torch.device",
     distribution: "Distribution | None" = None,
     again: bool = False,
+    runs_per_gpu: int = 1,
 ) -> RunRecord:
     """Train and judge one run and write its record; an equal finished run is taken from the work store.
 
-    `again` scores the finished weights again (they are not trained again). A failure that belongs in the table
-    (diverged, out of memory, interrupted) becomes a record with ``status: failed``; any other exception leaves a
-    failed record too and is raised. Two processes on the same run take turns. The processes of one run under
-    torchrun all call this with their `distribution`; the first one writes.
+    `runs_per_gpu` says how many runs might share the GPU, which the record tells. `again` scores the finished weights
+    again (they are not trained again). A failure that belongs in the table (diverged, out of memory, interrupted)
+    becomes a record with ``status: failed``; any other exception leaves a failed record too and is raised. Two processes
+    on the same run take turns. The processes of one run under torchrun all call this with their `distribution`; the
+    first one writes.
     """
     from replications.datasets.disk import alone
     from replications.training.distribution import Distribution
@@ -53,7 +55,7 @@ def execute(
             with on_disk("write in", results):  # known before hours of training
                 run_path(results, spec.paper, spec.method, spec.seed).parent.mkdir(parents=True, exist_ok=True)
             with naming_changes(spec.address, spec.changes):
-                record = _run(spec, prints, Path(data_root), work, device, distribution)
+                record = _run(spec, prints, Path(data_root), work, device, distribution, runs_per_gpu)
         if distribution.is_first:
             publish(record, work, run_path(results, spec.paper, spec.method, spec.seed))
     return record
@@ -107,6 +109,7 @@ def _run(
     work: Path,
     device: "torch.device",
     distribution: "Distribution",
+    runs_per_gpu: int,
 ) -> RunRecord:
     import torch
 
@@ -141,6 +144,8 @@ def _run(
         context, prints, evaluation, failure, time.monotonic() - started, memory.peak_memory(device), meter.joules
     )
     record.cost.processes = distribution.world_size
+    if device.type == "cuda" and runs_per_gpu > 1:
+        record.cost.runs_per_gpu, record.cost.energy_joules = runs_per_gpu, None  # the energy is the whole card's
     record.cost.background_load = load.share if distribution.world_size == 1 else None
     if distribution.is_first:
         if evaluation.arrays:

@@ -8,6 +8,8 @@ A task is a folder ``replications/tasks/<name>``:
 * ``rescore.py`` (optional): ``rescore(arrays)`` derives metrics again from a run's ``arrays.npz``, for `verify`.
 * ``score_weights.py`` (optional): ``score_weights(context)`` scores a weights file without training.
 * ``pictures.py`` (optional): ``draw(album)`` yields `Picture`s of an `Album`.
+* ``synthetic.py`` (optional): ``synthetic_sets(spec, samples)`` gives random sets in the form of those that a run
+  opens, by key (`replications.datasets.synthetic`): speed is measured without data.
 
 What a run needs of a task, its `Context` and its `Evaluation`, is in ``replications.tasks.run``, how sets are opened in
 ``replications.tasks.data``. Networks and what else papers share of a domain are in ``replications.layers.<domain>``.
@@ -26,10 +28,12 @@ from pydantic import BaseModel
 from replications.errors import UserError, nearest
 from replications.parsing import parse
 from replications.records import RunRecord
+from replications.spec import RunSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from replications.datasets.synthetic import SyntheticSet
     from replications.tasks.run import Context, Evaluation
     from replications.training.stage import Workload
 
@@ -171,6 +175,11 @@ class Task:
         """Return one training step and one inference on the run's own data; None where nothing is timed."""
         make = self._function("execute", "workload")
         return make and make(context)
+
+    def synthetic_sets(self, spec: RunSpec, samples: int) -> "dict[str, SyntheticSet] | None":
+        """Return random sets by key that hold a batch of `samples`; None where the task has none."""
+        make = self._function("synthetic", "synthetic_sets")
+        return make and make(spec, samples)
 
     def rescore(self, arrays: Mapping[str, Any]) -> dict[str, float]:
         """Return the metrics that ``rescore.py`` derives from a run's arrays; none where the task has no such file."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from replications.training import capture
 from replications.training.distribution import Distribution
 from replications.training.ema import AveragedModule
 from replications.training.meter import Meter
@@ -19,6 +20,8 @@ class Updater:
 
     def __init__(self, stage: Stage, device: torch.device, distribution: Distribution, total_steps: int, meter: Meter):
         recipe = stage.recipe
+        if recipe.capture:
+            capture.check_capture(stage, device, distribution)
         self.recipe, self.batches, self.module, self.meter = recipe, stage.batches, stage.module, meter
         self.total_steps = total_steps
         self.own_parts, self.parts = distribution.own_parts(recipe.accumulate)
@@ -35,6 +38,10 @@ class Updater:
         if recipe.compile:
             torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())  # tells the compiler
             self._model = torch.compile(self._model)
+        self._captured = None
+        if recipe.capture:
+            graph = capture.CudaGraph(device)
+            self._captured = capture.CapturedStep(self._forward_and_backward, self._parameters, graph)
         self._autocast = torch.autocast(device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
 
     @property
@@ -84,6 +91,9 @@ class Updater:
         self, move: Move, number: int, batches: dict[tuple[int, int], Batch], values: list[dict[str, Tensor]]
     ) -> None:
         """Leave the gradients of a move on batch `number`; `values` gets, by part, what a turn returned."""
+        if self._captured is not None:
+            self.meter.add(self._captured(self._next_batch(number, self.own_parts[0])), 0, 1)
+            return
         for parameter in self._parameters:
             parameter.grad = None
         count = len(self.own_parts)
@@ -100,6 +110,12 @@ class Updater:
                     self.meter.add(found, index, count)
                 loss: Tensor = found["loss"]
                 (loss / count if count > 1 else loss).backward()
+
+    def _forward_and_backward(self, batch: Batch) -> dict[str, Tensor]:
+        """Add the gradients of a batch in the only move; returns what the module returned."""
+        found = self.losses(batch, self.moves[0])
+        found["loss"].backward()
+        return {name: value.detach() for name, value in found.items()}
 
     def _next_batch(self, step: int, part: int) -> Batch:
         asked = time.perf_counter()

@@ -2,8 +2,8 @@
 
 from torch import Tensor, cat
 
-from replications.layers.points import SharedMLP
 from replications.layers.points.model import ClassifierHead, PointClassifier, scaled
+from replications.layers.points.shared_mlp import SharedMLP
 from replications.training.stage import Batch
 
 

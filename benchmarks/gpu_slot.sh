@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# What a GPU tells in a few minutes, on a machine without a network: are the methods right on it, how fast are they at
+# paper shapes (random data), and what does length cost. Each step has a time limit and is done once: called again with
+# the same KEEP, the script goes on where it stopped.
+#
+#   OUT=out WHEELS=wheels bash benchmarks/gpu_slot.sh
+#
+# OUT      folder for what is brought back: slot.tar.gz, packed anew after each step
+# KEEP     folder of records, logs and notes of finished steps, outside of OUT (default: in the folder of temporary files)
+# FROM     a slot.tar.gz of an earlier slot to go on from, where KEEP is new
+# WHEELS   folder of wheels that the machine's Python lacks (pydantic and what it needs); none by default
+# DEVICE   cuda by default; cpu to rehearse
+# TIER     paper by default; smoke or mini to rehearse
+# COMPILE  --compile by default; --no-compile to rehearse, since compiling for a CPU takes minutes
+# MINUTES  in all: no step begins after them (default: 9)
+# STEPS    only those whose name matches this pattern of the shell, such as 'speed-*'
+set -u
+cd "$(dirname "$0")/.."
+: "${OUT:?give a folder for what is brought back}" "${DEVICE:=cuda}" "${TIER:=paper}" "${MINUTES:=9}" "${STEPS:=*}" "${COMPILE:=--compile}"
+mkdir -p "$OUT" && OUT=$(cd "$OUT" && pwd)
+KEEP=${KEEP:-${TMPDIR:-/tmp}/replications-slot-$DEVICE-$TIER}
+[ -e "$KEEP/done" ] || [ -z "${FROM:-}" ] || { mkdir -p "$KEEP" && tar -xzf "$FROM" -C "$KEEP"; } || exit 1
+mkdir -p "$KEEP/logs" "$KEEP/done" "$KEEP/work" && KEEP=$(cd "$KEEP" && pwd)
+PYTHON=${PYTHON:-python}
+export PYTHONPATH="$KEEP/site:$PWD" PYTHONUNBUFFERED=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
+END=$((SECONDS + MINUTES * 60))
+failed=0
+
+pack() {
+    tar -czf "$OUT/.slot.new" -C "$KEEP" --exclude=./site --exclude=./data --exclude=./work . &&
+        mv "$OUT/.slot.new" "$OUT/slot.tar.gz"
+}
+
+# step NAME SECONDS COMMAND...: within its limit and what is left of the minutes
+step() {
+    local name=$1 limit=$2 begun=$SECONDS
+    shift 2
+    # shellcheck disable=SC2053
+    [[ $name == $STEPS ]] || return 0
+    [ -e "$KEEP/done/$name" ] && { echo "$name: done before"; return 0; }
+    local left=$((END - SECONDS))
+    [ "$left" -gt 5 ] || { echo "$name: not begun, the $MINUTES minutes are over"; failed=1; return 0; }
+    [ "$limit" -lt "$left" ] || limit=$left
+    timeout -k 5 "$limit" "$@" > "$KEEP/logs/$name.log" 2>&1
+    local code=$?
+    if [ $code = 0 ]; then
+        touch "$KEEP/done/$name"
+        echo "$name: $((SECONDS - begun)) s: $(grep -v '^[0-9]* methods\? measured' "$KEEP/logs/$name.log" | tail -1)"
+    else
+        failed=1
+        [ $code = 124 ] && echo "$name: stopped after $limit s" || echo "$name: failed ($code): $(tail -1 "$KEEP/logs/$name.log")"
+    fi
+    pack
+}
+
+# speed NAME METHOD [OPTION...]: one method on random data; a record stays even where a later one fails
+speed() {
+    local name=$1 method=$2
+    shift 2
+    step "speed-$name" "${SPEED_SECONDS:-90}" "$PYTHON" -m replications throughput "$method" --synthetic \
+        --tier "$TIER" --device "$DEVICE" --results "$KEEP/results" --done "$KEEP/work/$name.json" "$@"
+}
+
+sweep() {
+    step "sweep-$1" "${SWEEP_SECONDS:-60}" "$PYTHON" -m benchmarks.length_sweep "$2" --tier "$TIER" \
+        --device "$DEVICE" --out "$KEEP/sweeps/$1.json" ${SWEEP_LENGTHS:+--lengths $SWEEP_LENGTHS}
+}
+
+for wheel in "${WHEELS:-/none}"/*.whl; do
+    [ ! -e "$wheel" ] || "$PYTHON" -m zipfile -e "$wheel" "$KEEP/site" || exit 1
+done
+step machine 90 "$PYTHON" -c "import torch, replications.spec; print('torch', torch.__version__, torch.cuda.is_available() and torch.cuda.get_device_name())"
+step data 90 "$PYTHON" -m replications fetch --tier smoke --data-root "$KEEP/data"
+if "$PYTHON" -m replications doctor --help > /dev/null 2>&1; then
+    step doctor "${DOCTOR_SECONDS:-150}" "$PYTHON" -m replications doctor --device "$DEVICE" --out "$KEEP/doctor.jsonl" \
+        --limit "$((${DOCTOR_SECONDS:-150} - 10))" --data-root "$KEEP/data"
+fi
+
+# What the figures to reach are about comes first. Batches are those that fit 80 GB with room.
+speed mae mae/mae "$COMPILE" --batch "${BATCH:-256}"
+speed vit vit/vit "$COMPILE" --batch "${BATCH:-256}"
+speed arcface arcface/arcface --batch "${BATCH:-512}"
+speed arcface-compiled arcface/arcface "$COMPILE" --batch "${BATCH:-512}"
+speed votenet votenet/votenet
+speed detr detr/detr --batch "${BATCH:-16}"
+speed pointnet2 pointnet2/ssg
+speed pointconv pointconv/pointconv
+sweep flash flash/flash
+sweep linear linear_attention/linear
+# Each of these fills what is left.
+speed mae-eager mae/mae --no-compile --batch "${BATCH:-256}"
+speed vit-eager vit/vit --no-compile --batch "${BATCH:-256}"
+if [ "$DEVICE" != cpu ]; then
+    # Small enough to wait for launches: what a captured step gains.
+    TIER=standard speed small-eager arcface/arcface
+    TIER=standard speed small-captured arcface/arcface --set recipe.capture=true
+    speed arcface-max arcface/arcface --batch max
+fi
+pack
+exit $failed
