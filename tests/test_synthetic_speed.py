@@ -9,7 +9,7 @@ from replications.datasets.prepare import prepare
 from replications.errors import RunFailure
 from replications.measurement import throughput
 from replications.records import read_throughput
-from replications.reporting.load import read_results
+from replications.reporting.results import read_results
 from replications.running import make_synthetic_workload, make_workload
 
 CPU = torch.device("cpu")

@@ -38,9 +38,9 @@ def execute(
 
     `runs_per_gpu` says how many runs might share the GPU, which the record tells. `again` scores the finished weights
     again (they are not trained again). A failure that belongs in the table (diverged, out of memory, interrupted)
-    becomes a record with ``status: failed``; any other exception leaves a failed record too and is raised. Two processes
-    on the same run take turns. The processes of one run under torchrun all call this with their `distribution`; the
-    first one writes.
+    becomes a record with ``status: failed``; any other exception leaves a failed record too and is raised. Two
+    processes on the same run take turns. The processes of one run under torchrun all call this with their
+    `distribution`; the first one writes.
     """
     from replications.datasets.disk import alone
     from replications.training.distribution import Distribution
