@@ -53,7 +53,7 @@ def test_a_shell_hands_every_knob_over_as_it_is(name, tmp_path, monkeypatch):
     words = words_of(line, **values)
     assert words[:4] == ["python", "-m", "replications", "throughput"]
     args = build_parser().parse_args(words[3:])
-    assert args.methods == "a/b,c/d" and args.changes == [change] and str(args.done) == f"{seen}/o"
+    assert args.methods == ["a/b,c/d"] and args.changes == [change] and str(args.done) == f"{seen}/o"
     assert [str(args.data_root), str(args.work), str(args.results)] == [f"data_root/{name}", f"work/{name}", name]
     assert shlex.split(line.rpartition(" > ")[2].replace("{log:q}", shlex.quote(values["log"]))) == [
         f"{seen}/l",
