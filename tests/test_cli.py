@@ -355,7 +355,6 @@ def test_the_suite_cites_itself(capsys):
 
 def test_pages_of_publications_are_current_and_small():
     pages = {PUBLISHED / name: text for name, text in publications.all_pages(PUBLISHED, catalogue.papers()).items()}
-    pages |= {folder / publications.PAGE: publications.page(folder) for folder in publications.folders(PUBLISHED)}
     for path, text in pages.items():
         assert path.read_text(encoding="utf-8") == text, f"{path}: make it anew by 'replications publish --readme'"
     sizes = {path: path.stat().st_size for path in PUBLISHED.rglob("*") if path.is_file()}

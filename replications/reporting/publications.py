@@ -6,9 +6,10 @@ All are derived from the publications' records and tables, and made anew togethe
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from replications.archive import ARCHIVE, record_files
+from replications.archive import ARCHIVE
 from replications.records import write_atomic
 from replications.reporting import formats, labels, report, site, summary
 from replications.reporting.leaderboard import Leaderboard
@@ -16,14 +17,13 @@ from replications.reporting.measured import Publication, measured_table
 from replications.reporting.publish import compact, write_if_changed
 from replications.reporting.results import read_results
 from replications.reporting.sections import markers, with_section
-from replications.reporting.tables import Cell, Column, Table, plus_minus
+from replications.reporting.tables import Cell, Column, Table
 from replications.reporting.verdicts import Verdict
 from replications.spec import Paper
 from replications.tasks.base import Task
 
 SECTION = "published"  # of the README, between its markers
 PAGE = "README.md"
-PAGE_METRICS = 4
 DECIDED = ("reproduced", "contradicted")
 HOLM = (
     "Verdicts are adjusted by Holm over the claims of a paper, intervals are not: where the adjustment takes a verdict "
@@ -86,18 +86,14 @@ def update(
     """
     for folder in folders(published):
         compact(folder, papers, tasks=tasks, describe_set=describe_set)
-        write_if_changed(folder / PAGE, page(folder))
     if published.exists():
         for name, text in all_pages(published, papers).items():
             write_if_changed(published / name, text)
 
 
 def all_pages(published: Path, papers: Mapping[str, Paper]) -> dict[str, str]:
-    """Return the pages on all publications by file name: Markdown and HTML of one table."""
-    found = []
-    for folder in folders(published):
-        tier = json.loads((folder / report.MANIFEST).read_text(encoding="utf-8"))["tier"]
-        found.append(Publication(folder.name, read_results(folder, tier, papers, methods=()), *_read(folder)))
+    """Return the pages by their path below `published`: Markdown of each publication, Markdown and HTML of all."""
+    found = [_publication(folder, papers) for folder in folders(published)]
     table = measured_table(found, papers)
     readme = published / PAGE
     empty = "\n".join(("# Publications\n", *markers(SECTION), ""))
@@ -112,23 +108,31 @@ def all_pages(published: Path, papers: Mapping[str, Paper]) -> dict[str, str]:
     return {
         PAGE: with_section(readme, text, SECTION, formats.to_markdown([table]).rstrip()),
         site.INDEX: html,
+        **{f"{one.name}/{PAGE}": _page(one, papers, published / one.name) for one in found},
     }
 
 
-def page(folder: Path) -> str:
-    """Return the Markdown page of a publication: its tables in short, and those of its plots that every task has."""
-    manifest = json.loads((folder / report.MANIFEST).read_text(encoding="utf-8"))
-    boards, verdicts = _read(folder)
-    devices = sorted({row.cost.device for board in boards for row in board.rows if row.cost})
-    commits = f" Code: {', '.join(sorted(_commits(folder))) or 'unknown commit'}."
-    intro = f"Tier {manifest['tier']}, on {'; '.join(devices) or 'unknown device'}.{commits}"
-    intro += f" Records are in `{ARCHIVE}`, a line of JSON each; the tables beside this page have all columns."
-    blocks = [f"# {folder.name}", intro]
-    for board in boards:
-        blocks.append(formats.to_markdown([_short_board(board)]).rstrip())
-    if verdicts:
-        rows = [(verdict.address, [Cell(text) for text in _claim_texts(verdict)]) for verdict in verdicts]
-        blocks.append(formats.to_markdown([Table("claims", "Claims", _claim_columns(), [("", rows)], [HOLM])]).rstrip())
+def _publication(folder: Path, papers: Mapping[str, Paper]) -> Publication:
+    tier = json.loads((folder / report.MANIFEST).read_text(encoding="utf-8"))["tier"]
+    return Publication(folder.name, read_results(folder, tier, papers, methods=()), *_read(folder))
+
+
+def _page(one: Publication, papers: Mapping[str, Paper], folder: Path) -> str:
+    """Return the page of a publication: its tables in short, and the plot of its claims."""
+    runs = [record.provenance for of in one.records.runs.values() for record in of.values() if record.provenance]
+    commits = sorted({run.commit[:9] for run in runs if run.commit})
+    intro = (
+        f"Tier {one.records.tier}. Code: {', '.join(commits) or 'unknown commit'}. Records are in `{ARCHIVE}`, a line "
+    )
+    intro += "of JSON each; the tables beside this page have all columns. [All publications](../README.md)."
+    blocks = [f"# {one.name}", intro]
+    table = measured_table([one], papers)
+    sections = [(title, [(key, cells[:-1]) for key, cells in rows]) for title, rows in table.sections]
+    shown = [replace(table, title="Measured", columns=table.columns[:-1], sections=sections)]
+    if one.verdicts:
+        rows = [(verdict.address, [Cell(text) for text in _claim_texts(verdict)]) for verdict in one.verdicts]
+        shown.append(Table("claims", "Claims", _claim_columns(), [("", rows)], [HOLM]))
+    blocks.append(formats.to_markdown(shown).rstrip())
     if (folder / "plots" / "claims.svg").exists():
         blocks.append("![Effects and intervals of the claims](plots/claims.svg)")
     return "\n\n".join(blocks) + "\n"
@@ -143,35 +147,6 @@ def _read(folder: Path) -> tuple[list[Leaderboard], list[Verdict]]:
     boards = [Leaderboard.model_validate_json(path.read_bytes()) for path in sorted(folder.glob("leaderboard_*.json"))]
     told = json.loads((folder / "claims.json").read_text(encoding="utf-8"))["verdicts"]
     return boards, [Verdict.model_validate(one) for one in told]
-
-
-def _commits(folder: Path) -> set[str]:
-    """Return the commits of the records of a publication, shortened."""
-    runs = (json.loads(read()) for name, read in record_files(folder) if name.startswith("runs/"))
-    commits = {(run.get("provenance") or {}).get("commit") for run in runs}
-    return {commit[:9] for commit in commits if commit}
-
-
-def _short_board(board: Leaderboard) -> Table:
-    first = [c for c in board.columns if c.key == board.primary_metric]
-    metrics = (first + [c for c in board.columns if c.key != board.primary_metric])[:PAGE_METRICS]
-
-    def cells(row) -> list[Cell]:
-        shown = [row.metrics.get(column.key) for column in metrics]
-        texts = [
-            plus_minus(cell.mean, cell.half_width, column.decimals, cell.factor) if cell else "–"
-            for cell, column in zip(shown, metrics, strict=True)
-        ]
-        return [Cell(text) for text in (row.address, *texts, row.status)]
-
-    columns = [
-        Column("method", "Method", numeric=False),
-        *(Column(c.key, labels.with_unit(c.title, c.unit)) for c in metrics),
-        Column("seeds", "Seeds", numeric=False),
-    ]
-    sections = [(title, [(row.address, cells(row)) for row in rows]) for title, rows in board.sections()]
-    note = "Mean over seeds ± half width of its 95 % t interval."
-    return Table(f"published_{board.task}", board.title, columns, sections, [note])
 
 
 def _claim_columns() -> list[Column]:

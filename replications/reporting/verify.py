@@ -86,7 +86,7 @@ def first_difference(found: str, expected: str) -> Iterator[str]:
 
 def _same(x: str, y: str) -> bool:
     x, y = NUMBER.split(x), NUMBER.split(y)
-    pairs = zip(x[1::2], y[1::2], strict=False)
+    pairs = zip(x[1::2], y[1::2], strict=True)
     return x[::2] == y[::2] and all(math.isclose(float(a), float(b), rel_tol=1e-9, abs_tol=1e-12) for a, b in pairs)
 
 
