@@ -14,7 +14,7 @@ from replications.spec import TIERS, Paper, Reported
 COLUMNS = [
     Column("method", "Method", numeric=False),
     Column("metric", "Metric", numeric=False),
-    Column("ours", "Ours", sortable=False, description="mean over seeds ± half width of its 95 % t interval"),
+    Column("ours", "Ours", sortable=False, description="mean over seeds ± half width of its 95 % t interval; geometric mean ×/÷ factor for times and ratios"),
     Column("seeds", "Seeds", numeric=False),
     Column("paper", "Paper", sortable=False, description="as the paper, or the source that is named, reports it"),
     Column("of", "The paper's figure is of", numeric=False, wrap=True, sortable=False),
@@ -76,7 +76,7 @@ def _rows(
                 [
                     Cell(row.address, hint=row.title),
                     Cell(labels.with_unit(column.title, column.unit)),
-                    Cell(plus_minus(cell.mean, cell.half_width, column.decimals), cell.mean),
+                    Cell(plus_minus(cell.mean, cell.half_width, column.decimals, cell.factor), cell.mean),
                     Cell(row.status),
                     Cell("; ".join(f"{f.value:g} {f.unit}".strip() for f in figures) or "–"),
                     Cell("; ".join(f"{f.data}, {f.setting} ({f.where})" for f in figures) or "–"),
