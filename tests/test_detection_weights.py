@@ -75,7 +75,7 @@ def test_other_layouts_are_refused_in_a_line(tmp_path):
     refused(model, path, "holds no weights by name")
     torch.save({"model": {"conv1.weight": torch.zeros(1)}}, path)
     refused(model, path, "not in the layout of the official DETR code")
-    refused(model, official(detr(encoder_layers=2), path), "encoder.layers.1.* is no parameter of this model")
+    refused(model, official(detr(encoder_layers=2), path), "encoder.layers.1.* is not a parameter of this model")
     refused(model, official(detr(decoder_layers=1), path), "decoder.layers.1.* is missing")
     refused(model, official(detr(width=48), path), r"has shape \[\d+.*\], this model's has")
     refused(model, official(detr(classes=5), path), "class_embed.weight' has shape")

@@ -109,7 +109,7 @@ def check_replications(words):
         return
     args = build_parser().parse_args(words)
     for address in [word for word in words[1:] if ADDRESS.fullmatch(word)]:
-        if address.partition("/")[0] not in UNWRITTEN and words[0] in ("run", "evaluate", "throughput", "describe"):
+        if words[0] in ("run", "evaluate", "throughput", "describe"):
             catalogue.resolve(address, args.tier, 0, getattr(args, "changes", ()))
 
 
@@ -122,7 +122,7 @@ def check_snakemake(words):
         targets, knobs = words[:place], words[place + 1 :]
     for index, word in enumerate(targets):
         if not word.startswith("-") and (index == 0 or targets[index - 1] not in OPTIONS_WITH_VALUE):
-            assert word in known | UNWRITTEN, f"no target {word}"
+            assert word in known, f"no target {word}"
     for knob in knobs:
         name, equals, value = knob.partition("=")
         assert equals and name in KNOBS, f"no knob {knob}"
@@ -132,15 +132,12 @@ def check_snakemake(words):
 
 ADDRESS = re.compile("[a-z0-9_]+/[a-z0-9_]+")
 OPTIONS_WITH_VALUE = {"--cores", "--workflow-profile", "--resources"}
-UNWRITTEN = {"lsoftmax"}  # the example of docs/adding-a-paper.md
 
 
 @pytest.mark.parametrize("path", [*PAGES, *PAPER_PAGES], ids=identity)
 def test_commands_parse(path):
     for line in commands(path.read_text(encoding="utf-8")):
         words = shlex.split(line)
-        if words[3:4] == ["new"] and "new" not in COMMANDS:
-            continue
         if "replications" in words:
             check_replications(words[words.index("replications") + 1 :])
         elif words[0] == "snakemake":

@@ -226,7 +226,7 @@ def _run_seeds(
         )
         say(_line(records[-1]), flush=True)
         if records[-1].status == "failed" and records[-1].reason not in IN_THE_TABLE:
-            # Not a row of the table: snakemake takes a record that lies there as done.
+            # Not a row of the table: snakemake takes an existing record as done.
             run_path(results, spec.paper, spec.method, spec.seed).unlink(missing_ok=True)
             return records
     if len(records) > 1:
@@ -311,7 +311,7 @@ def _batch(text: str) -> int | str:
 
 
 def throughput(args: argparse.Namespace) -> None:
-    """Measure each method in a process of its own; one that was measured on this device before is not again."""
+    """Measure each method in a separate process; one that was measured on this device before is not again."""
     from replications.measurement.hardware import count_gpus
     from replications.measurement.throughput import Request, measure_many
     from replications.running import fingerprints, make_synthetic_workload, make_workload, task_modules

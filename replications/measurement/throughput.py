@@ -69,7 +69,7 @@ def measure_many(
     Those with the same imports come one after the other. A method whose finished record has the same fingerprint is not
     measured again (unless `again`); each record is written as soon as it is made. A method that fails leaves a record
     with ``status: failed``, and the next one is measured. Waits until the device is free of runs (in a tier whose
-    numbers are no result it does not). Raises UserError for what a person must put right first, such as missing data.
+    numbers are no result it does not). Raises UserError for what a person must fix first, such as missing data.
     """
     records = [None if again else _finished(request, device) for request in requests]
     if None not in records:

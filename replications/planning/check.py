@@ -35,7 +35,7 @@ def name_problem(key: str) -> str:
 
 
 def refuse(papers: Mapping[str, Paper]) -> None:
-    """Raise UserError with the first thing that is wrong."""
+    """Raise UserError with the first problem."""
     for line in problems(papers, papers):
         raise UserError(line)
 

@@ -23,7 +23,7 @@ UNKNOWN = -1
 
 
 def run_seconds(plan: Plan, address: str, seeds: str) -> int:
-    """Wall seconds of a group of runs; those that lie finished in the work store cost nothing."""
+    """Wall seconds of a group of runs; those already finished in the work store cost nothing."""
     left = _left(plan, address, seeds)
     spent = [r.cost.total_seconds for r in _earlier(plan, address) if r.status == "finished" and r.cost.total_seconds]
     minutes = catalogue.task_tiers(catalogue.find_method(address)[0].task)[plan.knobs.tier].minutes_per_run
@@ -80,7 +80,7 @@ def _readable(folder: Path, address: str, device_kind: str) -> Iterator[RunRecor
         try:
             record = parse(read(), RunRecord, name)
         except UserError:
-            continue  # a damaged record has nothing to tell here, and is made again
+            continue  # a damaged record is ignored here, and made again
         if record.provenance is None or record.provenance.device_kind == device_kind:
             yield record
 

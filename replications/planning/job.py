@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass
 class Job:
-    """A job as Snakemake's ``job_info`` event tells it."""
+    """A job as in Snakemake's ``job_info`` event."""
 
     title: str
     rule: str
@@ -25,7 +25,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The title without what stands in brackets."""
+        """The title without its part in brackets."""
         return self.title.partition(" (")[0]
 
     @property

@@ -1,4 +1,4 @@
-"""What a task that draws pictures of its own is shown: one leaderboard's records, and the looks of its methods."""
+"""What a task that draws its own pictures is shown: one leaderboard's records, and the looks of its methods."""
 
 import importlib
 import importlib.util

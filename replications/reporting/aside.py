@@ -1,4 +1,4 @@
-"""Work that goes on beside this process, in copies of it: for what takes long and only leaves files behind.
+"""A pool of forked processes, for long work that only writes files.
 
 The copies are forked when the work is at hand, so they see all there is here and nothing needs to pickle. With one
 processor, and where forking is unsafe (other systems than Linux), the work is done here and at once.
@@ -24,8 +24,8 @@ Piece = tuple[Callable[..., Any], tuple[Any, ...]]
 class Aside:
     """Does work aside, in up to `processes` processes at a time; a context that ends when all is done.
 
-    What a piece of work raises is told to ``failed(error, *arguments)`` in this process; all other pieces are done.
-    Where a process dies, its pieces are done once more, each in a process of its own: a piece must bear that.
+    What a piece of work raises is passed to ``failed(error, *arguments)`` in this process; all other pieces are done.
+    Where a process dies, its pieces are done once more, each in a separate process: a piece must bear that.
     """
 
     def __init__(self, failed: Callable[..., None], processes: int | None = None):
@@ -120,7 +120,7 @@ def _outcome(process: Any, receiver: Connection, pieces: list[Piece]) -> list[Ex
 
 
 def _alone(piece: Piece) -> Exception | None:
-    """Do a piece in a process of its own; return what it raised, or that the process died."""
+    """Do a piece in a separate process; return what it raised, or that the process died."""
     try:
         process, receiver = _begun([piece])
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Whether a claim's runs may be held together, and what a reader should know where they may.
+"""Whether a claim's runs are comparable, and warnings for those that are.
 
 Seeds of a side must agree in code, data, set-up and device; the sides in test data, in the content of the sets and the
 code of the modules that both use, in device, and in each part of the set-up that neither method changes by its

@@ -1,4 +1,4 @@
-"""What differs between two results folders of one tier: two devices, two machines, or before and after a
+"""The differences between two results folders of one tier: two devices, two machines, or before and after a
 change.
 """
 

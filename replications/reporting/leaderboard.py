@@ -58,7 +58,7 @@ class MetricCell(BaseModel):
 
 
 class SpeedCell(BaseModel):
-    """Throughput, measured in a process of its own. Comparable only within its class (device, precision, batch
+    """Throughput, measured in a separate process. Comparable only within its class (device, precision, batch
     size). `background_load` is the share of the machine that others used meanwhile, 0 to 1.
     """
 

@@ -14,7 +14,7 @@ from replications.spec import TIERS, Paper, Reported
 COLUMNS = [
     Column("method", "Method", numeric=False),
     Column("metric", "Metric", numeric=False),
-    Column("ours", "Ours", sortable=False, description="mean over seeds ± half width of its 95 % t interval; geometric mean ×/÷ factor for times and ratios"),
+    Column("ours", "Ours", sortable=False, description="mean over seeds and its 95 % t interval; ×/÷ for times"),
     Column("seeds", "Seeds", numeric=False),
     Column("paper", "Paper", sortable=False, description="as the paper, or the source that is named, reports it"),
     Column("of", "The paper's figure is of", numeric=False, wrap=True, sortable=False),

@@ -1,6 +1,6 @@
 """What is published, for readers of the repository: a page in each folder, one table of all, an overview in the README.
 
-All are derived from the publications' records and tables, and made anew together.
+All are derived from the publications' records and tables, and regenerated together.
 """
 
 import json

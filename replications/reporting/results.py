@@ -1,4 +1,4 @@
-"""Read a tier's folder of records. What cannot be read is named, never dropped in silence."""
+"""Read a tier's folder of records. What cannot be read is reported, never dropped silently."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping

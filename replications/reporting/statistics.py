@@ -11,8 +11,8 @@ two null hypotheses, each tested one-sided at 2.5 % (so both are read off the 95
 * ``d <= 0``: rejected, the claimed direction is established;
 * ``d >= delta``: rejected, an effect worth the name is ruled out.
 
-An `equal` claim has ``|d| >= delta`` (two one-sided tests at 5 %, TOST: the 90 % interval lies inside ±delta)
-and ``|d| <= delta`` (the 95 % interval lies wholly outside).
+An `equal` claim has ``|d| >= delta`` (two one-sided tests at 5 %, TOST: the 90 % interval is inside ±delta)
+and ``|d| <= delta`` (the 95 % interval is wholly outside).
 """
 
 from functools import cache
@@ -74,7 +74,7 @@ def weigh(
         unknown = np.full(mean.shape, np.nan)
         return Evidence(mean, unknown, unknown, unknown, unknown)
     spread = effects.std(-1, ddof=1)
-    # Effects that agree, bar rounding, do not tell their spread: an interval of no width would be a lie.
+    # Effects that agree, bar rounding, do not tell their spread: an interval of no width would mislead.
     spread = np.where(spread <= resolution + 1e-9 * np.abs(mean), np.nan, spread)
     error = spread * np.sqrt(1 / n if variance_factor is None else variance_factor)
     df = n - 1

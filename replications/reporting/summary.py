@@ -1,4 +1,4 @@
-"""Verdicts in numbers: how many of each word a paper has, and the papers by task."""
+"""Verdicts in numbers: how many of each verdict a paper has, and the papers by task."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ SYMBOLS = {"reproduced": "✓", "contradicted": "✕", "inconclusive": "≈", "n
 
 
 def marked(word: str) -> str:
-    """``✓ reproduced``: a verdict is never told by its colour alone."""
+    """``✓ reproduced``: a verdict is never shown by its colour alone."""
     return f"{SYMBOLS[word]} {word}"
 
 

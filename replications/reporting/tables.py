@@ -192,8 +192,8 @@ def cost_table(board: Leaderboard) -> Table:
         spent("parameters", "Parameters", labels.short, "trainable, heads included"),
         spent("model_parameters", "At test time", labels.short, "parameters kept at test time"),
         spent("flops_per_sample", "FLOPs/sample", labels.short, "forward pass at test time; one multiply-add is two"),
-        speed("train_samples_per_second", "Training samples/s", labels.short, "in a process of its own"),
-        speed("inference_samples_per_second", "Inference samples/s", labels.short, "in a process of its own"),
+        speed("train_samples_per_second", "Training samples/s", labels.short, "in a separate process"),
+        speed("inference_samples_per_second", "Inference samples/s", labels.short, "in a separate process"),
         speed("mfu", "MFU (%)", labels.percent, "blank: peak of the device unknown", missing=""),
         spent(
             "peak_memory_bytes", "Peak memory", labels.mebibytes, "resident on CPU, allocated on GPU",
@@ -213,7 +213,7 @@ def cost_table(board: Leaderboard) -> Table:
     )
     if classes:
         load = _of_load([speed.background_load for speed in speeds])
-        table.notes.append(f"Throughput was measured in a process of its own: {described}. {load}".rstrip())
+        table.notes.append(f"Throughput was measured in a separate process: {described}. {load}".rstrip())
         if not one_class:
             table.notes.append("Throughput compares only within a class, so it is not ranked.")
     devices = sorted({row.cost.device for row in board.rows if row.cost})

@@ -1,4 +1,4 @@
-"""A folder in which something is made before it is shown: of a killed maker the next one removes it."""
+"""A temporary folder for work before it is renamed into place; one left by a killed process is removed by the next."""
 
 import contextlib
 import fcntl
@@ -16,7 +16,7 @@ ABANDONED_SECONDS = 24 * 3600  # where the disk has no locks
 def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Make a folder in `parent` for a block, and remove those that killed processes left there under `prefix`.
 
-    The block may rename the folder into place. Whose process has ended is told by the kernel, which drops the lock it
+    The block may rename the folder into place. The kernel knows whose process has ended: it drops the lock it
     held on its folder. Raises OSError as the disk does.
     """
     with contextlib.ExitStack() as stack:

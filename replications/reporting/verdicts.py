@@ -10,8 +10,8 @@ interest:
 * ``inconclusive``: neither. With three seeds that is the common fate of effects under about three standard
   deviations of a seed difference.
 
-An `equal` claim is ``reproduced`` where the 90 % interval lies inside ±delta (TOST at 5 %), ``contradicted``
-where the 95 % interval lies wholly outside, else ``inconclusive``; its p-values count twice, alone too, so that
+An `equal` claim is ``reproduced`` where the 90 % interval is inside ±delta (TOST at 5 %), ``contradicted``
+where the 95 % interval is wholly outside, else ``inconclusive``; its p-values count twice, alone too, so that
 both errors together stay below 5 %. ``not tested`` always has its reason.
 
 Under a true null a wrong verdict comes at most 5 % of the time: a directional claim with d <= 0 is called
@@ -300,7 +300,7 @@ def _lost(records: Records, side: Side, by_seed: dict[int, RunRecord]) -> dict[i
     lost = {}
     for seed, record in records.runs.get(side.method, {}).items():
         if record.status == "failed":
-            reason = record.reason or "no reason told"
+            reason = record.reason or "no reason given"
             lost[seed] = "diverged" if reason == "diverged" else f"failed ({reason})"
         elif seed not in by_seed:
             lost[seed] = f"has no metric '{side.metric}'"
@@ -339,8 +339,8 @@ def _why(verdict: Verdict) -> str:
         room = f"{labels.effect(1 / (1 + verdict.smallest_effect), kind, decimals)} to {margin}"
         room = room if kind == "ratio" else f"±{margin}"
         return {
-            "reproduced": f"the 90 % interval lies inside {room}",
-            "contradicted": f"the 95 % interval lies outside {room}",
+            "reproduced": f"the 90 % interval is inside {room}",
+            "contradicted": f"the 95 % interval is outside {room}",
             "inconclusive": f"{few} leave room for effects inside and outside {room}",
         }[verdict.raw]
     beyond = verdict.interval[1] <= least if verdict.direction == "less" else verdict.interval[0] >= least

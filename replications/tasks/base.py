@@ -87,7 +87,7 @@ class Metrics(Mapping[str, Metric]):
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of a task for the report's page, drawn where it is first asked for: a report outlives one that fails.
+    """A figure of a task for the report's page, drawn when first needed: one that fails does not stop it.
 
     `draw` returns None where there is nothing to show. `alt` says in words what the figure shows. `publish` is true
     where no sample of a data set is to be seen: only such figures are copied to a publication.
@@ -114,7 +114,7 @@ class Look:
 
 
 class Album(Protocol):
-    """What the report shows a task that draws pictures of its own. `width` is a page's, in inches.
+    """What the report shows a task that draws its own pictures. `width` is a page's, in inches.
 
     `addresses` are the leaderboard's rows in its order. matplotlib is set up; figures are made by
     ``matplotlib.figure.Figure``, not by pyplot.
@@ -143,7 +143,7 @@ class Album(Protocol):
         ...
 
     def open_set(self, key: str) -> Mapping[str, Any] | None:
-        """Return a prepared set's arrays; None, and a sentence in the report, where it is not on this machine."""
+        """Return a prepared set's arrays; None, and a note in the report, where it is not on this machine."""
         ...
 
 

@@ -16,7 +16,7 @@ class WindowBatches:
     """Random windows of a text, drawn from (seed, step) alone: the same for every method and however often resumed.
 
     Gives ``tokens`` uint8 ``[batch, length]`` and ``target``, the byte after each (`Batches`). `samples`, the measure
-    of an epoch, is how many windows the text holds side by side. A text of up to `RESIDENT_BYTES` lies on the training
+    of an epoch, is how many windows the text holds side by side. A text of up to `RESIDENT_BYTES` stays on the
     device; of a longer one, only the windows of a step are read from its memory-mapped file.
     """
 

@@ -15,7 +15,7 @@ from replications.training.batches import DeviceBatches, SampleOrder, StepDraws,
 from replications.training.stage import Batch, Batches
 
 Request = tuple[int, int, int]  # step, part, parts
-RESIDENT_FRACTION = 0.5  # of the memory that is free where training data would lie
+RESIDENT_FRACTION = 0.5  # of the memory that is free where training data would be kept
 
 
 class ReadAhead:
@@ -161,7 +161,7 @@ def resident_or_read(
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory that is free where training data would lie."""
+    """Return the memory that is free where training data would be kept."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     import psutil

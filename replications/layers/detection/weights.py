@@ -21,7 +21,7 @@ def load_initial(detector: Detector, data: Mapping[str, str], data_root: Path) -
     """Fill a detector from the sets of the roles ``checkpoint`` and ``backbone``, where the run's data has them.
 
     A checkpoint fills what has the same name and shape and must fill all but the class head, which a set with other
-    classes starts anew; a backbone must fill the whole backbone. Raises UserError where they do not.
+    classes starts from scratch; a backbone must fill the whole backbone. Raises UserError where they do not.
     """
     if "backbone" in data:
         state = _read(data["backbone"], data_root)
@@ -43,7 +43,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: str, may_differ
         if name.endswith("num_batches_tracked"):
             continue
         if name not in own:
-            raise UserError(f"{source}: '{name}' is no parameter of this model (another backbone or depth?)")
+            raise UserError(f"{source}: '{name}' is not a parameter of this model (another backbone or depth?)")
         if own[name].shape == value.shape:
             usable[name] = value
         elif not name.startswith(may_differ) or not may_differ:
@@ -58,7 +58,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: str, may_differ
 
 
 def read_file(path: Path, key: str | None = None) -> dict[str, Tensor]:
-    """Read a state dict from a ``.pth`` file (no code runs); of a dictionary of things, what lies under `key`.
+    """Read a state dict from a ``.pth`` file (no code runs); of a dictionary, the value of `key`.
 
     Raises UserError where the file is no such thing.
     """

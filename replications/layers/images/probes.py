@@ -10,7 +10,7 @@ NEIGHBOUR_CHUNK = 1024
 
 
 class LinearProbe(nn.Module):
-    """Batch normalisation without weights of its own, then a linear layer (MAE, appendix A.1, "Linear probing")."""
+    """Batch normalisation without weights, then a linear layer (MAE, appendix A.1, "Linear probing")."""
 
     def __init__(self, dim: int, num_classes: int):
         super().__init__()

@@ -171,8 +171,8 @@ Variants = dict[str, tuple[Sampling, int | None]]
 def detect(run: Run, model: Detector, scenes: SceneSet, rows: np.ndarray, variants: Variants) -> dict[str, Found]:
     """Return the detections of `rows` for each way of sampling proposals (how, and how many).
 
-    A detection is a proposal above the confidence, with enough points in it, that outlives the suppression. Of a scene
-    that stores more points than the task asks for, the first ones are used: a test is no lottery.
+    A detection is a proposal above the confidence, with enough points in it, that survives the suppression. Of a scene
+    that stores more points than the task asks for, the first ones are used: a test does not depend on chance.
     """
     options = run.options
     parts: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in variants}

@@ -13,7 +13,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class DetectionOptions(Strict):
     """What a scene is shown as, how training scenes are changed, and how proposals become detections."""
 
-    points: Positive = Field(description="of a scene; where the set stores more, training draws them anew each time")
+    points: Positive = Field(description="of a scene; where the set stores more, training draws them again each time")
     heading_bins: Positive = 12
     flip: tuple[Literal["x", "y"], ...] = Field(("x",), description="axes that are mirrored with probability 1/2")
     rotation: float = Field(30.0, ge=0, le=180, description="degrees to either side, about z")

@@ -1,4 +1,4 @@
-"""The metrics of a finished run once more, from the detections that lie beside its record."""
+"""The metrics of a finished run, recomputed from the detections beside its record."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -4,7 +4,7 @@
 ten folds; each fold's threshold is fitted on the pairs of the other nine. Verifiers learn from people held
 out of training, or (`fit: folds`) for each fold from all images of the other nine.
 
-*Unrestricted, no outside data*: for each fold a recogniser of its own, trained from scratch on the people
+*Unrestricted, no outside data*: a separate recogniser for each fold, trained from scratch on the people
 of the other nine. Its verifiers and its threshold are fitted on people of those nine that were held out of
 its training: similarities of people whom a network was trained on say nothing of those it has never seen.
 """
@@ -134,7 +134,7 @@ class _HeldOut:
         rows = self.recogniser.split.verifier_rows
         if not len(rows):
             raise UserError(
-                f"{self.recogniser.setup.context.spec.address} has a verifier that learns, and nobody to learn from: "
+                f"{self.recogniser.setup.context.spec.address} has a verifier that learns, and no data to fit it on: "
                 "set the task option 'verifier_fraction' (or 'fit: folds', with outside data)"
             )
         return self._features("fit verifiers", rows), self.recogniser.setup.train.identity[rows]

@@ -4,7 +4,7 @@ A score is higher for more alike; a pair is called the same person where ``score
 
 **Accuracy.** For each fold the threshold is fitted on other data and applied to that fold's pairs: on the
 pairs of the other nine folds where one recogniser scored them all, or on that fold's own `Calibration` where
-each fold has a recogniser of its own. Reported is the mean of the fold accuracies and the standard error of
+each fold has its own recogniser. Reported is the mean of the fold accuracies and the standard error of
 that mean, the sample standard deviation (n - 1) over the folds divided by the root of their number.
 
 **ROC and what is read from it.** Scores are pooled where one recogniser made them all; with a recogniser a

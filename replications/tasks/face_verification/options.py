@@ -22,7 +22,7 @@ class FaceOptions(Strict):
     folds: tuple[int, ...] = Field(FOLDS, description="no_outside_data: the folds to train for and to test")
     resolution: int = Field(gt=0, description="image side in pixels, averaged down from the prepared size")
     train_identities: int | float | None = Field(
-        None, description="an int is a number, a float a fraction; smaller subsets lie within larger ones"
+        None, description="an int is a number, a float a fraction; smaller subsets are contained in larger ones"
     )
     min_images_per_identity: int = Field(1, ge=1, description="people with fewer are not trained on")
     validation_fraction: Fraction = Field(0.0, description="of the identities with two images or more")

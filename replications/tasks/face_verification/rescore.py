@@ -1,4 +1,4 @@
-"""The metrics of a finished run once more, from the scores that lie beside its record."""
+"""The metrics of a finished run, recomputed from the scores beside its record."""
 
 from collections.abc import Mapping
 

@@ -53,7 +53,7 @@ def open_images(key: str, data_root: Path, classes: int | None = None) -> ImageS
 def fraction_rows(images: ImageSet, fraction: float, seed: int) -> np.ndarray:
     """Return the training rows of a fraction of the labels: of each class the same share, rounded, drawn by `seed`.
 
-    Smaller fractions lie within larger ones. Raises UserError for a class with no image in the fraction.
+    Smaller fractions are contained in larger ones. Raises UserError for a class with no image in the fraction.
     """
     rows = images.rows("train")
     if fraction == 1.0:

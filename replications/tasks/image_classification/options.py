@@ -38,7 +38,7 @@ class StageOptions(Strict):
 
 
 class Probe(Strict):
-    """The linear probe: batch normalisation without weights of its own, then a linear layer, on frozen features."""
+    """The linear probe: batch normalisation without weights, then a linear layer, on frozen features."""
 
     recipe: RecipeChanges = Field({})
     views: int = Field(1, ge=1, description="views of a training image whose features are kept; the first is unchanged")

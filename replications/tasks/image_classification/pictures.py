@@ -28,7 +28,7 @@ def draw(album: Album) -> Iterator[Picture]:
                 f"Test images, masked at several ratios, and what {address} makes of them.",
                 f"Reconstructions of test images by {address} (lowest seed), trained at "
                 f"{_percent(album, address)} % masked. Visible patches are shown as they are. Where the target is "
-                "normalised, a hidden patch is shown with its own mean and contrast, which the network was not told.",
+                "normalised, a hidden patch is shown with its own mean and contrast, which the network does not know.",
             )
             break
     yield Picture(

@@ -1,4 +1,4 @@
-"""Metrics derived anew from what a run left beside its record."""
+"""Metrics recomputed from what a run left beside its record."""
 
 from collections.abc import Mapping
 from typing import Any

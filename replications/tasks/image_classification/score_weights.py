@@ -45,5 +45,5 @@ def load(context: Context, run: ImageRun) -> Loaded:
     """Let the paper's reader fill a classifier or a pretrainer; raises UserError where it fills neither."""
     built = context.load("weights", num_classes=run.images.num_classes, image_size=run.options.image_size)
     if built.loaded is None:
-        raise UserError(f"{context.spec.address}: its reader of weights filled nothing")
+        raise UserError(f"{context.spec.address}: its reader of weights loaded nothing")
     return built.loaded._replace(network=built.loaded.network.to(run.device).eval())

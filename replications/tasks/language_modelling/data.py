@@ -1,7 +1,7 @@
 """The task's data: text as bytes, sequences with marked positions, sequences with a class; and their batches.
 
 A text set has ``text`` uint8 [N] and ``splits`` int64 [4], the bounds of train, validation and test by position. A
-sequence set has ``tokens`` uint8 [S, n], ``asked`` bool [S, n] (positions whose token is to be told from those before)
+sequence set has ``tokens`` uint8 [S, n], ``asked`` bool [S, n] (tokens to predict from those before)
 or ``label`` uint8 [S] with ``length`` int32 [S], and ``split`` int8 [S] (0 train, 1 validation, 2 test).
 """
 

@@ -35,7 +35,7 @@ def scored_bytes(text: np.ndarray, lengths: list[int], most: int | None) -> int:
 
 @torch.no_grad()
 def bits_per_byte(model: SequenceModel, text: np.ndarray, length: int, count: int, batch_bytes: int) -> float:
-    """Score bytes 1 to `count` of a text in windows side by side: each is told from the 1 to `length` before it.
+    """Score bytes 1 to `count` of a text in windows side by side: each is predicted from the 1 to `length` before it.
 
     A window's bytes know nothing of the window before it, so a short length costs context; no byte counts twice.
     """

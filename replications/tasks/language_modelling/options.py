@@ -44,13 +44,13 @@ class SweepOptions(Strict):
 class LanguageOptions(Strict):
     """Which stages a run has and how they are scored. The stage ``text`` is always there: it has the primary metric.
 
-    Stages, with the data role of the same name: ``text`` next byte; ``timed`` the same anew, for so many seconds at the
+    Stages, with the data role of the same name: ``text`` next byte; ``timed`` the same, for so many seconds at the
     step time of ``text``; ``masked`` masked bytes, bidirectional, both on the text of ``text``; ``recall`` the value of
     a key seen before; ``brackets`` the closing bracket that is due; ``listops`` and ``reviews`` classes of a whole
     sequence, bidirectional.
     """
 
-    length: Positive = Field(description="training window in bytes, and the most positions the model is told of")
+    length: Positive = Field(description="training window in bytes, and the most positions the model knows of")
     stages: dict[StageName, StageOptions]
     transfer: tuple[float, ...] = Field((), description="test windows of so many times the training length, too")
     test_bytes: Positive | None = Field(None, description="at most so many bytes of the test text are scored")

@@ -144,7 +144,7 @@ def _mark_lengths(axes: Axes, lengths: Sequence[int]) -> None:
 
 
 def crossovers(costs: Mapping[str, dict]) -> dict[str, Crossover | None]:
-    """Return by reference where the method's step costs what the reference's does; None where there is no telling."""
+    """Return by reference where the method's step costs what the reference's does; None where it cannot be told."""
     own, found = costs["method"].get("seconds", {}), {}
     for name in REFERENCES:
         other = costs.get(name, {}).get("seconds", {})

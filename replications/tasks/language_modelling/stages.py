@@ -128,7 +128,7 @@ class TrainedStage:
 
     def fit(self) -> StageResult:
         for split in ("validation", "test") if self.is_text else ():
-            self._scored_bytes(split)  # too short a text is told before the training
+            self._scored_bytes(split)  # too short a text is refused before the training
         result = self.context.train(self.stage())
         self.model.eval()
         return result

@@ -1,4 +1,4 @@
-"""Point clouds: tell the class of a shape, and the part that each of its points belongs to.
+"""Point clouds: predict the class of a shape, and the part that each of its points belongs to.
 
 A method offers a `PointClassifier` (``layers/points/model.py``), and where it wants them a `PartSegmenter` and an
 `Autoencoder`. Model selection sees the validation split only; the test split is scored once, with one pass (votes = 1).

@@ -24,7 +24,7 @@ def execute(context: Context) -> Evaluation:
     classification = TrainedStage.of(context, "classification")
     stages = {"classification": classification}
     for role in classification.options.also_on:
-        classification.open(role)  # what is not there is told before the training
+        classification.open(role)  # missing data are reported before the training
     for name in classification.options.run:
         stage = stages.setdefault(name, TrainedStage.of(context, name))
         if name == "classification" and "pretraining" in stages:

@@ -53,7 +53,7 @@ class TrainedStage:
 
     @cached_property
     def test_data(self) -> PointSet:
-        """The set whose test split is scored: that of the role ``test``, but for parts with a set of their own."""
+        """The set whose test split is scored: that of the role ``test``, but for parts that have their own set."""
         if self._has_own_parts:
             return self.data
         found = self.open("test")
