@@ -30,8 +30,8 @@ plan: env ## say what reproduce would run and what it would cost
 smoke: env ## everything in tier smoke: seconds, plumbing only
 	$(BIN)/snakemake --cores all --config tier=smoke
 
-test: test-env ## run the tests (ARGS: for pytest)
-	$(BIN)/python -m pytest $(ARGS)
+test: test-env ## run the tests in a process a core (ARGS: for pytest)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile $(ARGS)
 
 check: test-env ## formatting, lint, the workflow's lint, no package index in any file
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ PACKAGE = Path(__file__).parents[1]
 NOT_IN_A_RUN = (
     "replications",
     "replications.errors",
+    "replications.fingerprint",
     "replications.parsing",
     "replications.progress",
     "replications.records",
