@@ -1,3 +1,3 @@
-"""Tests claims of papers: verdicts with their evidence and cost."""
+"""Tests what papers claim, and gives verdicts with their evidence and cost."""
 
 __version__ = "0.1.0"

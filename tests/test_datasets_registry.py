@@ -1,5 +1,7 @@
 """The registry is strict, complete and pure."""
 
+from pathlib import Path
+
 import pytest
 
 from replications.datasets import registry
@@ -115,7 +117,11 @@ def test_a_data_fingerprint_does_not_hang_on_messages_and_downloads(monkeypatch)
     def spy(entries, leave_out):
         from replications import fingerprint
 
-        monkeypatch.setattr(fingerprint, "_parse", lambda path, *rest: reached.append(path.stem) or PARSE(path, *rest))
+        def parse(path, *rest):
+            reached.append(Path(path).stem)
+            return PARSE(path, *rest)
+
+        monkeypatch.setattr(fingerprint, "_parse", parse)
         return real(entries, leave_out=leave_out)
 
     from replications import fingerprint

@@ -133,7 +133,7 @@ def raw_line(path, line):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"nothing of the kind", "no TFRecord file"),
+        (b"nothing of the kind", "not a TFRecord file"),
         (b"\x05", "truncated"),
         (None, "truncated"),
         (b"\xff\xff", "not a tf.train.Example"),

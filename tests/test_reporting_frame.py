@@ -75,10 +75,10 @@ def test_the_tiers_folder_has_it_as_csv_and_a_changed_number_shows(made, table, 
     path = tmp_path / "mini" / "runs.csv"
     told = pd.read_csv(path)
     assert told["value"].equals(table["value"]) and told["address"].tolist() == table["address"].tolist()
-    assert verify(tmp_path / "mini", "mini", PAPERS, tasks=TASKS) == []
+    assert verify(tmp_path / "mini", "mini", PAPERS, tasks=TASKS, describe_set=describe_set) == []
     value = table["value"][0]
     path.write_text(path.read_text().replace(f",{value},", f",{value + 1},", 1))
-    (line,) = verify(tmp_path / "mini", "mini", PAPERS, tasks=TASKS)
+    (line,) = verify(tmp_path / "mini", "mini", PAPERS, tasks=TASKS, describe_set=describe_set)
     assert line.startswith("runs.csv") and str(value + 1) in line
 
 

@@ -151,12 +151,12 @@ def test_a_report_comes(name, made, tmp_path, monkeypatch):
         folder, "mini", papers(), tasks=TASKS, deviations=DEVIATIONS, describe_set=describe_set,
         open_arrays=lambda key: faces(8),
     )  # fmt: skip
-    page = files["index.html"].read_text()
+    page = "".join(path.read_text() for name, path in files.items() if name.endswith(".html"))
     assert any(word in page for word in said.split("|"))
     for ending in ("csv", "md", "tex", "json"):
         assert files[f"claims.{ending}"].stat().st_size
     json.loads(files["claims.json"].read_text())
-    wrong = verify(folder, "mini", papers(), tasks=TASKS)
+    wrong = verify(folder, "mini", papers(), tasks=TASKS, deviations=DEVIATIONS, describe_set=describe_set)
     if name == "no metric":
         assert wrong and all("auc: None in the record" in line for line in wrong)
     elif name == "folders and loops":

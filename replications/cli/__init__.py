@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m replications",
-        description="Tests claims of papers: verdicts with their evidence and cost.",
+        description="Tests what papers claim, and gives verdicts with their evidence and cost.",
         epilog=EPILOG,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -20,9 +20,9 @@ def load(path: "str | PathLike[str]") -> "DataFrame":
     device, CPU, threads, commit; fingerprints. A failed run has one row without a metric. Warns of records that cannot
     be read; raises UserError where the folder has none.
     """
-    from replications.reporting import frame
+    from replications.reporting import reading
 
-    return frame.load(path)
+    return reading.load(path)
 
 
 def load_claims(path: "str | PathLike[str]") -> "DataFrame":
@@ -31,6 +31,6 @@ def load_claims(path: "str | PathLike[str]") -> "DataFrame":
     The claims are those of the folder's report, all where it has none. The columns are the fields of
     `replications.reporting.verdicts.Verdict`. Raises UserError where the folder has no record.
     """
-    from replications.reporting import frame
+    from replications.reporting import reading
 
-    return frame.load_claims(path)
+    return reading.load_claims(path)

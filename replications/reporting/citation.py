@@ -59,7 +59,7 @@ def citation_cff() -> str:
         "message: If you use this suite or its published records, cite it and the papers it replicates.\n"
         "type: software\n"
         "title: Replications\n"
-        "abstract: Tests claims of papers: verdicts with their evidence and cost.\n"
+        "abstract: Tests what papers claim, and gives verdicts with their evidence and cost.\n"
         f"version: {replications.__version__}\n"
         "authors:\n"
         "  - name: The Replications contributors\n"

@@ -4,17 +4,13 @@ What a report aggregates starts here, and so may a person: see `replications.rep
 """
 
 import hashlib
-import warnings
 from collections.abc import Mapping
-from pathlib import Path
 
 import pandas as pd
 
-from replications import catalogue
-from replications.errors import UserError
 from replications.records import Cost, RunRecord
 from replications.reporting import labels
-from replications.reporting.results import Records, read_results, tasks_of, tier_of
+from replications.reporting.results import Records
 from replications.spec import Paper
 from replications.tasks.base import Task
 
@@ -73,30 +69,3 @@ def _run(record: RunRecord) -> dict[str, object]:
         **{f"cost_{name}": value for name, value in vars(record.cost).items()},
         **{name: getattr(machine, name, None) for name in MACHINE},
     }
-
-
-def load(path: Path | str) -> pd.DataFrame:
-    """Return the tidy table of ``results/<tier>`` or of a publication: see `replications.reporting.load`."""
-    papers, tasks, tier = _known(path)
-    records = read_results(Path(path), tier, papers, methods=())
-    for problem in records.problems:
-        warnings.warn(problem, stacklevel=3)
-    return tidy(records, papers, tasks)
-
-
-def load_claims(path: Path | str) -> pd.DataFrame:
-    """Return the verdicts of a results folder, a row each: see `replications.reporting.load_claims`."""
-    from replications.reporting.report import derive, read_manifest
-
-    papers, tasks, tier = _known(path)
-    asked = read_manifest(Path(path)) or {"methods": (), "seeds": None, "selected": None}
-    asked = {name: asked[name] for name in ("methods", "selected", "seeds")}
-    verdicts = derive(Path(path), tier, papers, tasks=tasks, **asked)[2]
-    return pd.DataFrame([{"address": verdict.address, **verdict.model_dump()} for verdict in verdicts])
-
-
-def _known(path: Path | str) -> tuple[dict[str, Paper], dict[str, Task], str]:
-    if not Path(path).is_dir():
-        raise UserError(f"no folder {path}: give results/<tier>, or a folder below results/published")
-    papers = catalogue.papers()
-    return papers, tasks_of(papers), tier_of(Path(path))

@@ -63,7 +63,8 @@ def verify(
             wrong.append(f"{name}: missing (make it again with 'replications report --tier {tier}')")
             continue
         wrong += [f"{name} {line}" for line in first_difference(found, text)]
-    raw = {name: json.loads(read())["metrics"] for name, read in record_files(results) if name.startswith("runs/")}
+    read = {record_name(address, seed) for address, of in records.runs.items() for seed in of}
+    raw = {name: json.loads(text())["metrics"] for name, text in record_files(results) if name in read}
     wrong += _means_again(raw, boards)
     wrong += _claims_again(raw, verdicts)
     wrong += _rescored(results, records, tasks)
@@ -86,12 +87,19 @@ def first_difference(found: str, expected: str) -> Iterator[str]:
 
 def _same(x: str, y: str) -> bool:
     x, y = NUMBER.split(x), NUMBER.split(y)
+    if x[::2] != y[::2]:
+        return False
     pairs = zip(x[1::2], y[1::2], strict=True)
-    return x[::2] == y[::2] and all(math.isclose(float(a), float(b), rel_tol=1e-9, abs_tol=1e-12) for a, b in pairs)
+    return all(math.isclose(float(a), float(b), rel_tol=1e-9, abs_tol=1e-12) for a, b in pairs)
+
+
+def record_name(address: str, seed: int) -> str:
+    """Name a record as `record_files` does."""
+    return run_path(Path(), *address.split("/"), seed).as_posix()
 
 
 def _metrics(raw: Mapping[str, dict], address: str, seed: int) -> dict:
-    return raw[run_path(Path(), *address.split("/"), seed).as_posix()]
+    return raw[record_name(address, seed)]
 
 
 def _means_again(raw: Mapping[str, dict], boards: list[Leaderboard]) -> Iterator[str]:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from replications.datasets.synthetic import write_synthetic
 from replications.errors import UserError
 from replications.running.context import make_workload
 from replications.spec import RunSpec
@@ -25,6 +24,8 @@ def make_synthetic_workload(spec: RunSpec, data_root: Path, device: "torch.devic
     The training batch has the recipe's size, inference at most `BUILT` samples unless the task has a size for it.
     Raises UserError for a task that does not say what its data look like.
     """
+    from replications.datasets.synthetic import write_synthetic
+
     recipe = spec.recipe
     built = recipe.model_copy(update={"batch_size": min(recipe.batch_size, _multiple(BUILT, recipe.accumulate))})
     sets = find_task(spec.task).synthetic_sets(spec, built.batch_size)
