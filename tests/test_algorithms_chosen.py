@@ -7,6 +7,7 @@ import torch
 
 from replications import catalogue, running
 from replications.datasets.prepare import prepare
+from replications.measurement import lengths
 from replications.running import RunContext
 from replications.tasks.detection_2d.execute import Setup, score
 from replications.tasks.language_modelling import sweep
@@ -32,14 +33,14 @@ def test_detectors_are_scored_as_they_were_trained(address, mode, tmp_path, monk
 
 def test_a_sweep_is_held_to_what_training_is(monkeypatch):
     model = sweep.reference_model("sdpa", 257, width=16, depth=1, heads=2)
-    step, seen = sweep._step, []
+    step, seen = lengths._step, []
 
     def watched(*arguments):
         seen.append((torch.get_deterministic_debug_mode(), torch.get_float32_matmul_precision()))
         return step(*arguments)
 
-    monkeypatch.setattr(sweep, "_step", watched)
-    sweep._measure({"method": model}, 64, 1, "cpu", "tf32")
+    monkeypatch.setattr(lengths, "_step", watched)
+    lengths._measure({"method": model}, 64, 1, "cpu", "tf32")
     assert set(seen) == {(ERROR, "high")}
 
 
