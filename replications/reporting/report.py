@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 
 from replications import catalogue
+from replications.archive import record_files
 from replications.datasets import registry
 from replications.errors import UserError, disk_error
 from replications.reporting import citation, formats, frame, site, tables
@@ -197,7 +198,8 @@ def papers_on_page(results: Path, papers: Mapping[str, Paper]) -> list[str]:
     """
     manifest = read_manifest(results) or {"selected": ()}
     judged = papers if manifest["selected"] is None else manifest["selected"]
-    return [key for key in papers if key in judged and any(Path(results).glob(f"runs/{key}/*/seed*/run.json"))]
+    recorded = {name.split("/")[1] for name, _ in record_files(results) if name.startswith("runs/")}
+    return [key for key in papers if key in judged and key in recorded]
 
 
 def _move_into_place(temporary: Path, results: Path, files: Sequence[str]) -> dict[str, Path]:
