@@ -6,6 +6,7 @@ import shutil
 import pytest
 from published import unpack_runs
 
+from replications import archive
 from replications.cli import main
 from replications.reporting import drawing, report
 
@@ -41,6 +42,14 @@ def test_a_report_on_one_paper_keeps_the_verdicts_of_the_others(folder, capsys):
     told = capsys.readouterr().out
     assert "votenet/V1" in told and "sonet/S" not in told, "the terminal shows what was asked for"
     assert main(["verify", str(folder)]) == 0
+
+
+def test_records_in_one_archive_count_as_those_in_folders(folder):
+    make(folder, "sonet,votenet")
+    (folder / archive.ARCHIVE).write_bytes(archive.pack(folder))
+    shutil.rmtree(folder / "runs")
+    make(folder, "votenet")
+    assert judged(folder) == {"sonet", "votenet"}
 
 
 def test_a_paper_is_added_to_what_is_there(folder):
