@@ -27,6 +27,7 @@ from replications.measurement.timing import measure
 from replications.training.determinism import seed_everything
 from replications.training.distribution import Distribution, join, leave
 from replications.training.meter import Meter
+from replications.training.moves import turn_recipe
 from replications.training.stage import Turn, Workload
 from replications.training.update import Updater
 
@@ -130,6 +131,12 @@ def test_a_step_in_turns_is_timed_and_counted():
     workload = Workload(thrice, batch, workload.forward, batch, torch.device("cpu"))
     more = measure(workload, Effort(warmup=1, stamps=2, seconds=0.0))
     assert 0 < once.train_flops < more.train_flops < 3 * once.train_flops
+
+
+def test_a_turn_keeps_the_options_that_it_does_not_change():
+    turn = Turn("generator", "generator", {"optimizer_options": {"eps": 1e-6}})
+    stage = turns_stage((TURNS[0], turn), optimizer_options={"betas": [0.5, 0.9]})
+    assert turn_recipe(stage, turn).optimizer_options == {"betas": [0.5, 0.9], "eps": 1e-6}
 
 
 @pytest.mark.parametrize(

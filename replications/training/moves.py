@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from replications.errors import UserError, nearest
-from replications.parsing import parse
+from replications.parsing import merged, parse
 from replications.spec import Recipe
 from replications.training.optim import create_optimizer, learning_rate_factor, set_learning_rate, step_optimizer
 from replications.training.stage import Stage, Turn
@@ -76,7 +76,7 @@ def turn_recipe(stage: Stage, turn: Turn) -> Recipe:
     where = f"stage '{stage.name}', turn '{turn.name}'"
     if strange := sorted(set(turn.recipe) - OF_A_TURN):
         raise UserError(f"{where}: a turn cannot change the recipe's {', '.join(strange)}")
-    return parse(Recipe, stage.recipe.model_dump() | dict(turn.recipe), where)
+    return parse(Recipe, merged(stage.recipe.model_dump(), turn.recipe), where)
 
 
 def norm_names(stage: Stage) -> tuple[str, ...]:
