@@ -135,7 +135,8 @@ class Claim(Strict):
     in the reference's place where there is none, paired by seed. Metrics of a logarithmic scale (times, memory,
     speed-ups) are compared by ratio only. `direction` ``greater`` and
     ``less`` say which sign the paper states; ``equal`` is judged by two one-sided tests against
-    ±`smallest_effect`.
+    ±`smallest_effect`. `evidence` ``exact`` is for what has no sampling noise (an invariance, a count, an
+    identity): every value must be within the margin, and no p-value is made.
     """
 
     id: str
@@ -150,7 +151,9 @@ class Claim(Strict):
         ge=0, description="smallest effect of interest, in the metric's unit; of a ratio 0.1 is 10 %"
     )
     reported_effect: float | None = Field(None, description="the paper's own effect, in the metric's unit")
+    evidence: Literal["sampled", "exact"] = "sampled"
     tiers: tuple[TierName, ...]
+    why_not: str = Field("", description="why tiers that `tiers` leaves out cannot test it, and what it would take")
     deviations: tuple[int, ...] = Field((), description="numbers of the paper's README deviations that bear on it")
     note: str = ""
 

@@ -272,7 +272,8 @@ def _other_tiers(claim: Claim, tier: str) -> str:
     """Return why `tier` cannot test the claim; empty where it can."""
     if tier in claim.tiers:
         return ""
-    return f"tier {tier} cannot test it, only {' or '.join(claim.tiers) or 'no tier yet'}"
+    why = f": {claim.why_not}" if claim.why_not else ""
+    return f"tier {tier} cannot test it, only {' or '.join(claim.tiers) or 'no tier yet'}{why}"
 
 
 def _failures(records: Records, sides: list, runs: list[dict[int, RunRecord]]) -> tuple[str, str]:
