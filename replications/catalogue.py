@@ -170,7 +170,7 @@ def layers(address: str, tier: str) -> tuple[TaskTier, list[Method | Override]]:
     return tiers[tier], [method, *([method.per_tier[tier]] if tier in method.per_tier else [])]
 
 
-def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = ()) -> RunSpec:
+def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = (), portable: bool = False) -> RunSpec:
     """Resolve a run: task set-up, then the method's changes, then `assignments` like ``recipe.lr=0.05``.
 
     Each is laid over the one before as `replications.parsing.merged` says. A name may lead into an option, as
@@ -202,6 +202,7 @@ def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = ())
             "task_options": parts["task"],
             "threads": tier_config(tier).threads,
             "changes": changes,
+            "portable": portable,
         },
         f"{address} in tier {tier}",
     )

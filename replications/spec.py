@@ -334,6 +334,7 @@ class RunSpec(Strict):
     changes: tuple[str, ...] = Field(
         (), description="what was set by hand against the tier's set-up, as part.name=value"
     )
+    portable: bool = Field(False, description="held to kernels that every x86-64 processor with AVX2 has")
 
     @property
     def address(self) -> str:

@@ -19,6 +19,7 @@ PAPERS = {path.parent.name for path in PACKAGE.glob("papers/*/paper.yaml")}
 STOREYS = {
     "errors": 0,
     "looks": 0,
+    "portable": 0,
     "spec": 0,
     "records": 0,
     "archive": 0,

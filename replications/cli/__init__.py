@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from replications import portable
 from replications.cli import data, doctor, listing, new, reports, runs, show
 from replications.errors import UserError, one_line
 from replications.planning.front import PARENT
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser().parse_args(argv)
         _follow_snakemake()
+        if getattr(args, "portable", False):
+            portable.hold()  # before anything imports torch
         return args.act(args) or 0
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)

@@ -94,6 +94,14 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_portable(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="hold CPU kernels to those of every x86-64 processor with AVX2 (slower); records go to DIR/portable",
+    )
+
+
 def add_runs_per_gpu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs-per-gpu",

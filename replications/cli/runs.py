@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 
 from replications import catalogue
 from replications.cli.data import prepare_own, sets_of
-from replications.cli.options import add_device, add_folders, add_runs_per_gpu, add_set, add_tier, command, file_type
+from replications.cli.options import (
+    add_device,
+    add_folders,
+    add_portable,
+    add_runs_per_gpu,
+    add_set,
+    add_tier,
+    command,
+    file_type,
+)
 from replications.errors import UserError, nearest, one_line
 from replications.planning.knobs import parse_methods, parse_seeds, tier_folder
 from replications.records import (
@@ -92,6 +101,7 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", help="a count (3) or a list (0,1,2); default: the tier's")
     add_device(parser)
     add_runs_per_gpu(parser)
+    add_portable(parser)
     add_folders(parser, "data_root", "work", "results")
 
 
@@ -153,8 +163,11 @@ def _execute(args: argparse.Namespace, changes: list[str], again: bool) -> int:
 
     seeds = parse_seeds(args.seeds, catalogue.tier_config(args.tier).seeds)
     addresses = parse_methods(args.methods, args.tier)
-    specs = {address: [catalogue.resolve(address, args.tier, seed, changes) for seed in seeds] for address in addresses}
-    results = tier_folder(args.results, args.tier, tried=bool(changes))
+    specs = {
+        address: [catalogue.resolve(address, args.tier, seed, changes, args.portable) for seed in seeds]
+        for address in addresses
+    }
+    results = tier_folder(args.results, args.tier, tried=bool(changes), portable=args.portable)
     for spec in chain(*specs.values()) if again else ():
         if finished_record(spec, fingerprints(spec), args.work) is None:
             raise UserError(

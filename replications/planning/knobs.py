@@ -17,6 +17,7 @@ from replications.spec import TIERS
 SCHEMA = catalogue.PACKAGE.parent / "workflows" / "config.schema.yaml"
 WORDS = {"true": True, "false": False, "null": None, "none": None}
 TRIED = "tried"  # folder below the results
+PORTABLE = "portable"  # the same
 MOST_RUNS_PER_GPU = 64
 MOST_SEEDS = 100  # a plan of more takes minutes to read; claims are judged at no more than 12
 HIGHEST_SEED = 2**32 - 1  # what numpy takes
@@ -50,8 +51,9 @@ class Knobs:
         return bool(self.set)
 
 
-def tier_folder(results: Path, tier: str, tried: bool) -> Path:
-    """Where records and tables of a tier are: a changed set-up never mixes with the tier's own."""
+def tier_folder(results: Path, tier: str, tried: bool, portable: bool = False) -> Path:
+    """Where records and tables of a tier are: a changed set-up, or other kernels, never mix with the tier's own."""
+    results = results / PORTABLE if portable else results
     return results / TRIED / tier if tried else results / tier
 
 

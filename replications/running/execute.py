@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from replications import portable
 from replications.datasets import checksum, registry
 from replications.errors import RunFailure, UserError, naming_changes, on_disk
 from replications.records import Cost, RunRecord, run_path, write_record
@@ -45,6 +46,7 @@ def execute(
     from replications.datasets.disk import alone
     from replications.training.distribution import Distribution
 
+    portable.check(spec.portable)
     prints = fingerprints(spec)
     work = work_folder(work_root, prints)
     distribution = distribution or Distribution()

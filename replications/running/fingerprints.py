@@ -80,7 +80,8 @@ def _short(hashes: Mapping[str, str]) -> dict[str, str]:
 def _meaning(spec: RunSpec) -> str:
     """Return as JSON what a spec asks for, without options that have their default value."""
     options = find_task(spec.task).parse_options(spec.task_options)
-    asked = spec.model_dump(mode="json", exclude={"changes"}) | {
+    leave_out = {"changes"} if spec.portable else {"changes", "portable"}
+    asked = spec.model_dump(mode="json", exclude=leave_out) | {
         "recipe": spec.recipe and spec.recipe.model_dump(mode="json", exclude_defaults=True),
         "task_options": options.model_dump(mode="json", exclude_defaults=True),
         "meaning": MEANING,

@@ -1,0 +1,60 @@
+"""Portable mode: its settings, its place in the fingerprint, and the same numbers on another machine."""
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import portable_rows
+import pytest
+
+from replications import catalogue, portable
+from replications.errors import UserError
+from replications.measurement.hardware import cpu_model
+from replications.running import fingerprints
+
+REFERENCE = json.loads((Path(__file__).parent / "portable.json").read_text())
+
+
+def test_settings_are_made_before_the_libraries_read_them():
+    code = "from replications import portable; portable.hold(); from torch.backends import cpu; "
+    code += "print(cpu.get_cpu_capability())"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=portable_rows.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "AVX2"
+
+
+def test_settings_too_late_are_an_error(monkeypatch):
+    import torch  # noqa: F401
+
+    monkeypatch.delenv("MKL_CBWR", raising=False)
+    with pytest.raises(RuntimeError, match="torch imported before"):
+        portable.hold()
+
+
+def test_a_run_that_should_be_portable_is_refused_without_the_settings(monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    portable.check(False)
+    with pytest.raises(UserError, match="ONEDNN_MAX_CPU_ISA='AVX2'"):
+        portable.check(True)
+
+
+def test_portable_runs_have_fingerprints_of_their_own():
+    ours, other = (fingerprints(catalogue.resolve("vit/vit", "smoke", 0, portable=held)).run for held in (False, True))
+    assert ours != other
+
+
+def test_numbers_are_those_of_the_reference(tmp_path):
+    rows = portable_rows.run(tmp_path)
+    assert rows.keys() == REFERENCE["rows"].keys()
+    differ = {}
+    for row, numbers in rows.items():
+        expected = REFERENCE["rows"][row]
+        assert numbers.keys() == expected.keys()
+        differ[row] = sorted(name for name in numbers if numbers[name] != expected[name])
+    if cpu_model() == REFERENCE["cpu"]:
+        assert not any(differ.values()), differ
+    else:
+        found = ", ".join(f"{row} {'differs' if names else 'equal'}" for row, names in differ.items())
+        warnings.warn(f"portable mode on {cpu_model()} against {REFERENCE['cpu']}: {found}", stacklevel=1)
