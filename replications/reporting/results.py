@@ -56,16 +56,20 @@ def read_results(
     papers: Mapping[str, Paper],
     methods: Collection[str] | None = None,
     seeds: int | None = None,
+    names: Collection[str] | None = None,
 ) -> Records:
     """Read every record below `results` (the folder ``results/<tier>``, or a publication).
 
     `methods` are the addresses that should be there: by default every method of `papers` that runs in the
-    tier. `seeds` is how many seeds each should have; where not given, the seeds that any method has.
+    tier. `seeds` is how many seeds each should have; where not given, the seeds that any method has. `names` are the
+    records to read, by the path below `results`; by default all.
     """
     if methods is None:
         methods = [f"{p}/{m}" for p, paper in papers.items() for m, x in paper.methods.items() if tier in x.tiers]
     records = Records(tier=tier, expected=tuple(sorted(methods)))
     for name, read in record_files(results):
+        if names is not None and name not in names:
+            continue
         add = _add_run if name.startswith("runs/") else _add_throughput
         try:
             add(records, name, read(), papers)
