@@ -4,16 +4,15 @@ Runs, judgement and report are fakes here that take no time; the plan, the passe
 The tests of this file build on one another, in order.
 """
 
-import json
 import re
 
 import pytest
-from workflow_copy import MODEL, PAPER, make_copy
+from workflow_copy import PAPER, make_copy
 
 pytestmark = pytest.mark.end_to_end
 
 # A run writes its record at once, and in ran.txt what it was asked for; seed 1 of beta/margin diverges.
-RUN = '''
+RUN = """
 
 def run(args):
     from replications.planning.plan import running
@@ -32,25 +31,26 @@ def run(args):
         )
         folder = tier_folder(args.results, args.tier, tried=bool(args.changes))
         write_atomic(run_path(folder, spec.paper, spec.method, seed), record.model_dump_json().encode())
-'''
-REPORT = '''
+"""
+REPORT = """
 
 def report(args):
     folder = tier_folder(args.results, args.tier, args.tried)
     seeds = [path.parent.name for path in sorted(folder.glob("runs/*/*/*/run.json"))]
     (folder / "index.html").write_text(f"{len(seeds)} runs")
-    with open("ran.txt", "a") as stream:
-        stream.write("report\\n")
-'''
-# The claims that stay open are those whose note says so, and up to which look.
-NEED = '''
+    if not args.show:
+        with open("ran.txt", "a") as stream:
+            stream.write("report\\n")
+"""
+# A claim stays open until it has as many pairs as its note says.
+NEED = """
 from replications.reporting.verdicts import Verdict
 
 
 def next_seeds(verdicts, most):
-    sides = [(v.subject, v.reference) for v in verdicts if v.note and v.n <= int(v.note) and v.reason != "0"]
+    sides = [(v.subject, v.reference) for v in verdicts if len(v.seeds) < int(v.note)]
     return {method: 99 for side in sides for method in side}
-'''
+"""
 CLAIM = (
     "{{id: {id}, statement: x, where: x, subject: {{method: {subject}, metric: accuracy}}, "
     "reference: {{method: {reference}, metric: accuracy}}, direction: greater, smallest_effect: 0.5, "
@@ -59,8 +59,8 @@ CLAIM = (
 SURE = '{sure: {title: Sure, build: "model:build"}, plain: {title: Plain, build: "model:build"}}'
 
 
-def write_claims(copy, alpha="3", beta=""):
-    """Alpha's C1 (plain against margin) is open up to so many seeds, and beta's C2 (sure against broken)."""
+def write_claims(copy, alpha, beta=0):
+    """Alpha's C1 (plain against margin) is open below so many pairs, beta's C2 (sure against broken) below others."""
     claims = {
         "alpha": CLAIM.format(id="C1", subject="alpha/plain", reference="beta/margin", note=alpha),
         "beta": CLAIM.format(id="C2", subject="alpha/sure", reference="beta/broken", note=beta),
@@ -80,7 +80,7 @@ def copy(tmp_path_factory):
     for file, text in {"cli/runs.py": RUN, "cli/reports.py": REPORT}.items():
         (package / file).write_text((package / file).read_text() + text)
     (package / "reporting" / "need.py").write_text(NEED)
-    write_claims(copy)
+    write_claims(copy, alpha=5)
     return copy
 
 
@@ -91,18 +91,36 @@ def snakemake(copy, *words, code=0):
 
 
 def ran(copy):
-    """What was run since the last call, sorted, but for the report's place."""
+    """What was run since the last call: pass by pass in the order of rows, and the report."""
     path = copy.root / "ran.txt"
     lines = path.read_text().splitlines() if path.exists() else []
     path.unlink(missing_ok=True)
-    return lines
+    assert lines[-1:] in ([], ["report"]) and lines.count("report") < 2, "one report, at the end"
+    return sorted(lines[:-1], key=lambda line: (int(line.split()[1].split(",")[0]), line))
 
 
 FIRST = ["alpha/plain 0,1,2", "alpha/sure 0,1,2", "beta/broken 0,1,2", "beta/margin 0,1,2"]
 SECOND = ["alpha/plain 3,4", "beta/margin 3,4"]
+THIRD = ["alpha/plain 5,6,7", "beta/margin 5,6,7"]
 
 
-def test_a_dry_run_tells_both_passes(copy):
+def test_a_dry_run_tells_what_comes_now_and_what_may_come(copy):
     said = snakemake(copy, "-n")
     assert "alpha/plain (seeds 0,1,2)" in said and "(seeds 3,4)" not in said
-    print(said)
+    assert "verdicts of 2 papers" in said and "checkpoint" not in said
+    assert "Then at most 8 more runs, 24 s on 2 cores" in said, "4 rows, 2 seeds, 0.1 min each"
+    assert max(map(len, said[said.index("  alpha/plain") :].splitlines())) <= 80
+    assert not (copy.root / "results").exists()
+
+
+def test_the_second_look_is_of_the_rows_that_an_open_claim_needs(copy):
+    said = snakemake(copy)
+    assert ran(copy) == [*FIRST, *SECOND]
+    assert "after 3 seeds 0 of 1 claims are decided; 2 rows go on to 5" in said
+    assert "[10/10] report" in said, "the second look is counted"
+    assert "Nothing to be done" in snakemake(copy) and not ran(copy)
+
+
+def test_more_looks_go_on_from_there(copy):
+    snakemake(copy, "looks=4")
+    assert ran(copy) == THIRD, "C1 has 5 pairs only with 8 seeds: one diverged on one side"

@@ -26,12 +26,14 @@ class Judged:
     @property
     def going_on(self) -> list[str]:
         """The rows that take the next look."""
-        return [address for address, seeds in self.seeds.items() if seeds == LOOKS[self.look]]
+        more = LOOKS[self.look] if self.look < len(LOOKS) else None
+        return [address for address, seeds in self.seeds.items() if seeds == more]
 
     def line(self, most: int) -> str:
         """What is said of it where there are `most` looks."""
         rows = "row goes" if len(self.going_on) == 1 else "rows go"
-        then = f"{len(self.going_on)} {rows} on to {LOOKS[self.look]}" if self.look < most else "that was the last look"
+        then = f"{len(self.going_on)} {rows} on to {LOOKS[self.look]}" if self.going_on else "no row needs more"
+        then = then if self.look < most else "that was the last look"
         return f"after {LOOKS[self.look - 1]} seeds {self.decided} of {self.tested} claims are decided; {then}"
 
 

@@ -130,20 +130,30 @@ class Plan:
         """Path of a judging, with the wildcards 'paper' and 'look'."""
         return str(judging.place(self.outputs, "{paper}", "{look}"))
 
+    def open_to(self, paper: str) -> list[str]:
+        """The rows that a further look of a paper may need: those that its claims compare."""
+        sides = {side.method for claim in catalogue.find_paper(paper).claims for side in claim.sides().values()}
+        return [address for address in self.methods_of(paper) if address in sides]
+
     def _records(self, address: str, seeds: int) -> list[str]:
         """Paths of a row's records of its first seeds."""
-        return [self._record(*address.split("/"), seed) for seed in self.knobs.seeds[:seeds]]
+        return [self.record(address, seed) for seed in self.knobs.seeds[:seeds]]
+
+    def record(self, address: str, seed: int) -> str:
+        """Path of a run's record."""
+        return str(run_path(self.outputs, *address.split("/"), seed))
 
     def records_of_group(self, seeds: str) -> list[str]:
         """Paths of the records that one process leaves, with the wildcards 'paper' and 'method'."""
-        return [self._record("{paper}", "{method}", int(seed)) for seed in seeds.split(",")]
-
-    def _record(self, paper: str, method: str, seed: int) -> str:
-        return str(run_path(self.outputs, paper, method, seed))
+        return [self.record("{paper}/{method}", int(seed)) for seed in seeds.split(",")]
 
     @functools.cache  # noqa: B019 (a process has one plan)
     def spec(self, address: str, seed: int) -> RunSpec:
-        return catalogue.resolve(address, self.knobs.tier, seed, self.knobs.set)
+        return self._spec(address).model_copy(update={"seed": seed})
+
+    @functools.cache  # noqa: B019
+    def _spec(self, address: str) -> RunSpec:
+        return catalogue.resolve(address, self.knobs.tier, self.knobs.seeds[0], self.knobs.set)
 
     @functools.cache  # noqa: B019
     def fingerprints(self, address: str, seed: int) -> running.Fingerprints:
@@ -152,7 +162,7 @@ class Plan:
     @functools.cache  # noqa: B019
     def _fingerprints(self, address: str) -> running.Fingerprints:
         """Those of one seed: code and data, which take long, are the same for all."""
-        return running.fingerprints(self.spec(address, self.knobs.seeds[0]))
+        return running.fingerprints(self._spec(address))
 
     def run_meaning(self, address: str, seeds: str) -> str:
         """What decides the records of a group, as text: they are made again where it changes."""
@@ -168,7 +178,8 @@ class Plan:
         about = catalogue.find_paper(paper)
         task = catalogue.TASKS / about.task / "__init__.py"
         code = code_fingerprint([catalogue.PACKAGE / "reporting" / "need.py", task])
-        return f"{code} {[claim.model_dump_json() for claim in about.claims]} {self.selection_meaning(paper)}"
+        claims = [claim.model_dump_json() for claim in about.claims]
+        return f"{code} {self.knobs.looks} {claims} {self.selection_meaning(paper)}"
 
     def report_meaning(self, selection: str) -> str:
         """What decides the report of a selection: the records, and the code that makes tables of them."""
