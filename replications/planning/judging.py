@@ -45,7 +45,10 @@ def place(folder: Path, paper: str, look: int | str) -> Path:
 def seeds_after(path: Path | str) -> dict[str, int]:
     """Return how many seeds each row takes after a judging; raises UserError where its file cannot be read."""
     try:
-        return {str(address): int(seeds) for address, seeds in json.loads(Path(path).read_text())["seeds"].items()}
+        return {
+            str(address): int(seeds)
+            for address, seeds in json.loads(Path(path).read_text(encoding="utf-8"))["seeds"].items()
+        }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         raise UserError(f"{path} is missing or damaged (delete it and run the same command again)") from None
 

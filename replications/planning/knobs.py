@@ -181,7 +181,7 @@ def _looks(value: Any) -> int | None:
     text = _shown(value).strip()
     if value is None or text.lower() in ("null", "none", ""):
         return None
-    if isinstance(value, bool) or not re.fullmatch(r"[0-9]", text) or not 1 <= int(text) <= len(LOOKS):
+    if isinstance(value, bool | list) or not re.fullmatch(r"[0-9]", text) or not 1 <= int(text) <= len(LOOKS):
         *sizes, last = LOOKS
         raise UserError(
             f"looks={text}: give 1 to {len(LOOKS)}, which stand for up to {', '.join(map(str, sizes))} or {last} seeds "
