@@ -84,6 +84,10 @@ def copy(tmp_path_factory):
     return copy
 
 
+def tier(copy, name):
+    return copy.root / "results" / "mini" / name
+
+
 def snakemake(copy, *words, code=0):
     targets = [word for word in words if "=" not in word]
     config = [word for word in words if "=" in word]
@@ -121,6 +125,27 @@ def test_the_second_look_is_of_the_rows_that_an_open_claim_needs(copy):
     assert "Nothing to be done" in snakemake(copy) and not ran(copy)
 
 
+def test_what_is_lost_on_the_way_is_made_again_and_nothing_else(copy):
+    """As after a kill between two passes: the first look is there, a judging and part of the second look are not."""
+    for seed in (3, 4):
+        tier(copy, f"runs/beta/margin/seed{seed}/run.json").unlink()
+    for name in ("looks/alpha-1.json", "index.html"):
+        tier(copy, name).unlink()
+    snakemake(copy)
+    assert ran(copy) == ["beta/margin 3,4"]
+
+
 def test_more_looks_go_on_from_there(copy):
     snakemake(copy, "looks=4")
     assert ran(copy) == THIRD, "C1 has 5 pairs only with 8 seeds: one diverged on one side"
+
+
+def test_changed_code_is_judged_anew_before_a_further_look(copy):
+    """Beta's rows run anew, and C1, now decided, asks for no second look of them; the records of old code stay."""
+    path = copy.model("beta")
+    path.write_text(path.read_text().replace("16.0 * cosine", "24.0 * cosine"))
+    write_claims(copy, alpha=0)
+    old = tier(copy, "runs/beta/margin/seed3/run.json").read_bytes()
+    snakemake(copy)
+    assert ran(copy) == [line for line in FIRST if line.startswith("beta")]
+    assert tier(copy, "runs/beta/margin/seed3/run.json").read_bytes() == old

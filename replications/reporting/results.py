@@ -7,8 +7,9 @@ from pathlib import Path
 
 from replications.archive import ARCHIVE, record_files
 from replications.errors import UserError
+from replications.looks import LOOKS
 from replications.records import SCHEMA_VERSION, RunRecord, ThroughputRecord, parse
-from replications.reporting import comparable
+from replications.reporting import comparable, labels
 from replications.spec import Paper
 from replications.tasks.base import Task, find_task
 
@@ -78,9 +79,26 @@ def read_results(
     found = {seed for runs in records.runs.values() for seed in runs}
     records.seeds = tuple(sorted(found | set(range(seeds or 0))))
     for address, runs in records.runs.items():
+        _leave_out_later(records, address, runs)
         if different := comparable.within(list(runs.values())):
             records.problems.append(f"{address}: its seeds differ in their {different}")
     return records
+
+
+def _leave_out_later(records: Records, address: str, runs: dict[int, RunRecord]) -> None:
+    """Leave out seeds of further looks that are not of the first look's code, data, set-up and device.
+
+    They stay behind where the first look was run anew and no claim needs more of the row.
+    """
+    first = [record for seed, record in runs.items() if seed < LOOKS[0]]
+    if not first or comparable.within(first):
+        return
+    other = {seed: comparable.within([first[0], runs[seed]]) for seed in runs if seed >= LOOKS[0]}
+    if stale := sorted(seed for seed, different in other.items() if different):
+        told = f"{labels.seeds(stale)} left out, not of the first look's {other[stale[0]]}"
+        records.problems.append(f"{address}: {told} (run again, or delete what is left out)")
+    for seed in stale:
+        del runs[seed]
 
 
 def _known(address: str, papers: Mapping[str, Paper]) -> bool:
