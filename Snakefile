@@ -11,6 +11,7 @@ configfile: f"{workflow.basedir}/config/config.yaml"
 include: "workflows/common.smk"
 include: "workflows/data.smk"
 include: "workflows/train.smk"
+include: "workflows/judge.smk"
 include: "workflows/throughput.smk"
 include: "workflows/report.smk"
 
@@ -18,7 +19,7 @@ include: "workflows/report.smk"
 rule all:
     default_target: True
     input:
-        plan.records("all"),
+        [records_of(paper) for paper in plan.knobs.papers],
         plan.page,
     localrule: True
 
@@ -30,6 +31,6 @@ for target, papers in plan.targets.items():
         name:
             target
         input:
-            plan.records("+".join(papers)),
+            [records_of(paper) for paper in papers],
             plan.page,
         localrule: True

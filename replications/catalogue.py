@@ -21,6 +21,7 @@ TASKS = PACKAGE / "tasks"
 CONFIG = PACKAGE.parent / "config"
 PARTS = ("data", "recipe", "task", "options")
 LENGTHS = {"epochs", "steps"}
+TRIAL_SEEDS = re.compile(r"seeds=[0-9]+(,[0-9]+)*")  # among changes: the seeds of a trial
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -174,7 +175,7 @@ def resolve(address: str, tier: str, seed: int, assignments: Iterable[str] = (),
     """Resolve a run: task set-up, then the method's changes, then `assignments` like ``recipe.lr=0.05``.
 
     Each is laid over the one before as `replications.parsing.merged` says. A name may lead into an option, as
-    ``task.sweep.lengths=[512]``.
+    ``task.sweep.lengths=[512]``. ``seeds=7,8`` changes nothing: it names the seeds of a trial in every table.
 
     Raises UserError for unknown names, a malformed assignment, or a recipe that does not validate.
     """
@@ -217,6 +218,8 @@ def _change(parts: dict[str, dict[str, Any]], part: str, change: Mapping[str, An
 
 
 def _assign(parts: dict[str, dict[str, Any]], assignment: str) -> None:
+    if TRIAL_SEEDS.fullmatch(assignment):
+        return
     key, equals, text = assignment.partition("=")
     part, dot, name = key.partition(".")
     if not (equals and dot and name):

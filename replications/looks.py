@@ -4,6 +4,8 @@ A claim is tested at 3, 5, 8 and 12 seeds, always seeds 0 to n - 1. The error ra
 their weights, so a study may stop or go on after each of them and its verdicts stay valid.
 """
 
+from itertools import pairwise
+
 LOOKS = (3, 5, 8, 12)
 WEIGHTS = (0.1, 0.4, 0.3, 0.2)
 
@@ -16,3 +18,8 @@ def seeds_of(looks: int) -> tuple[int, ...]:
 def looks_of(seeds: int) -> int:
     """Return how many looks are complete with seeds 0 to `seeds` - 1: of 6 seeds, two."""
     return sum(size <= seeds for size in LOOKS)
+
+
+def passes_of(looks: int) -> tuple[tuple[int, ...], ...]:
+    """Return the seeds that each of the first `looks` looks adds: of two looks, (0, 1, 2) and (3, 4)."""
+    return tuple(tuple(range(start, end)) for start, end in pairwise((0, *LOOKS[:looks])))

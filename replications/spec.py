@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from replications.errors import nearest
+from replications.looks import LOOKS
 
 LARGEST = 2**53  # beyond it JSON readers and floats lose digits
 LARGEST_COUNT = 2**31 - 1  # of an option: no array here has more rows, and beyond it C code overflows
@@ -309,12 +310,19 @@ class TierConfig(Strict):
     """config/<tier>.yaml: what holds for every task."""
 
     name: TierName
-    seeds: int = Field(ge=1)
+    looks: int | None = Field(None, ge=1, le=len(LOOKS), description="how many looks (replications.looks) are taken")
+    seeds: int | None = Field(None, ge=1, description="in place of looks where no claim is judged")
     seeds_per_process: int = Field(ge=1)
     threads: int = Field(ge=1, description="CPU threads of one run")
     result: bool = Field(True, description="false: plumbing only, stamped 'not a result' everywhere")
     accelerator: bool = Field(False, description="device 'auto' is a GPU where there is one; else it is the CPU")
     description: str
+
+    @model_validator(mode="after")
+    def _looks_or_seeds(self) -> "TierConfig":
+        if (self.looks is None) == (self.seeds is None):
+            raise ValueError("give either 'looks' or 'seeds'")
+        return self
 
 
 class RunSpec(Strict):

@@ -300,6 +300,52 @@ def test_a_method_that_fails_does_not_stop_the_others(second, code, begun, capsy
         assert ended in said.out.splitlines()[-1]
 
 
+def test_looks_go_on_with_the_rows_that_a_claim_needs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("replications.datasets.prepare.prepare", lambda key, root: None)
+    one, two, three = names = [a for a in catalogue.methods_of(["lsoftmax"], "mini") if a.startswith("lsoftmax/")][:3]
+    seen, asked = [], []
+
+    def execute(spec, **_):
+        seen.append((spec.address, spec.seed))
+        return Ended(spec)
+
+    def next_seeds(verdicts, most):
+        asked.append(({v.paper for v in verdicts}, most))
+        return {1: {one: 5}, 2: {two: 8}, 3: {}}[len(asked)]
+
+    monkeypatch.setattr("replications.running.execute", execute)
+    monkeypatch.setattr("replications.reporting.need.next_seeds", next_seeds)
+    assert main(["run", *names, "--tier", "mini", "--looks", "4"]) == 0
+    first = [(name, seed) for name in (one, two, three) for seed in range(3)]
+    late = [(two, seed) for seed in range(3, 8)]  # left behind at the second look: it catches up
+    assert seen == [*first, (one, 3), (one, 4), *late]
+    assert asked == [({"lsoftmax"}, 4)] * 3
+    assert "lsoftmax: after 3 seeds 0 of 0 claims are decided; 1 row goes on to 5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--looks", "5"], "looks=5: give 1 to 4"),
+        (["--looks", "2", "--seeds", "3"], "looks=2 and seeds=3: give looks for verdicts, or seeds for a trial"),
+    ],
+)
+def test_looks_that_are_none_are_one_line(words, line, capsys):
+    assert main(["run", "lsoftmax/lsoftmax", "--tier", "mini", *words]) == 2
+    assert line in capsys.readouterr().err
+
+
+def test_without_looks_a_run_takes_the_first_look_or_what_the_tier_says(monkeypatch):
+    from replications.cli import runs
+
+    taken = []
+    monkeypatch.setattr(runs, "_execute", lambda args, rows, *_, **__: taken.append(dict(rows)) or 0)
+    for words in (["--tier", "mini"], ["--tier", "standard"], ["--tier", "smoke"], ["--seeds", "7,"]):
+        main(["run", "lsoftmax/lsoftmax_m2", *words])
+    assert [rows["lsoftmax/lsoftmax_m2"] for rows in taken] == [(0, 1, 2), (0, 1, 2), (0,), (7,)]
+
+
 def test_data_that_have_to_be_downloaded_are_left_to_fetch(tmp_path, monkeypatch):
     prepared = []
     monkeypatch.setattr("replications.datasets.prepare.prepare", lambda key, root: prepared.append(key))

@@ -244,6 +244,28 @@ def test_damaged_and_foreign_records_are_named_and_left_out(tmp_path):
     assert str(tmp_path) not in told, "a page that travels names no folder of this machine"
 
 
+def test_rows_stop_at_different_looks(tmp_path):
+    """Only softmax went on to five seeds; of arcface none is missing, and its seed 3, of older code, does not count."""
+    seeds = {"arcface/softmax": range(5), "arcface/arcface": range(4), "cosface/cosface": (0, 1, 2, 3)}
+    for address, of_row in seeds.items():
+        for seed in of_row:
+            made = record(address, seed, pairs=40)[0]
+            old = {"code_fingerprint": "old"} if (address, seed) == ("arcface/arcface", 3) else {}
+            write_record(made.model_copy(update=old), tmp_path / f"runs/{address}/seed{seed}/run.json")
+    records, boards, verdicts, _ = report.derive(tmp_path, "mini", PAPERS, tasks=TASKS, methods=list(seeds))
+    rows = {row.address: row.status for row in boards[0].rows}
+    assert rows == {
+        "arcface/softmax": "5/5",
+        "arcface/arcface": "3/3",
+        "cosface/cosface": "4/5, 1 missing",
+    }
+    assert "arcface/arcface: seed 3 left out, not of the first look's code (run again, or delete what is left out)" in (
+        records.problems
+    )
+    tested = [v for v in verdicts if (v.subject, v.reference) == ("arcface/arcface", "arcface/softmax")]
+    assert tested and all(v.adjusted != "not tested" and v.seeds == (0, 1, 2) for v in tested)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.0, "0"), (999.9, "1.00 k"), (1234, "1.23 k"), (95e6, "95.0 M"), (2.5e9, "2.50 G"), (0.05, "0.0500")],

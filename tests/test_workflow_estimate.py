@@ -85,6 +85,32 @@ def test_what_lies_finished_in_the_work_store_costs_nothing(plan):
     assert estimate.run_seconds(plan, ADDRESS, "0,1") == 10
 
 
+def test_further_looks_are_at_most_those_of_rows_that_a_claim_compares(tmp_path, monkeypatch):
+    """Of lsoftmax after its first look: 9 seeds of each row that its claims name, less what is planned or finished."""
+    tiers = {tier: setup.model_copy(update={"minutes_per_run": 0.5}) for tier, setup in _tiers().items()}
+    monkeypatch.setattr(catalogue, "task_tiers", lambda task: tiers)
+    seeds = tuple(range(12))
+    plan = Plan(Knobs("mini", ("lsoftmax",), seeds, 4, work=str(tmp_path / "work"), results=str(tmp_path / "results")))
+    claims = catalogue.find_paper("lsoftmax").claims
+    rows = {side.method for claim in claims for side in (claim.subject, claim.reference) if side}
+    rows &= set(plan.methods_of("lsoftmax"))
+    judging = Job("verdicts", "judge", "lsoftmax", [], "missing", None, 1, {}, look=1)
+    assert rows and estimate.later(plan, [judging]) == (9 * len(rows), 9 * 30 * len(rows), False)
+    row = sorted(rows)[0]
+    other = Job("x", "train_3_4", "x", [plan.record(row, 3), plan.record(row, 4)], "missing", None, 1, {})
+    assert estimate.later(plan, [judging, other])[0] == 9 * len(rows) - 2
+    assert estimate.later(plan, [dataclasses.replace(judging, look=3)])[0] == 4 * len(rows)
+    assert estimate.later(plan, [other]) is None
+
+
+def test_what_further_looks_may_add_is_said_in_a_line():
+    assert cost_table([JOB], 2, (116, 3240, False)).splitlines()[-1] == (
+        "Then at most 116 more runs, 27 min on 2 cores, for claims that stay open."
+    )
+    assert cost_table([JOB], 2, (3, estimate.UNKNOWN, True)).endswith("at most 3 more runs, for claims that stay open.")
+    assert "Then" not in cost_table([JOB], 2)
+
+
 JOB = Job("a/b (seeds 0,1)", "train_0_1", "a", ["x", "y"], "missing", None, 2, {"seconds": 1800, "store_mb": 1500})
 
 

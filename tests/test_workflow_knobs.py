@@ -1,5 +1,6 @@
 """The knobs: what a person may give, as text or typed, and the one line for what they may not."""
 
+import json
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from replications.planning import front
 from replications.planning.knobs import parse_methods, read_knobs
 from replications.planning.lock import hold_folder
 from replications.planning.plan import Plan
+from replications.reporting import labels
 
 ROOT = Path(__file__).parent.parent
 CONFIG = catalogue.read_yaml(ROOT / "config" / "config.yaml")
@@ -27,7 +29,8 @@ def knobs(**changes):
 def test_defaults_are_a_whole_request():
     found = knobs()
     assert found.tier == "mini"
-    assert found.seeds == tuple(range(catalogue.tier_config("mini").seeds))
+    assert (found.looks, found.seeds, found.passes) == (2, (0, 1, 2, 3, 4), ((0, 1, 2), (3, 4)))
+    assert not found.tried
     assert set(found.papers) == {key for key in PAPERS if catalogue.methods_of([key], "mini")}
 
 
@@ -56,11 +59,62 @@ def test_ablations_may_be_left_out():
         ("2,0,1", (0, 1, 2)),
         ([7], (7,)),
         ("7,", (7,)),
-        ("null", (0, 1, 2)),
     ],
 )
-def test_seeds_are_a_count_or_a_list(given, seeds):
-    assert knobs(seeds=given).seeds == seeds
+def test_seeds_are_a_count_or_a_list_and_a_trial_that_every_table_names(given, seeds):
+    found = Plan(knobs(seeds=given))
+    assert found.knobs.seeds == seeds and found.knobs.passes == (seeds,) and found.folder == Path("results/tried/mini")
+    spec = found.spec(found.methods_of("all")[0], seeds[0])
+    named = f"seeds={','.join(map(str, seeds))}"
+    assert spec.changes == (named,)
+    assert labels.category(SimpleNamespace(spec=spec, category=None)) == f"changed set-up: {named}"
+    assert spec.canonical_json() == catalogue.resolve(spec.address, "mini", seeds[0]).canonical_json()
+    assert f"--set={named}" in found.shell("run", "set") and "--tried" in found.shell("report", "tried")
+
+
+@pytest.mark.parametrize(
+    ("tier", "given", "passes"),
+    [
+        ("mini", 1, ((0, 1, 2),)),
+        ("mini", "4", ((0, 1, 2), (3, 4), (5, 6, 7), (8, 9, 10, 11))),
+        ("mini", "null", ((0, 1, 2), (3, 4))),
+        ("standard", None, ((0, 1, 2),)),
+        ("smoke", None, ((0,),)),
+        ("smoke", 2, ((0, 1, 2), (3, 4))),
+    ],
+)
+def test_looks_say_which_seeds_come_when(tier, given, passes):
+    found = knobs(tier=tier, looks=given)
+    assert found.passes == passes and found.seeds == tuple(seed for seeds in passes for seed in seeds)
+    assert not found.tried
+
+
+def test_a_paper_needs_the_seeds_that_each_judging_gives_its_rows(tmp_path):
+    """A row that is left behind and needed again catches up; where nobody goes on, no later judging is asked for."""
+    found = Plan(knobs(looks=4, papers="lsoftmax", seeds=None))
+    stays, goes, late, *_ = rows = found.methods_of("lsoftmax")
+    one = dict.fromkeys(rows, 3) | {goes: 5}
+    after = {1: one, 2: one | {goes: 8, late: 8}, 3: one | {goes: 8, late: 8}}
+
+    def judged(paper, look):
+        path = tmp_path / f"{paper}-{look}.json"
+        path.write_text(json.dumps({"seeds": after[look]}))
+        return str(path)
+
+    def seeds_of(paths, row):
+        return sum(path.startswith(f"results/mini/runs/{row}/") for path in paths)
+
+    for passes, expected in ((1, (3, 3, 3)), (2, (3, 5, 3)), (3, (3, 8, 8)), (4, (3, 8, 8))):
+        paths = found.records_after("lsoftmax", passes, judged)
+        assert tuple(seeds_of(paths, row) for row in (stays, goes, late)) == expected
+        assert [path for path in paths if path.startswith(str(tmp_path))] == [
+            str(tmp_path / f"lsoftmax-{look}.json") for look in range(1, passes)
+        ]
+    after[2] = one
+    assert not [path for path in found.records_after("lsoftmax", 4, judged) if path.endswith("lsoftmax-3.json")]
+    after[1] = {"lsoftmax/gone": "many"}
+    with pytest.raises(UserError, match=r"lsoftmax-1\.json is missing or damaged"):
+        found.records_after("lsoftmax", 2, judged)
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("False", False), (True, True)])
@@ -130,6 +184,18 @@ def test_papers_are_all_or_a_list():
         ({"seeds": "٣"}, "seeds: '٣' is not an integer"),
         ({"seeds": float("inf")}, "seeds: 'inf' is not an integer"),
         ({"seeds": {"a": 1}}, "is not an integer"),
+        (
+            {"looks": 0},
+            "looks=0: give 1 to 4, which stand for up to 3, 5, 8 or 12 seeds (other",
+        ),
+        ({"looks": "5"}, "looks=5: give 1 to 4"),
+        ({"looks": "many"}, "looks=many: give 1 to 4"),
+        ({"looks": "true"}, "looks=true: give 1 to 4"),
+        ({"looks": True}, "looks=True: give 1 to 4"),
+        ({"looks": 1.5}, "looks=1.5: give 1 to 4"),
+        ({"looks": [2]}, "looks=2: give 1 to 4"),
+        ({"looks": 2, "seeds": "7,8"}, "looks=2 and seeds=7,8: give looks for verdicts, or seeds for a trial"),
+        ({"set": "seeds=x"}, "'seeds=x' is not of the form part.name=value"),
         ({"set": [[[["a"]]]]}, "is wrong; it is changes against"),
         ({"set": "[" * 3000}, "is not of the form part.name=value"),
         ({"tier": "x" * 100_000}, "unknown tier 'xxx"),
@@ -147,7 +213,9 @@ def test_what_is_wrong_is_one_line_that_names_it(changes, line):
 
 def test_a_hundred_seeds_are_planned_in_seconds():
     began = time.process_time()
-    assert len(plan(tier="mini", seeds=100, papers="eigenfaces,deepid").selection_meaning("all")) > 100 * 64
+    found = plan(tier="mini", seeds=100, papers="eigenfaces,deepid")
+    seeds = ",".join(map(str, found.knobs.seeds))
+    assert [len(found.run_meaning(address, seeds)) > 100 * 64 for address in found.methods_of("all")]
     assert time.process_time() - began < 5
 
 
@@ -211,11 +279,12 @@ def test_targets_on_the_command_line_become_a_selection():
 def test_seeds_that_share_a_process_and_their_records():
     groups = plan(tier="standard", seeds=2).seed_groups if catalogue.methods_of(PAPERS, "standard") else ["0", "1"]
     assert groups == ["0", "1"]
+    assert plan(tier="mini", looks=4).seed_groups == ["0,1,2", "3,4", "5,6,7", "8,9,10", "11"]
     found = plan(tier="mini", seeds=4)
     assert found.seed_groups == ["0,1,2", "3"]
     wildcards = SimpleNamespace(paper="p", method="m")
     assert [path.format(**vars(wildcards)) for path in found.records_of_group("0,1,2")] == [
-        f"results/mini/runs/p/m/seed{seed}/run.json" for seed in (0, 1, 2)
+        f"results/tried/mini/runs/p/m/seed{seed}/run.json" for seed in (0, 1, 2)
     ]
 
 
@@ -224,7 +293,8 @@ def test_meaning_is_of_what_decides_a_number_and_of_nothing_else(monkeypatch):
     meaning = plan().run_meaning(address, "0,1")
     other_place = plan(data_root="elsewhere", results="there", device="cpu", throughput=False)
     assert other_place.run_meaning(address, "0,1") == meaning
-    assert plan(seeds=5).run_meaning(address, "0,1") == meaning
+    assert plan(looks=4).run_meaning(address, "0,1") == meaning
+    assert plan(seeds=5).run_meaning(address, "0,1") != meaning, "its records name the seeds of the trial"
     assert plan().run_meaning(address, "0,2") != meaning
     assert plan(tier="smoke").run_meaning(address, "0,1") != meaning
 

@@ -1,7 +1,8 @@
 # Tables, plots, verdicts and the page, from the records of what this call asks for.
 rule report:
     input:
-        lambda wildcards: plan.report_inputs(selection()),
+        [records_if_selected(paper) for paper in plan.papers],
+        lambda wildcards: plan.speeds(selection()),
     output:
         plan.page,
     log:

@@ -10,6 +10,7 @@ from replications import catalogue
 from replications.cli.data import megabytes, sets_of
 from replications.cli.options import command, tier_name
 from replications.errors import UserError, nearest
+from replications.looks import LOOKS
 from replications.planning.check import refuse
 from replications.spec import TIERS, Claim, Paper
 
@@ -21,7 +22,7 @@ JSON = """
   claims   claim (paper/id), paper, task, statement, where, subject {method, metric}, reference (the same) or null,
            expected or null, direction, effect, smallest_effect, reported_effect or null, tiers
   tasks    task, title, primary_metric, papers, tiers
-  tiers    tier, seeds, threads, result, description
+  tiers    tier, looks or null, seeds (of the first look), threads, result, description
   data     data_set, title, kind, bytes (to download), prepared_bytes, licence
 """
 
@@ -172,7 +173,14 @@ def _tiers(asked: Asked) -> list[Row]:
     left = {tier for address in asked.methods for tier in asked.runs(address)}
     found = [catalogue.tier_config(name) for name in asked.tiers if name in left or asked.everything]
     return [
-        {"tier": t.name, "seeds": t.seeds, "threads": t.threads, "result": t.result, "description": t.description}
+        {
+            "tier": t.name,
+            "looks": t.looks,
+            "seeds": t.seeds or LOOKS[0],
+            "threads": t.threads,
+            "result": t.result,
+            "description": t.description,
+        }
         for t in found
     ]
 
@@ -207,7 +215,10 @@ KINDS = {
         _columns("claim", "statement", compares=_compares, tiers=_of("tiers")),
     ),
     "tasks": (_tasks, _columns("task", "papers", "tiers")),
-    "tiers": (_tiers, _columns("tier", "seeds", "description")),
+    "tiers": (
+        _tiers,
+        _columns("tier", looks=lambda row: row["looks"] or "-", seeds=_of("seeds"), description=_of("description")),
+    ),
     "data": (
         _data,
         {

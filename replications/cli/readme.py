@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from replications import catalogue
+from replications.looks import LOOKS
 from replications.records import write_atomic
 from replications.reporting import labels, publications, summary
 from replications.reporting.sections import with_section
 from replications.reporting.verdicts import Verdict
-from replications.spec import TIERS, Paper
+from replications.spec import TIERS, Paper, TierConfig
 
 ROOT = catalogue.PACKAGE.parent
 README = ROOT / "README.md"
@@ -150,11 +151,17 @@ def _paper(paper: Paper, verdicts: dict[str, Verdict]) -> str:
 
 
 def _tiers() -> str:
-    rows = ["| tier | what it is | seeds | threads of a run |", "| --- | --- | --- | --- |"]
+    rows = ["| tier | what it is | seeds of a row | threads of a run |", "| --- | --- | --- | --- |"]
     for name in TIERS:
         tier = catalogue.tier_config(name)
-        rows.append(f"| `{name}` | {tier.description} | {tier.seeds} | {tier.threads} |")
+        rows.append(f"| `{name}` | {tier.description} | {_seeds(tier)} | {tier.threads} |")
     return "\n".join(rows)
+
+
+def _seeds(tier: TierConfig) -> str:
+    """``3, then 5 where a claim needs them``."""
+    first, *more = LOOKS[: tier.looks] if tier.looks else [tier.seeds]
+    return f"{first}, then {', '.join(map(str, more))} where a claim needs them" if more else str(first)
 
 
 def _knobs() -> str:

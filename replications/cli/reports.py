@@ -1,4 +1,4 @@
-"""``report``, ``verify``, ``cite``, ``compare`` and ``publish``: what is made from records alone."""
+"""``report``, ``judge``, ``verify``, ``cite``, ``compare`` and ``publish``: what is made from records alone."""
 
 import argparse
 from collections.abc import Collection, Iterable
@@ -9,6 +9,8 @@ from replications import catalogue
 from replications.archive import record_files
 from replications.cli.options import add_folders, add_tier, add_tried, command, folder_type
 from replications.errors import UserError
+from replications.looks import LOOKS
+from replications.planning import judging
 from replications.planning.knobs import parse_papers, tier_folder
 
 if TYPE_CHECKING:
@@ -23,6 +25,17 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--no-ablations", action="store_true", help="leave the ablation rows out")
     add_folders(parser, "data_root", "results")
     parser.add_argument("--show", action="store_true", help="only print what the records say; make no file")
+
+    example = "judge arcface --look 1 --looks 2"
+    parser = command(commands, "judge", judge, "say which of a paper's rows need the seeds of the next look", example)
+    parser.add_argument("paper", metavar="PAPER")
+    numbers = range(1, len(LOOKS) + 1)
+    parser.add_argument("--look", type=int, choices=numbers, required=True, help="the look that its rows have had")
+    parser.add_argument("--looks", type=int, choices=numbers, default=len(LOOKS), help="how many there are to be")
+    add_tier(parser)
+    add_tried(parser)
+    parser.add_argument("--no-ablations", action="store_true", help="leave the ablation rows out")
+    add_folders(parser, "results")
 
     parser = command(commands, "verify", verify, "derive every number of a report again", "verify --tier mini")
     parser.add_argument(
@@ -104,6 +117,18 @@ def report(args: argparse.Namespace) -> None:
     files = [folder / name for name in (read_manifest(folder) or {"files": ()})["files"]]
     problems = [*(records.problems if args.show else problems), *_outdated(records)]
     print_report(boards, verdicts, problems, _shown(files), stamp=stamp(args.tier, result))
+
+
+def judge(args: argparse.Namespace) -> None:
+    """Judge a paper after a look, and leave a file that says which rows go on: a step between two looks."""
+    folder = tier_folder(args.results, args.tier, args.tried)
+    key = catalogue.find_paper(args.paper).key
+    have = dict.fromkeys(catalogue.methods_of([key], args.tier, not args.no_ablations), LOOKS[0])
+    if args.look > 1:  # what other papers ask of the same rows decides nothing here
+        have |= judging.seeds_after(judging.place(folder, key, args.look - 1))
+    judged = judging.judge(folder, args.tier, key, have, args.look, args.looks)
+    judging.write(judged, judging.place(folder, key, args.look))
+    print(judged.line(args.looks))
 
 
 def _deviations(papers: Iterable[str]) -> dict[str, dict[int, str]]:

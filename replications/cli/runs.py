@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,9 @@ from replications.cli.options import (
     file_type,
 )
 from replications.errors import UserError, nearest, one_line
-from replications.planning.knobs import parse_methods, parse_seeds, tier_folder
+from replications.looks import LOOKS
+from replications.planning import judging
+from replications.planning.knobs import parse_methods, seeds_or_looks, tier_folder
 from replications.records import (
     RunRecord,
     ThroughputRecord,
@@ -56,6 +58,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         "run arcface/softmax --tier smoke --seeds 0,1 --set recipe.lr=0.05",
     )
     _add_method(parser)
+    about = "take the seeds look by look (3, 5, 8, 12), after the first only for rows that an open claim needs"
+    parser.add_argument("--looks", metavar="1-4", help=f"{about}; instead of --seeds")
     add_set(parser)
     parser = command(
         commands,
@@ -98,7 +102,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _add_method(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("methods", nargs="+", metavar="NAME", help=NAMES)
     add_tier(parser)
-    parser.add_argument("--seeds", help="a count (3) or a list (0,1,2); default: the tier's")
+    parser.add_argument("--seeds", help="a count (3) or a list (0,1,2); default: those of the first look")
     add_device(parser)
     add_runs_per_gpu(parser)
     add_portable(parser)
@@ -109,14 +113,39 @@ def run(args: argparse.Namespace) -> int:
     """Run each method and seed, one after the other; data that come with this package are prepared.
 
     A failure that belongs in the table is a record, not an exit code. Another one does not stop the other methods; the
-    exit code is then 1.
+    exit code is then 1. With several looks the claims are judged after each, by the rows that are named.
     """
-    return _execute(args, args.changes, again=False)
+    tier = catalogue.tier_config(args.tier)
+    addresses = parse_methods(args.methods, args.tier)
+    if args.looks is None:
+        return _execute(args, dict.fromkeys(addresses, _seeds(args)), args.changes, again=False)
+    _, looks = seeds_or_looks(args.seeds, args.looks, tier)
+    if looks > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(f"--looks {looks} in several processes: give each look's seeds by --seeds")
+    folder = tier_folder(args.results, args.tier, tried=bool(args.changes))
+    have: dict[str, int] = {}
+    rows = {address: range(LOOKS[0]) for address in addresses}
+    for look in range(1, looks + 1):
+        code = _execute(args, rows, args.changes, again=False)
+        have |= {address: seeds.stop for address, seeds in rows.items()}
+        if code or look == looks:
+            return code
+        rows = {a: range(have[a], LOOKS[look]) for a in judging.going_on(folder, args.tier, have, look, looks)}
+    return 0
+
+
+def _seeds(args: argparse.Namespace) -> tuple[int, ...]:
+    """The seeds that are named; else those of the first look, or of the tier where it has no looks."""
+    tier = catalogue.tier_config(args.tier)
+    looks = 1 if args.seeds is None and tier.looks else None
+    return seeds_or_looks(args.seeds, looks, tier)[0]
 
 
 def evaluate(args: argparse.Namespace) -> int:
     """Score finished runs again, or a weights file; raises UserError for a run that has not finished."""
-    return _score_file(args) if args.weights else _execute(args, [], again=True)
+    if args.weights:
+        return _score_file(args)
+    return _execute(args, dict.fromkeys(parse_methods(args.methods, args.tier), _seeds(args)), [], again=True)
 
 
 def _score_file(args: argparse.Namespace) -> int:
@@ -157,15 +186,15 @@ def _reader_of(paper: str) -> str:
     return f"{paper}/{methods[0]}"
 
 
-def _execute(args: argparse.Namespace, changes: list[str], again: bool) -> int:
+def _execute(args: argparse.Namespace, rows: Mapping[str, Sequence[int]], changes: list[str], again: bool) -> int:
+    """Run or score each row's seeds; return the exit code."""
     from replications.measurement.process import sigterm_as_interrupt
     from replications.running import fingerprints, finished_record, restore
 
-    seeds = parse_seeds(args.seeds, catalogue.tier_config(args.tier).seeds)
-    addresses = parse_methods(args.methods, args.tier)
+    addresses = list(rows)
     specs = {
         address: [catalogue.resolve(address, args.tier, seed, changes, args.portable) for seed in seeds]
-        for address in addresses
+        for address, seeds in rows.items()
     }
     results = tier_folder(args.results, args.tier, tried=bool(changes), portable=args.portable)
     for spec in chain(*specs.values()) if again else ():

@@ -8,7 +8,7 @@ the registry for data.
 import functools
 import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from replications import catalogue, running
@@ -16,6 +16,7 @@ from replications.archive import record_files
 from replications.datasets import registry
 from replications.errors import UserError
 from replications.measurement.hardware import count_gpus
+from replications.planning.job import Job
 from replications.planning.plan import Plan
 from replications.records import RunRecord, parse
 
@@ -40,6 +41,37 @@ def run_megabytes(plan: Plan, address: str, seeds: str) -> int:
     if left and not kept:
         return UNKNOWN
     return math.ceil(left * statistics.median(kept or [0]) / 1e6)
+
+
+def later(plan: Plan, jobs: Sequence[Job]) -> tuple[int, int, bool] | None:
+    """Return how many runs further looks may add to `jobs`, at most, their seconds, and whether those are of a GPU.
+
+    Seconds are of one run after the other, times its threads on a CPU; below 0 where nothing is known.
+    """
+    found = _later(plan, jobs)
+    seconds = [run_seconds(plan, address, ",".join(map(str, seeds))) for address, seeds in found.items()]
+    gpu = bool(plan.gpu and count_gpus())
+    total = sum(s if gpu else s * plan.tier.threads for s in seconds) if UNKNOWN not in seconds else UNKNOWN
+    return (sum(map(len, found.values())), total, gpu) if found else None
+
+
+def _later(plan: Plan, jobs: Sequence[Job]) -> dict[str, list[int]]:
+    """Seeds by row that a look may still ask for once the judging among `jobs` has been done."""
+    planned = {path for job in jobs for path in job.output}
+    first: dict[str, int] = {}
+    for job in jobs:
+        if job.rule == "judge" and job.paper:
+            for address in plan.open_to(job.paper):
+                first[address] = min(first.get(address, len(plan.knobs.passes)), job.look)
+    found = {}
+    for address, look in first.items():
+        seeds = [seed for of_look in plan.knobs.passes[look:] for seed in of_look]
+        found[address] = [
+            seed
+            for seed in seeds
+            if plan.record(address, seed) not in planned and not _is_finished(plan, address, seed)
+        ]
+    return {address: seeds for address, seeds in found.items() if seeds}
 
 
 def set_megabytes(key: str) -> int:

@@ -21,6 +21,7 @@ class Job:
     threads: int
     resources: dict[str, Any]
     started: float = field(default_factory=time.monotonic)
+    look: int = 0  # of a job that judges: the look that its paper has had
     waits_for: str = ""  # what it said last on waiting for another process
 
     @property

@@ -11,8 +11,9 @@ from typing import Any
 
 from replications import catalogue
 from replications.errors import UserError, nearest
+from replications.looks import LOOKS, passes_of, seeds_of
 from replications.planning.folders import FOLDERS, folder_name
-from replications.spec import TIERS
+from replications.spec import TIERS, TierConfig
 
 SCHEMA = catalogue.PACKAGE.parent / "workflows" / "config.schema.yaml"
 WORDS = {"true": True, "false": False, "null": None, "none": None}
@@ -26,11 +27,16 @@ SEEDS_REMEDY = "give a count, as in seeds=5, or a list, as in seeds=0,1,2"
 
 @dataclass(frozen=True)
 class Knobs:
-    """A checked request. `papers` have a method in the tier; `seeds` are sorted; of folders ``~`` is expanded."""
+    """A checked request. `papers` have a method in the tier; of folders ``~`` is expanded.
+
+    `seeds`, sorted, are all that a row may be run with. With `looks`, rows take those of the first look, and then those
+    of each further one that a claim needs; without, every row takes all.
+    """
 
     tier: str
     papers: tuple[str, ...]
     seeds: tuple[int, ...]
+    looks: int | None = None
     device: str = "auto"
     runs_per_gpu: int = 1
     throughput: bool = True
@@ -46,8 +52,13 @@ class Knobs:
         return tier_folder(Path(self.results), self.tier, self.tried)
 
     @property
+    def passes(self) -> tuple[tuple[int, ...], ...]:
+        """The seeds that each look adds; without looks there is one pass."""
+        return passes_of(self.looks) if self.looks else (self.seeds,)
+
+    @property
     def tried(self) -> bool:
-        """Whether the set-up is changed against the tier's."""
+        """Whether the set-up or the seeds are changed against the tier's."""
         return bool(self.set)
 
 
@@ -74,12 +85,15 @@ def read_knobs(config: Mapping[str, Any]) -> Knobs:
         if values.get(key) is not None:
             values[key] = folder_name(key, values[key], there=key == "data_mirror")
     tier = catalogue.tier_config(values["tier"])
+    seeds, looks = seeds_or_looks(values.get("seeds"), values.get("looks"), tier)
+    trial = [f"seeds={','.join(map(str, seeds))}"] if values.get("seeds") is not None else []
     return Knobs(
         **{
             **values,
             "papers": parse_papers(values["papers"], tier.name),
-            "seeds": parse_seeds(values.get("seeds"), tier.seeds),
-            "set": _assignments(values.get("set")),
+            "seeds": seeds,
+            "looks": looks,
+            "set": (*_assignments(values.get("set")), *trial),
         }
     )
 
@@ -88,6 +102,8 @@ def _typed(key: str, value: Any, schema: Mapping[str, Any]) -> Any:
     """Undo what a shell does to values: 'true' is a boolean, 5 a folder's name where a name is asked for."""
     if key == "seeds":
         return _seed_list(value)
+    if key == "looks":
+        return _looks(value)
     if isinstance(value, str) and value.lower() in WORDS and key not in ("papers", *FOLDERS):
         return WORDS[value.lower()]
     if schema.get("type") == "integer" and isinstance(value, str) and value.isdecimal():
@@ -162,10 +178,40 @@ def _check_number(seeds: int) -> None:
         raise UserError(f"seeds: {seeds} are too many; at most {MOST_SEEDS} ({SEEDS_REMEDY})")
 
 
-def parse_seeds(value: Any, default: int) -> tuple[int, ...]:
-    """Return seeds from None (seeds 0 to `default` - 1), a count, or a list; text is understood too."""
+def _looks(value: Any) -> int | None:
+    """Return None or a number of looks; raises UserError for anything else."""
+    text = _shown(value).strip()
+    if value is None or text.lower() in ("null", "none", ""):
+        return None
+    if isinstance(value, bool | list) or not re.fullmatch(r"[0-9]", text) or not 1 <= int(text) <= len(LOOKS):
+        *sizes, last = LOOKS
+        raise UserError(
+            f"looks={text}: give 1 to {len(LOOKS)}, which stand for up to {', '.join(map(str, sizes))} or {last} seeds "
+            "(other seeds are a trial: seeds=)"
+        )
+    return int(text)
+
+
+def seeds_or_looks(seeds: Any, asked: Any, tier: TierConfig) -> tuple[tuple[int, ...], int | None]:
+    """Return the seeds that a row may take, and the number of looks, None where only the seeds count.
+
+    `seeds` is a count or a list, `asked` a number of looks; neither: what the tier says. Raises UserError for both.
+    """
+    asked = _looks(asked)
+    if seeds is not None and asked is not None:
+        raise UserError(f"looks={asked} and seeds={_shown(seeds)}: give looks for verdicts, or seeds for a trial")
+    if seeds is not None:
+        return parse_seeds(seeds), None
+    if asked is None and tier.looks is None:
+        return tuple(range(tier.seeds or 0)), None
+    asked = asked or tier.looks
+    return seeds_of(asked), asked
+
+
+def parse_seeds(value: Any) -> tuple[int, ...]:
+    """Return seeds from a count or a list; text is understood too."""
     value = _seed_list(value)
-    seeds = value if isinstance(value, list) else list(range(default if value is None else value))
+    seeds = value if isinstance(value, list) else list(range(value or 0))
     if not seeds or min(seeds) < 0 or len(set(seeds)) != len(seeds):
         raise UserError(f"seeds={_shown(value)}: seeds are 0 or more, each given once ({SEEDS_REMEDY})")
     return tuple(sorted(seeds))

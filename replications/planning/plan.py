@@ -3,7 +3,7 @@
 import functools
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from replications import catalogue, running
 from replications.datasets.arrays import MANIFEST, set_path
 from replications.fingerprint import code_fingerprint
+from replications.planning import judging
 from replications.planning.folders import name_for_snakemake
 from replications.planning.knobs import Knobs, tier_folder
 from replications.records import run_path
@@ -63,9 +64,14 @@ class Plan:
         return self.gpu * self.knobs.runs_per_gpu
 
     @functools.cached_property
+    def papers(self) -> tuple[str, ...]:
+        """All papers with a method in the tier."""
+        return tuple(key for key in catalogue.papers() if catalogue.methods_of([key], self.knobs.tier))
+
+    @functools.cached_property
     def targets(self) -> dict[str, tuple[str, ...]]:
         """Names that a person can ask for, with the papers they stand for: papers with a method in the tier, tasks."""
-        papers = {key: (key,) for key in catalogue.papers() if catalogue.methods_of([key], self.knobs.tier)}
+        papers = {key: (key,) for key in self.papers}
         tasks: dict[str, tuple[str, ...]] = {}
         for key in papers:
             task = catalogue.find_paper(key).task
@@ -87,29 +93,67 @@ class Plan:
 
     @property
     def seed_groups(self) -> list[str]:
-        """The seeds, cut into what shares a process."""
+        """The seeds of each pass, cut into what shares a process."""
         size = self.tier.seeds_per_process
-        seeds = self.knobs.seeds
-        return [",".join(map(str, seeds[start : start + size])) for start in range(0, len(seeds), size)]
+        return [
+            ",".join(map(str, seeds[start : start + size]))
+            for seeds in self.knobs.passes
+            for start in range(0, len(seeds), size)
+        ]
 
     @staticmethod
     def address(wildcards: Any) -> str:
         return f"{wildcards.paper}/{wildcards.method}"
 
     def records(self, selection: str) -> list[str]:
-        """Paths of the run records of a selection."""
-        return [self._record(*a.split("/"), seed) for a in self.methods_of(selection) for seed in self.knobs.seeds]
+        """Paths of the run records of a selection that its first look needs."""
+        first = len(self.knobs.passes[0])
+        return [record for address in self.methods_of(selection) for record in self._records(address, first)]
+
+    def records_after(self, paper: str, passes: int, judged: Callable[[str, int], str]) -> list[str]:
+        """Paths of what a paper needs in its first `passes` passes: run records, and what says which rows went on.
+
+        `judged` returns the path of the judging of a paper after a look, or does not return where there is none yet.
+        """
+        have = dict.fromkeys(self.methods_of(paper), len(self.knobs.passes[0]))
+        said = []
+        for look in range(1, passes):
+            said.append(judged(paper, look))
+            after = judging.seeds_after(said[-1])
+            if all(after.get(address, 0) <= seeds for address, seeds in have.items()):
+                break
+            have = {address: max(seeds, after.get(address, 0)) for address, seeds in have.items()}
+        return [*said, *(record for address, seeds in have.items() for record in self._records(address, seeds))]
+
+    @property
+    def any_judging(self) -> str:
+        """Path of a judging, with the wildcards 'paper' and 'look'."""
+        return str(judging.place(self.outputs, "{paper}", "{look}"))
+
+    def open_to(self, paper: str) -> list[str]:
+        """The rows that a further look of a paper may need: those that its claims compare."""
+        sides = {side.method for claim in catalogue.find_paper(paper).claims for side in claim.sides().values()}
+        return [address for address in self.methods_of(paper) if address in sides]
+
+    def _records(self, address: str, seeds: int) -> list[str]:
+        """Paths of a row's records of its first seeds."""
+        return [self.record(address, seed) for seed in self.knobs.seeds[:seeds]]
+
+    def record(self, address: str, seed: int) -> str:
+        """Path of a run's record."""
+        return str(run_path(self.outputs, *address.split("/"), seed))
 
     def records_of_group(self, seeds: str) -> list[str]:
         """Paths of the records that one process leaves, with the wildcards 'paper' and 'method'."""
-        return [self._record("{paper}", "{method}", int(seed)) for seed in seeds.split(",")]
-
-    def _record(self, paper: str, method: str, seed: int) -> str:
-        return str(run_path(self.outputs, paper, method, seed))
+        return [self.record("{paper}/{method}", int(seed)) for seed in seeds.split(",")]
 
     @functools.cache  # noqa: B019 (a process has one plan)
     def spec(self, address: str, seed: int) -> RunSpec:
-        return catalogue.resolve(address, self.knobs.tier, seed, self.knobs.set)
+        return self._spec(address).model_copy(update={"seed": seed})
+
+    @functools.cache  # noqa: B019
+    def _spec(self, address: str) -> RunSpec:
+        return catalogue.resolve(address, self.knobs.tier, self.knobs.seeds[0], self.knobs.set)
 
     @functools.cache  # noqa: B019
     def fingerprints(self, address: str, seed: int) -> running.Fingerprints:
@@ -118,25 +162,33 @@ class Plan:
     @functools.cache  # noqa: B019
     def _fingerprints(self, address: str) -> running.Fingerprints:
         """Those of one seed: code and data, which take long, are the same for all."""
-        return running.fingerprints(self.spec(address, self.knobs.seeds[0]))
+        return running.fingerprints(self._spec(address))
 
     def run_meaning(self, address: str, seeds: str) -> str:
         """What decides the records of a group, as text: they are made again where it changes."""
-        return json.dumps({seed: self.fingerprints(address, int(seed)).run for seed in seeds.split(",")})
+        meaning = {seed: self.fingerprints(address, int(seed)).run for seed in seeds.split(",")}
+        return json.dumps(meaning | ({"set": self.knobs.set} if self.knobs.set else {}))
 
     def selection_meaning(self, selection: str) -> str:
-        """What decides all records of a selection."""
-        return json.dumps({a: [self.run_meaning(a, g) for g in self.seed_groups] for a in self.methods_of(selection)})
+        """What decides the records of a selection, whatever their seeds."""
+        return json.dumps({a: self.run_meaning(a, str(self.knobs.seeds[0])) for a in self.methods_of(selection)})
+
+    def judging_meaning(self, paper: str) -> str:
+        """What decides which rows a paper's claims still need: records, claims, and the code that judges them."""
+        about = catalogue.find_paper(paper)
+        task = catalogue.TASKS / about.task / "__init__.py"
+        code = code_fingerprint([catalogue.PACKAGE / "reporting" / "need.py", task])
+        claims = [claim.model_dump_json() for claim in about.claims]
+        return f"{code} {self.knobs.looks} {claims} {self.selection_meaning(paper)}"
 
     def report_meaning(self, selection: str) -> str:
         """What decides the report of a selection: the records, and the code that makes tables of them."""
         code = code_fingerprint(sorted((catalogue.PACKAGE / "reporting").rglob("*.py")))
         return f"{code} {self.selection_meaning(selection)}"
 
-    def report_inputs(self, selection: str) -> list[str]:
-        """Paths of what a report is made of: run records, and the throughput where it is measured."""
-        speeds = [str(self.outputs / "throughput" / f"{selection}.json")] if self.knobs.throughput else []
-        return [*self.records(selection), *speeds]
+    def speeds(self, selection: str) -> list[str]:
+        """Path of what says that the speeds of a selection are measured, where they are asked for."""
+        return [str(self.outputs / "throughput" / f"{selection}.json")] if self.knobs.throughput else []
 
     def sets(self, addresses: Iterable[str]) -> list[str]:
         """Paths that say that the prepared sets of some methods are there."""
@@ -176,7 +228,7 @@ class Plan:
             elif name == "set":
                 words += [f"{option}={change}" for change in value]
             elif value is not None:
-                words.append(f"{option}={_not_home(value)}")
+                words.append(f"{option}={_not_home(str(value))}")
         return words
 
 

@@ -6,20 +6,28 @@ from tabulate import tabulate
 
 from replications.planning.job import Job, duration
 
-ROWS = {"prepare": "data", "throughput": "throughput", "report": "report"}
+Later = tuple[int, int, bool]  # runs, seconds of them, whether on a GPU
+ROWS = {"prepare": "data", "judge": "verdicts"}
 
 
 def job_list(jobs: Sequence[Job]) -> str:
     """Return the jobs that would run, a line each, with the reason."""
-    width = max(len(job.title) for job in jobs)
-    return "\n".join(f"  {job.title:{width}}  {job.reason}" for job in sorted(jobs, key=lambda job: job.title))
+    lines = [(job.title, job.reason) for job in sorted(jobs, key=lambda job: job.title) if job.rule != "judge"]
+    if judging := [job for job in jobs if job.rule == "judge"]:
+        told = "which rows need more seeds" if len(judging) > 1 else judging[0].reason
+        lines.append((f"verdicts of {len(judging)} papers" if len(judging) > 1 else judging[0].title, told))
+    width = max(len(title) for title, _ in lines)
+    return "\n".join(f"  {title:{width}}  {reason}" for title, reason in lines)
 
 
-def cost_table(jobs: Sequence[Job], cores: int) -> str:
-    """Return the cost of the jobs that would run, a row a paper, and the time they need on `cores` cores."""
+def cost_table(jobs: Sequence[Job], cores: int, later: Later | None = None) -> str:
+    """Return the cost of the jobs that would run, a row a paper, and the time they need on `cores` cores.
+
+    `later` is what further looks may add: at most so many runs and, where that is known, CPU- or GPU-seconds.
+    """
     rows: dict[str, list[Job]] = {}
-    for job in sorted(jobs, key=lambda job: (job.paper is None, job.paper or "")):
-        rows.setdefault(job.paper or ROWS.get(job.rule, job.rule), []).append(job)
+    for job in sorted(jobs, key=lambda job: (job.rule in ROWS or job.paper is None, job.paper or "")):
+        rows.setdefault(ROWS.get(job.rule) or job.paper or job.rule, []).append(job)
     lines = [_row(name, found) for name, found in rows.items()]
     if len(rows) > 1:
         lines.append(_row("total", jobs))
@@ -29,7 +37,7 @@ def cost_table(jobs: Sequence[Job], cores: int) -> str:
         colalign=("left", *["right"] * 5),
         disable_numparse=True,
     )
-    return f"{table}\n\n{_footer(jobs, cores)}"
+    return "\n".join([table, "", _footer(jobs, cores), *_told(later, cores)])
 
 
 def _row(name: str, jobs: Sequence[Job]) -> list[str]:
@@ -67,6 +75,14 @@ def _sum(values: Sequence[int], show: Callable[[int], str]) -> str:
 
 def _size(megabytes: int) -> str:
     return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes} MB"
+
+
+def _told(later: Later | None, cores: int) -> list[str]:
+    if not later:
+        return []
+    runs, seconds, gpu = later
+    time = f", {duration(seconds)} on a GPU" if gpu else f", {duration(seconds / cores)} on {cores} cores"
+    return [f"Then at most {runs} more runs{time if seconds > 0 else ''}, for claims that stay open."]
 
 
 def _footer(jobs: Sequence[Job], cores: int) -> str:

@@ -22,6 +22,9 @@ from replications.planning.targets import KINDS, unknown_target
 NOISE = (
     "Assuming unrestricted shared filesystem usage.",
     "Building DAG of jobs...",
+    "DAG of jobs will be updated after completion.",
+    "Updating checkpoint dependencies.",
+    "The run involves checkpoint jobs",
     "Using shell:",
     "Select jobs to execute...",
     "Execute ",
@@ -59,7 +62,7 @@ class Terminal(logging.Handler):
         self.jobs: dict[int, Job] = {}
         self.running: dict[int, Job] = {}
         self.finished: list[Job] = []
-        self.total = 0
+        self.total = self.asked = 0  # jobs, and those that only stand for what was asked for
         self.began = time.monotonic()
         self.live = sys.stderr.isatty() and not dryrun
         self._drawn = self._over = False
@@ -68,6 +71,7 @@ class Terminal(logging.Handler):
             "job_finished": self._job_finished,
             "job_error": self._job_error,
             "run_info": self._run_info,
+            "progress": self._progress,
         }
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -93,6 +97,7 @@ class Terminal(logging.Handler):
             reason=next((short for long, short in REASONS.items() if long in record.reason), record.reason),
             log=Path(record.log[0]) if record.log else None,
             threads=record.threads,
+            look=int((record.wildcards or {}).get("look", 0)),
             resources=dict(record.resources.items()),
         )
 
@@ -115,15 +120,21 @@ class Terminal(logging.Handler):
         """Comes with the number of jobs before the first; in a dry-run again after the last."""
         targets = {"all", *self.plan.targets}
         self.total = sum(n for name, n in record.stats.items() if name not in targets and name != "total")
+        self.asked = record.stats.get("total", self.total) - self.total
         if self.dryrun and self.jobs:
+            from replications.planning.estimate import later
             from replications.planning.table import cost_table, job_list
 
             jobs = list(self.jobs.values())
-            print(f"{job_list(jobs)}\n\n{cost_table(jobs, self.cores)}", flush=True)
+            print(f"{job_list(jobs)}\n\n{cost_table(jobs, self.cores, later(self.plan, jobs))}", flush=True)
         elif not self.dryrun:
             jobs = "1 job" if self.total == 1 else f"{self.total} jobs"
             self._say(f"{jobs}, tier {self.plan.knobs.tier}; records and tables go to {self.plan.folder}/")
             threading.Thread(target=self._watch, name="status", daemon=True).start()
+
+    def _progress(self, record: logging.LogRecord) -> None:
+        """Comes after each job: a further look has added some."""
+        self.total = record.total - self.asked
 
     def _nothing_to_do(self) -> None:
         self._say(f"all is up to date: {self.plan.folder / 'index.html'}")

@@ -3,6 +3,7 @@
 Everything here is full precision and goes to JSON as it is; `tables` makes it readable.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
+from replications.looks import LOOKS
 from replications.records import Cost, ThroughputRecord
 from replications.reporting import frame, labels, statistics
 from replications.reporting.results import Records
@@ -213,7 +215,11 @@ def _leaderboard(name: str, task: Task, rows: list[Row], records: Records, resul
 def _row(address: str, paper: Paper, records: Records, metrics: dict[str, MetricCell], cost: CostCell | None) -> Row:
     runs, finished = records.runs.get(address, {}), records.finished(address)
     failed = {seed: r.reason or "failed" for seed, r in sorted(runs.items()) if r.status == "failed"}
-    missing = [seed for seed in records.seeds if seed not in runs]
+    # Rows stop at different looks: what a later look of other rows adds is not missing here.
+    asked = [
+        seed for seed in records.seeds if seed < min((n for n in LOOKS if n > max(runs, default=0)), default=math.inf)
+    ]
+    missing = [seed for seed in asked if seed not in runs]
     name = address.partition("/")[2]
     first = next(iter({**finished, **runs}.values()), None)
     speed = records.throughput.get(address)
@@ -229,7 +235,7 @@ def _row(address: str, paper: Paper, records: Records, metrics: dict[str, Metric
         train_data=labels.data_name(first, "train") if first else "",
         test_data=labels.data_name(first, "test") if first else "",
         changed_options=labels.changed_options(first) if first else "",
-        status=_status(runs, finished, failed, missing, len(records.seeds)),
+        status=_status(runs, finished, failed, missing, len(asked)),
         finished=list(finished),
         failed=failed,
         missing=missing,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from replications.archive import ARCHIVE, record_files
 from replications.errors import UserError
+from replications.looks import LOOKS
 from replications.records import SCHEMA_VERSION, RunRecord, ThroughputRecord, parse
-from replications.reporting import comparable
+from replications.reporting import comparable, labels
 from replications.spec import Paper
 from replications.tasks.base import Task, find_task
 
@@ -56,16 +57,20 @@ def read_results(
     papers: Mapping[str, Paper],
     methods: Collection[str] | None = None,
     seeds: int | None = None,
+    names: Collection[str] | None = None,
 ) -> Records:
     """Read every record below `results` (the folder ``results/<tier>``, or a publication).
 
     `methods` are the addresses that should be there: by default every method of `papers` that runs in the
-    tier. `seeds` is how many seeds each should have; where not given, the seeds that any method has.
+    tier. `seeds` is how many seeds each should have; where not given, the seeds that any method has. `names` are the
+    records to read, by the path below `results`; by default all.
     """
     if methods is None:
         methods = [f"{p}/{m}" for p, paper in papers.items() for m, x in paper.methods.items() if tier in x.tiers]
     records = Records(tier=tier, expected=tuple(sorted(methods)))
     for name, read in record_files(results):
+        if names is not None and name not in names:
+            continue
         add = _add_run if name.startswith("runs/") else _add_throughput
         try:
             add(records, name, read(), papers)
@@ -74,9 +79,26 @@ def read_results(
     found = {seed for runs in records.runs.values() for seed in runs}
     records.seeds = tuple(sorted(found | set(range(seeds or 0))))
     for address, runs in records.runs.items():
+        _leave_out_later(records, address, runs)
         if different := comparable.within(list(runs.values())):
             records.problems.append(f"{address}: its seeds differ in their {different}")
     return records
+
+
+def _leave_out_later(records: Records, address: str, runs: dict[int, RunRecord]) -> None:
+    """Leave out seeds of further looks that are not of the first look's code, data, set-up and device.
+
+    They stay behind where the first look was run anew and no claim needs more of the row.
+    """
+    first = [record for seed, record in runs.items() if seed < LOOKS[0]]
+    if not first or comparable.within(first):
+        return
+    other = {seed: comparable.within([first[0], runs[seed]]) for seed in runs if seed >= LOOKS[0]}
+    if stale := sorted(seed for seed, different in other.items() if different):
+        told = f"{labels.seeds(stale)} left out, not of the first look's {other[stale[0]]}"
+        records.problems.append(f"{address}: {told} (run again, or delete what is left out)")
+    for seed in stale:
+        del runs[seed]
 
 
 def _known(address: str, papers: Mapping[str, Paper]) -> bool:

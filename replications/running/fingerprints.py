@@ -24,6 +24,7 @@ NOT_IN_A_RUN = (
     "replications",
     "replications.errors",
     "replications.fingerprint",
+    "replications.looks",
     "replications.parsing",
     "replications.progress",
     "replications.records",
