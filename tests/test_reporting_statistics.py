@@ -6,11 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from replications.reporting.power import detectable_effect, equality_margin
 from replications.reporting.statistics import (
     ALPHA,
     adjust_family,
-    detectable_effect,
-    equality_margin,
     half_width,
     holm,
     outcome,

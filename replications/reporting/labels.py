@@ -9,6 +9,7 @@ from replications.tasks.base import Metric, Task
 
 BUSY = 0.2  # share of the machine in use by others from which on a time says little
 NOT_A_RESULT = "not a result"
+CHECKED = "checked, not sampled"
 ROLE_TITLES = {"method": "Methods", "baseline": "Baselines", "ablation": "Ablations"}
 
 
@@ -62,6 +63,11 @@ def seeds(of: Iterable[int]) -> str:
     """``seed 3``, ``seeds 1, 4``."""
     of = sorted(of)
     return f"seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of))}"
+
+
+def look(number: int) -> str:
+    """``first`` to ``fourth``."""
+    return ("first", "second", "third", "fourth")[number - 1]
 
 
 def p_value(p: float | None) -> str:
@@ -138,6 +144,11 @@ def device_class(record) -> str:
 def percent(value: float) -> str:
     """A share from 0 to 1 in percent, one decimal."""
     return f"{100 * value:.1f}"
+
+
+def minutes(value: float) -> str:
+    """Whole minutes, or two significant digits below ten."""
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
 
 
 def hours(value: float | None) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from replications.records import RunRecord
-from replications.reporting import labels, statistics
+from replications.reporting import labels, power
 from replications.reporting.leaderboard import Leaderboard, Row, heading
 from replications.reporting.results import Records
 from replications.reporting.summary import by_task, counts, marked, summary_table, task_titles
@@ -239,7 +239,7 @@ def power_table() -> Table:
     """What a number of seeds can show at 80 % power, in standard deviations of a seed difference."""
     rows = []
     for n in (2, 3, 5, 10):
-        found, margin = statistics.detectable_effect(n), statistics.equality_margin(n, alpha=0.025)
+        found, margin = power.detectable_effect(n), power.equality_margin(n, alpha=0.025)
         cells = [Cell(str(n)), Cell(f"{found:.2f} SD", found), Cell(f"{margin:.2f} SD", margin)]
         rows.append((str(n), cells))
     columns = [

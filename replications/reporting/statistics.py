@@ -13,15 +13,22 @@ two null hypotheses, each tested one-sided at 2.5 % (so both are read off the 95
 
 An `equal` claim has ``|d| >= delta`` (two one-sided tests at 5 %, TOST: the 90 % interval is inside ±delta)
 and ``|d| <= delta`` (the 95 % interval is wholly outside).
+
+A claim is tested at several looks (`replications.looks`), look k having the share w_k of ALPHA. The sequential
+p-value after a look is the least p_k / w_k so far: by the union bound it is at most ALPHA with a probability of
+at most ALPHA under the null, however many looks are taken and whatever makes a study stop or go on.
 """
 
-from functools import cache
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import nctdtr, ndtr, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
+
+from replications.looks import LOOKS, WEIGHTS, looks_of
 
 ALPHA = 0.05
+FEWEST = LOOKS[0]  # pairs that a look needs: the t test of two is at the mercy of rounding
 
 
 class Evidence(NamedTuple):
@@ -65,28 +72,59 @@ def weigh(
 
     `direction` is ``greater``, ``less`` or ``equal``, `smallest` the smallest effect of interest (delta). The
     variance of the mean is the sample variance times `variance_factor`, 1/n where not given. A spread of at
-    most `resolution` (the rounding error of the values that were subtracted) counts as none.
+    most `resolution` (the rounding error of the values that were subtracted) counts as none. Effects that are NaN
+    are left out.
     """
     effects = np.asarray(effects, dtype=float)
-    n = effects.shape[-1]
-    mean = effects.mean(-1)
-    if n < 2:
-        unknown = np.full(mean.shape, np.nan)
-        return Evidence(mean, unknown, unknown, unknown, unknown)
-    spread = effects.std(-1, ddof=1)
-    # Effects that agree, bar rounding, do not tell their spread: an interval of no width would mislead.
-    spread = np.where(spread <= resolution + 1e-9 * np.abs(mean), np.nan, spread)
-    error = spread * np.sqrt(1 / n if variance_factor is None else variance_factor)
+    kept = np.isfinite(effects)
+    n = kept.sum(-1)
     df = n - 1
-    reach = t_quantile(1 - ALPHA / 2, df) * error
-    if direction == "equal":
-        p = stdtr(df, (np.abs(mean) - smallest) / error)
-        p_against = 2 * stdtr(df, (smallest - np.abs(mean)) / error)
-    else:
-        d = mean if direction == "greater" else -mean
-        p = 2 * stdtr(df, -d / error)
-        p_against = 2 * stdtr(df, (d - smallest) / error)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(kept, effects, 0).sum(-1) / n
+        spread = np.sqrt((np.where(kept, effects - mean[..., None], 0) ** 2).sum(-1) / df)
+        # Effects that agree, bar rounding, do not tell their spread: an interval of no width would mislead.
+        spread = np.where((df < 1) | (spread <= resolution + 1e-9 * np.abs(mean)), np.nan, spread)
+        error = spread * np.sqrt(1 / n if variance_factor is None else variance_factor)
+        reach = stdtrit(df, 1 - ALPHA / 2) * error
+        if direction == "equal":
+            p = stdtr(df, (np.abs(mean) - smallest) / error)
+            p_against = 2 * stdtr(df, (smallest - np.abs(mean)) / error)
+        else:
+            d = mean if direction == "greater" else -mean
+            p = 2 * stdtr(df, -d / error)
+            p_against = 2 * stdtr(df, (d - smallest) / error)
     return Evidence(mean, mean - reach, mean + reach, np.minimum(p, 1), np.minimum(p_against, 1))
+
+
+def at_looks(
+    effects: np.ndarray,
+    direction: str,
+    smallest: float,
+    one_sided: np.ndarray | None = None,
+    resolution: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the p-values, for and against, of effects [..., n] at each look that n seeds complete: [..., looks].
+
+    Arguments as in `weigh`. `one_sided` [..., n] marks seeds that failed on one side only: a look that has one
+    contributes nothing (p is 1), nor does one of fewer than `FEWEST` pairs, or of effects that do not vary.
+    """
+    effects = np.asarray(effects, dtype=float)
+    lost = np.zeros(effects.shape, bool) if one_sided is None else np.asarray(one_sided)
+    sizes = LOOKS[: looks_of(effects.shape[-1])]
+    p, p_against = np.ones((2, *effects.shape[:-1], len(sizes)))
+    for k, size in enumerate(sizes):
+        found = weigh(effects[..., :size], direction, smallest, resolution=resolution)
+        enough = np.isfinite(effects[..., :size]).sum(-1) >= FEWEST
+        counts = enough & ~lost[..., :size].any(-1) & np.isfinite(found.p)
+        p[..., k] = np.where(counts, found.p, 1)
+        p_against[..., k] = np.where(counts, found.p_against, 1)
+    return p, p_against
+
+
+def sequential(p: np.ndarray, weights: Sequence[float] = WEIGHTS) -> np.ndarray:
+    """Return the sequential p-values after each look, of those `p` [..., looks] at the looks."""
+    p = np.asarray(p, dtype=float)
+    return np.minimum.accumulate(np.minimum(p / np.array(weights[: p.shape[-1]]), 1), axis=-1)
 
 
 def outcome(p: np.ndarray, p_against: np.ndarray) -> np.ndarray:
@@ -96,6 +134,24 @@ def outcome(p: np.ndarray, p_against: np.ndarray) -> np.ndarray:
     smaller than the smallest effect of interest.
     """
     return np.where(np.asarray(p_against) <= ALPHA, -1, np.where(np.asarray(p) <= ALPHA, 1, 0))
+
+
+def first_outcome(p: np.ndarray, p_against: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the raw outcome, as `outcome` has it, of sequential p-values [..., looks], and at which look it came.
+
+    What the first look decides stays: an effect that was established is not called contradicted when a later look
+    rules out one of delta. The look is counted from 1, and 0 where none decided.
+    """
+    each = outcome(p, p_against)
+    decided = each != 0
+    first = decided.argmax(-1)
+    found = np.take_along_axis(each, first[..., None], -1)[..., 0]
+    return found, np.where(decided.any(-1), first + 1, 0)
+
+
+def confirmed(raw: np.ndarray, p_holm: np.ndarray, p_against_holm: np.ndarray) -> np.ndarray:
+    """Return the adjusted outcome: the raw one where its own adjusted p-value allows it, else 0; elementwise."""
+    return np.where(np.where(raw == 1, p_holm, p_against_holm) <= ALPHA, raw, 0)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -109,6 +165,11 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
+def holm_factors(p: np.ndarray) -> np.ndarray:
+    """By what Holm multiplies each p-value of a family `p` [m]: how many are not smaller."""
+    return (p[None, :] >= p[:, None]).sum(1)
+
+
 def adjust_family(p: np.ndarray, p_against: np.ndarray, equal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Adjust the p-values [..., m] of one paper's m tested claims; `equal` [m] marks equality claims.
 
@@ -120,40 +181,3 @@ def adjust_family(p: np.ndarray, p_against: np.ndarray, equal: np.ndarray) -> tu
     """
     factor = np.where(equal, 2.0, 1.0)
     return holm(np.minimum(p * factor, 1)), holm(np.minimum(p_against * factor, 1))
-
-
-@cache
-def detectable_effect(n: int, power: float = 0.8) -> float:
-    """Smallest true effect, in standard deviations of a seed difference, that a directional claim finds.
-
-    "Finds": the 2.5 % one-sided t test of n paired differences rejects ``d <= 0`` with probability `power`.
-    By symmetry it is also the distance below delta from which the claim is contradicted with that
-    probability.
-    """
-    critical = t_quantile(1 - ALPHA / 2, n - 1)
-    return _solve(lambda d: 1 - float(nctdtr(n - 1, d * np.sqrt(n), critical)), power)
-
-
-@cache
-def equality_margin(n: int, power: float = 0.8, alpha: float = ALPHA) -> float:
-    """Smallest margin delta, in standard deviations of a seed difference, in which TOST at `alpha` proves a true
-    effect of 0. Verdicts give a statement half of ALPHA.
-
-    The power is the integral over the sample standard deviation s of P(|mean| < delta - t s / sqrt(n)).
-    """
-    df, critical = n - 1, t_quantile(1 - alpha, n - 1)
-    s = np.linspace(0, 4, 4001)[1:]
-    density = s ** (df - 1) * np.exp(-df * s**2 / 2)
-    density /= density.sum()
-    return _solve(lambda d: float(density @ np.clip(2 * ndtr(np.sqrt(n) * d - critical * s) - 1, 0, None)), power)
-
-
-def _solve(power_of, power: float) -> float:
-    """Return the effect at which the increasing function `power_of` reaches `power`, by bisection."""
-    low, high = 0.0, 1.0
-    while power_of(high) < power:
-        low, high = high, 2 * high
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if power_of(middle) < power else (low, middle)
-    return high

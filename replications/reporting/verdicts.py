@@ -1,26 +1,30 @@
 """From a claim and the records to a verdict.
 
-For a directional claim let d be the effect in the claimed direction and delta the smallest effect of
-interest:
+A claim is tested at looks of 3, 5, 8 and 12 seeds, always the seeds 0 to n - 1, as far as both sides have their
+records; seeds beyond the last complete look wait for the next one. For a directional claim let d be the effect in
+the claimed direction and delta the smallest effect of interest:
 
-* ``contradicted``: the 95 % interval's upper end is below delta, so an effect worth the name is ruled out.
-  That includes effects of the claimed sign that are shown to be smaller than delta.
-* ``reproduced``: not contradicted, and the lower end is above 0. This establishes the direction and leaves
-  delta possible; it does not say that the effect is as large as the paper's, which is shown beside it.
-* ``inconclusive``: neither. With three seeds that is the common fate of effects under about three standard
-  deviations of a seed difference.
+* ``contradicted``: ``d >= delta`` is rejected, so an effect worth the name is ruled out. That includes effects of
+  the claimed sign that are shown to be smaller than delta.
+* ``reproduced``: not contradicted, and ``d <= 0`` is rejected. This establishes the direction and leaves delta
+  possible; it does not say that the effect is as large as the paper's, which is shown beside it.
+* ``inconclusive``: neither.
 
-An `equal` claim is ``reproduced`` where the 90 % interval is inside ±delta (TOST at 5 %), ``contradicted``
-where the 95 % interval is wholly outside, else ``inconclusive``; its p-values count twice, alone too, so that
-both errors together stay below 5 %. ``not tested`` always has its reason.
+An `equal` claim is ``reproduced`` where the effect is shown to be inside ±delta (TOST), ``contradicted`` where it
+is shown to be outside, else ``inconclusive``; its p-values count twice, alone too, so that both errors together
+stay below 5 %. ``not tested`` always has its reason.
+
+Tests use sequential p-values (statistics.sequential). What the first look decides stays: where statement and
+denial are both rejected, each at a look of its own, the earlier one is the verdict and the reason names the other.
+Effect and interval shown are those of the last complete look; the interval is not adjusted.
 
 Under a true null a wrong verdict comes at most 5 % of the time: a directional claim with d <= 0 is called
 reproduced at most 2.5 %, one with d >= delta contradicted at most 2.5 %; for 0 < d < delta either verdict is
 right in its own words. The adjusted verdict keeps that bound for a whole paper (statistics.adjust_family); it
 is the raw one or ``inconclusive``, never another. It is the one that is shown; the raw one is kept beside it.
 
-A seed that failed on one side only leaves a claim ``inconclusive``, whatever the others say: methods fail where
-they do badly. One that failed on both sides is left out, and the reason says so. Claims whose runs do not
+A seed that failed on one side only takes away the looks that it belongs to, whatever the others say: methods fail
+where they do badly. One that failed on both sides is left out, and the reason says so. Claims whose runs do not
 match (see `comparable`) are ``not tested``.
 
 A metric of a logarithmic scale (a time, a memory, a speed-up) is compared as a ratio. A ratio is judged on the
@@ -30,81 +34,29 @@ log scale: delta 0.1 means a quotient of at least 1.1 (`greater`), at most 1/1.1
 Where neither side varies with the seed (a classical method with nothing random in it), seeds are no
 replication. The interval then comes from the test folds, if the record has their values, with the variance
 factor 1/k + 1/(k-1) of Nadeau and Bengio (2003) because k folds share their training parts; `replication`
-says ``folds``. Equal effects without folds give no interval, and no verdict but ``inconclusive``.
+says ``folds``. More seeds repeat the same folds, so there is one look, and it has all of ALPHA.
+
+Claims of ``evidence: exact`` are checked at every seed there is: reproduced where every value keeps to the margin,
+contradicted where any does not; they have no p-value and no part in Holm. So are effects that are zero at every
+seed of a look, of values that vary: the two sides are one. Where the values do not vary either, this may be a
+ceiling, and says nothing.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import BaseModel
 
+from replications import looks
 from replications.records import RunRecord
-from replications.reporting import comparable, labels, statistics
+from replications.reporting import comparable, labels, power, statistics, wording
+from replications.reporting.pairs import Pairs, minutes_a_seed, pairs_of, why_missing
 from replications.reporting.results import Records
-from replications.spec import Claim, Paper, Side
+from replications.reporting.verdict import Verdict, Word
+from replications.spec import Claim, Paper
 from replications.tasks.base import Task
 
-Word = Literal["reproduced", "contradicted", "inconclusive", "not tested"]
 WORDS: dict[int, Word] = {1: "reproduced", -1: "contradicted", 0: "inconclusive"}
-
-
-class Verdict(BaseModel):
-    """A claim, its evidence and what they come to. Effects have the sign of subject minus reference.
-
-    `p` and `p_against` (see statistics.Evidence) compare with 0.05; `values` are the paired effects by seed
-    or fold. `family` is how many claims of the paper were tested, and so adjusted for.
-    """
-
-    paper: str
-    claim: str
-    statement: str
-    where: str
-    note: str
-    subject: str
-    subject_metric: str
-    reference: str | None
-    reference_metric: str | None
-    expected: float | None
-    metric_title: str
-    unit: str
-    decimals: int
-    effect_kind: Literal["difference", "ratio"]
-    direction: Literal["greater", "less", "equal"]
-    smallest_effect: float
-    reported_effect: float | None
-    effect: float | None = None
-    interval: tuple[float, float] | None = None
-    replication: Literal["seeds", "folds"] = "seeds"
-    n: int = 0
-    seeds: tuple[int, ...] = ()
-    values: tuple[float, ...] = ()
-    p: float | None = None
-    p_against: float | None = None
-    p_holm: float | None = None
-    p_against_holm: float | None = None
-    family: int = 0
-    detectable: float | None = None
-    raw: Word = "not tested"
-    adjusted: Word = "not tested"
-    reason: str = ""
-    tier: str
-    result: bool
-    data: tuple[str, ...] = ()
-    category: str | None = None
-    deviations: tuple[int, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def address(self) -> str:
-        return f"{self.paper}/{self.claim}"
-
-    @property
-    def effect_text(self) -> str:
-        """``+0.31 points``, ``×1.25``, or a dash where there is none."""
-        if self.effect is None:
-            return "–"
-        return f"{labels.effect(self.effect, self.effect_kind, self.decimals)} {self.unit}".strip()
 
 
 def judge(
@@ -122,7 +74,7 @@ def judge(
     for key, paper in papers.items():
         if selected is None or key in selected:
             family = [_weigh(claim, key, records, papers, tasks[paper.task], result) for claim in paper.claims]
-            verdicts += _adjust(family)
+            verdicts += _adjust(family, records)
     return verdicts
 
 
@@ -131,50 +83,95 @@ def _weigh(
 ) -> Verdict:
     """Weigh one claim on its own: effect, interval and raw verdict, or why there is none."""
     verdict = _untested(claim, paper, records.tier, task, result)
-    sides = [side for side in (claim.subject, claim.reference) if side is not None]
-    runs = [
-        {seed: r for seed, r in records.finished(side.method).items() if side.metric in r.metrics} for side in sides
-    ]
-    seeds = sorted(set.intersection(*map(set, runs)))
+    pairs = pairs_of(claim, records)
     other_tier = _other_tiers(claim, records.tier)
-    if not seeds:
-        verdict.reason = other_tier or _why_missing(records, sides, runs)
+    if not pairs.paired:
+        verdict.reason = other_tier or why_missing(records, pairs)
         return verdict
-    paired = [[by_seed[seed] for seed in seeds] for by_seed in runs]
+    exact = claim.evidence == "exact"
+    seeds = [seed for seed in pairs.paired if seed < pairs.size and not exact] or pairs.paired
+    paired = [[by_seed[seed] for seed in seeds] for by_seed in pairs.runs]
     verdict.seeds, verdict.n = tuple(seeds), len(seeds)
     verdict.data = tuple(dict.fromkeys(labels.all_data(side[0]) for side in paired))
     verdict.category = labels.category(paired[0][0])
-    values = np.array([[r.metrics[side.metric] for r in of_side] for side, of_side in zip(sides, paired, strict=True)])
-    metrics = [labels.metric_of(task, side.metric) for side in sides]
+    metrics = [labels.metric_of(task, side.metric) for side in pairs.sides]
     if claim.effect != "ratio" and any(metric.scale == "log" for metric in metrics):
         verdict.reason = f"{metrics[0].title} is compared as a ratio: the claim needs 'effect: ratio'"
         return verdict
+    values = _values(pairs, pairs.paired)
     if claim.effect == "ratio" and min(values.min(), claim.expected or 1) <= 0:
         verdict.reason = "a ratio needs values above 0"
         return verdict
-    evidence = _measure(verdict, claim, sides, paired, values)
+    if not exact:
+        verdict.looks = pairs.looks
+        verdict.waiting = tuple(pairs.waiting)
+        verdict.waiting_values = tuple(_natural_effect(claim, pairs, seed) for seed in pairs.waiting)
+    verdict.failed_seeds = tuple(sorted(pairs.one_failed if exact else pairs.one_failed & set(range(pairs.size))))
+    measured = _measure(verdict, claim, pairs, paired)
     timed = any(metric.timed for metric in metrics)
-    verdict.warnings = (*comparable.warnings(paired, timed), *_unpaired(records, sides))
-    one_side, both_sides = _failures(records, sides, runs)
+    verdict.warnings = comparable.warnings(paired, timed)
     verdict.reason = (
         ("" if result else f"tier {records.tier} is plumbing only: {labels.NOT_A_RESULT}")
         or other_tier
         or comparable.why_not(paired, timed, papers)
-        or _why_too_few(seeds, sides, records)
+        or ("" if exact else pairs.why_no_look())
     )
-    if verdict.reason:
-        return verdict
-    if verdict.interval is None:
-        verdict.raw = verdict.adjusted = "inconclusive"
-        agree = f"all {verdict.n} effects agree: neither their spread nor an interval can be estimated"
-        verdict.reason = "; ".join(filter(None, (one_side, agree, both_sides)))
-        return verdict
-    verdict.p, verdict.p_against = float(evidence.p), float(evidence.p_against)
-    # The p-values stay, so that the family does not shrink by what failed.
-    word = "inconclusive" if one_side else WORDS[int(statistics.outcome(evidence.p, evidence.p_against))]
-    verdict.raw = verdict.adjusted = word
-    verdict.reason = "; ".join(filter(None, (one_side or _why(verdict), both_sides)))
+    if not verdict.reason:
+        one_side, both_sides = pairs.failures(range(pairs.size) if not exact else set.union(*pairs.recorded))
+        decide = _check if exact else _test
+        decide(verdict, measured, pairs)
+        told = verdict.reason if verdict.raw != "inconclusive" or not one_side else ""
+        verdict.reason = "; ".join(filter(None, (told, one_side, both_sides)))
+        verdict.adjusted = verdict.raw
     return verdict
+
+
+class _Measured(NamedTuple):
+    """Effects [n] on the scale of the claim, with its margin, the rounding error, whether the values vary from seed to
+    seed (or fold to fold), and the evidence at the last look.
+    """
+
+    effects: np.ndarray
+    smallest: float
+    resolution: float
+    varies: bool
+    evidence: statistics.Evidence
+
+
+def _test(verdict: Verdict, measured: _Measured, pairs: Pairs) -> None:
+    """Fill in p-values and the raw verdict of a sampled claim."""
+    effects, smallest, resolution, varies, evidence = measured
+    if not verdict.failed_seeds and np.abs(effects).max() <= resolution:
+        told = smallest > 0 and varies
+        verdict.raw = ("reproduced" if verdict.direction == "equal" else "contradicted") if told else "inconclusive"
+        verdict.reason = wording.why_zero(verdict, varies)
+        return
+    if verdict.replication == "folds":
+        p, p_against, weights = np.array([evidence.p]), np.array([evidence.p_against]), (1.0,)
+    else:
+        of_seed = dict(zip(verdict.seeds, effects, strict=True))
+        by_seed = np.array([of_seed.get(seed, np.nan) for seed in range(pairs.size)])
+        lost = np.isin(np.arange(pairs.size), verdict.failed_seeds)
+        p, p_against = statistics.at_looks(by_seed, verdict.direction, smallest, lost, resolution)
+        weights = looks.WEIGHTS
+    both = [statistics.sequential(q, weights) for q in (p, p_against)]
+    raw, reached = statistics.first_outcome(*both)
+    verdict.p_looks, verdict.p_against_looks = tuple(p.tolist()), tuple(p_against.tolist())
+    verdict.p, verdict.p_against = (float(q[-1]) for q in both)
+    verdict.raw, verdict.reached = WORDS[int(raw)], int(reached) or None
+    verdict.reason = wording.why(verdict)
+
+
+def _check(verdict: Verdict, measured: _Measured, pairs: Pairs) -> None:
+    """Fill in the verdict of an exact claim."""
+    effects, smallest, resolution = measured[:3]
+    d = -effects if verdict.direction == "less" else effects
+    if verdict.direction == "equal":
+        holds = np.abs(effects) <= smallest + resolution
+    else:
+        holds = (d >= smallest - resolution) & (d > resolution)
+    verdict.raw = "contradicted" if not holds.all() else "inconclusive" if verdict.failed_seeds else "reproduced"
+    verdict.reason = wording.why_checked(verdict, holds.tolist())
 
 
 def _untested(claim: Claim, paper: str, tier: str, task: Task, result: bool) -> Verdict:
@@ -197,36 +194,53 @@ def _untested(claim: Claim, paper: str, tier: str, task: Task, result: bool) -> 
         direction=claim.direction,
         smallest_effect=claim.smallest_effect,
         reported_effect=claim.reported_effect,
+        evidence=claim.evidence,
         tier=tier,
         result=result,
         deviations=claim.deviations,
     )
 
 
-def _measure(
-    verdict: Verdict, claim: Claim, sides: list, paired: list[list[RunRecord]], values: np.ndarray
-) -> statistics.Evidence:
-    """Fill in effect, interval and what they rest on, from `values` [sides, seeds]; return the evidence."""
-    ratio = claim.effect == "ratio"
-    effects, factor = _effects(claim, values), None
-    folds = _folds(claim, sides, paired, values)
+def _values(pairs: Pairs, seeds: list[int]) -> np.ndarray:
+    """The metrics [sides, seeds] of a claim."""
+    sides = zip(pairs.sides, pairs.runs, strict=True)
+    return np.array([[runs[seed].metrics[side.metric] for seed in seeds] for side, runs in sides])
+
+
+def _natural_effect(claim: Claim, pairs: Pairs, seed: int) -> float | None:
+    """The effect of one seed as it is reported; None where a side has no value of it."""
+    if seed not in pairs.paired:
+        return None
+    effect = float(_effects(claim, _values(pairs, [seed]))[0])
+    return float(np.exp(effect)) if claim.effect == "ratio" else effect
+
+
+def _measure(verdict: Verdict, claim: Claim, pairs: Pairs, paired: list[list[RunRecord]]) -> _Measured:
+    """Fill in effect, interval and what they rest on; return what a test needs."""
+    ratio, exact = claim.effect == "ratio", claim.evidence == "exact"
+    values, factor = _values(pairs, list(verdict.seeds)), None
+    folds = None if exact else _folds(claim, pairs.sides, paired, values)
     if folds is not None:
-        effects, factor = folds, 1 / len(folds) + 1 / (len(folds) - 1)
-        verdict.replication, verdict.n = "folds", len(folds)
+        k = folds.shape[1]
+        values, factor = folds, 1 / k + 1 / (k - 1)
+        verdict.replication, verdict.n = "folds", k
+    effects = _effects(claim, values)
     smallest = float(np.log1p(claim.smallest_effect)) if ratio else claim.smallest_effect
-    resolution = 1e-12 * float(np.abs(values).max())
+    largest = float(np.abs(values).max())
+    resolution = 1e-12 * (1.0 if ratio else max(largest, abs(claim.expected or 0)))
     evidence = statistics.weigh(effects, claim.direction, smallest, factor, resolution)
     natural = np.exp if ratio else np.asarray
     verdict.effect = float(natural(evidence.effect))
     verdict.values = tuple(float(value) for value in natural(effects))
-    if not np.isnan(evidence.lower):
+    if not exact and not np.isnan(evidence.lower):
         verdict.interval = (float(natural(evidence.lower)), float(natural(evidence.upper)))
-        if not ratio and folds is None:
-            n, half = len(effects), statistics.ALPHA / 2
+        if not ratio and folds is None and verdict.looks and len(effects) >= statistics.FEWEST:
+            n, alpha = len(effects), statistics.ALPHA * looks.WEIGHTS[verdict.looks - 1]
             equal = claim.direction == "equal"
-            in_sds = statistics.equality_margin(n, alpha=half) if equal else statistics.detectable_effect(n)
+            in_sds = power.equality_margin(n, alpha=alpha / 2) if equal else power.detectable_effect(n, alpha=alpha)
             verdict.detectable = in_sds * float(np.std(effects, ddof=1))
-    return evidence
+    varies = bool(np.ptp(values, axis=1).max() > 1e-12 * largest)
+    return _Measured(effects, smallest, resolution, varies, evidence)
 
 
 def _effects(claim: Claim, values: np.ndarray) -> np.ndarray:
@@ -235,10 +249,8 @@ def _effects(claim: Claim, values: np.ndarray) -> np.ndarray:
     return np.log(values[0] / other) if claim.effect == "ratio" else values[0] - other
 
 
-def _folds(claim: Claim, sides: list, paired: list[list[RunRecord]], values: np.ndarray) -> np.ndarray | None:
-    """Effects by test fold where no side varies with the seed, and the folds' means are the metrics; else
-    None.
-    """
+def _folds(claim: Claim, sides: tuple, paired: list[list[RunRecord]], values: np.ndarray) -> np.ndarray | None:
+    """Values [sides, folds] where no side varies with the seed, and the folds' means are the metrics; else None."""
     if values.shape[1] < 2 or np.ptp(values, axis=1).max() > 0:
         return None
     groups = [by_seed[0].groups.get(side.metric, []) for side, by_seed in zip(sides, paired, strict=True)]
@@ -248,24 +260,7 @@ def _folds(claim: Claim, sides: list, paired: list[list[RunRecord]], values: np.
         return None
     if claim.effect == "ratio" and np.min(groups) <= 0:
         return None
-    return _effects(claim, np.array(groups))
-
-
-def _why_missing(records: Records, sides: list, runs: list[dict[int, RunRecord]]) -> str:
-    """Say which side has no usable run, and why."""
-    reasons = []
-    for side, by_seed in zip(sides, runs, strict=True):
-        every = records.runs.get(side.method, {})
-        if by_seed:
-            continue
-        failed = sorted({record.reason or "failed" for record in every.values() if record.status == "failed"})
-        if not every:
-            reasons.append(f"no record of {side.method}")
-        elif not records.finished(side.method):
-            reasons.append(f"{side.method} failed ({', '.join(failed)})")
-        else:
-            reasons.append(f"the records of {side.method} have no metric '{side.metric}'")
-    return "; ".join(dict.fromkeys(reasons)) or "subject and reference share no finished seed"
+    return np.array(groups)
 
 
 def _other_tiers(claim: Claim, tier: str) -> str:
@@ -276,103 +271,44 @@ def _other_tiers(claim: Claim, tier: str) -> str:
     return f"tier {tier} cannot test it, only {' or '.join(claim.tiers) or 'no tier yet'}{why}"
 
 
-def _failures(records: Records, sides: list, runs: list[dict[int, RunRecord]]) -> tuple[str, str]:
-    """Say which seeds failed, or lack the metric, on one side only, and which on both; empty where none."""
-    lost = [_lost(records, side, by_seed) for side, by_seed in zip(sides, runs, strict=True)]
-    both = set.intersection(*map(set, lost)) if len(lost) == 2 else set()
-    said: dict[str, list[int]] = {}
-    for side, of in zip(sides, lost, strict=True):
-        for seed in sorted(of.keys() - both):
-            said.setdefault(f"{side.method} {of[seed]}", []).append(seed)
-    one_side = "; ".join(_at(what, seeds) for what, seeds in said.items())
-    return one_side, f"{labels.seeds(both)} left out: failed on both sides" if both else ""
-
-
-def _unpaired(records: Records, sides: list[Side]) -> list[str]:
-    """Say of which seeds one side has a record and the other none: they are left out."""
-    methods = dict.fromkeys(side.method for side in sides)
-    every = {seed for method in methods for seed in records.runs.get(method, {})}
-    lacking = {method: every - records.runs.get(method, {}).keys() for method in methods}
-    return [f"{method} has no record of {labels.seeds(seeds)}, left out" for method, seeds in lacking.items() if seeds]
-
-
-def _lost(records: Records, side: Side, by_seed: dict[int, RunRecord]) -> dict[int, str]:
-    """What became of the seeds of a side that give no value."""
-    lost = {}
-    for seed, record in records.runs.get(side.method, {}).items():
-        if record.status == "failed":
-            reason = record.reason or "no reason given"
-            lost[seed] = "diverged" if reason == "diverged" else f"failed ({reason})"
-        elif seed not in by_seed:
-            lost[seed] = f"has no metric '{side.metric}'"
-    return lost
-
-
-def _at(what: str, seeds: list[int]) -> str:
-    """``detr diverged at seeds 1, 4``; what stands in brackets stays last."""
-    head, bracket, tail = what.partition(" (")
-    return f"{head} at {labels.seeds(seeds)}{bracket}{tail}"
-
-
-def _why_too_few(seeds: list[int], sides: list, records: Records) -> str:
-    if len(seeds) > 1:
-        return ""
-    lost = [
-        f"{side.method} failed at seed {seed} ({record.reason or 'failed'})"
-        for side in sides
-        for seed, record in sorted(records.runs[side.method].items())
-        if record.status == "failed"
-    ]
-    return "; ".join(["1 paired seed, an interval needs at least 2", *dict.fromkeys(lost)])
-
-
-def _why(verdict: Verdict) -> str:
-    kind, decimals = verdict.effect_kind, verdict.decimals
-    if kind == "ratio":
-        quotient = 1 + verdict.smallest_effect
-        least = 1 / quotient if verdict.direction == "less" else quotient
-        margin = labels.effect(least, kind, decimals)
-    else:
-        least = -verdict.smallest_effect if verdict.direction == "less" else verdict.smallest_effect
-        margin = f"{labels.number(verdict.smallest_effect, decimals)} {verdict.unit}".strip()
-    few = f"{verdict.n} {verdict.replication}"
-    if verdict.direction == "equal":
-        room = f"{labels.effect(1 / (1 + verdict.smallest_effect), kind, decimals)} to {margin}"
-        room = room if kind == "ratio" else f"±{margin}"
-        return {
-            "reproduced": f"the 90 % interval is inside {room}",
-            "contradicted": f"the 95 % interval is outside {room}",
-            "inconclusive": f"{few} leave room for effects inside and outside {room}",
-        }[verdict.raw]
-    beyond = verdict.interval[1] <= least if verdict.direction == "less" else verdict.interval[0] >= least
-    sign = f"the effect has the claimed sign, and one of {margin} is possible"
-    return {
-        "reproduced": f"the effect is at least {margin} in the claimed direction" if beyond else sign,
-        "contradicted": f"an effect of {margin} in the claimed direction is ruled out",
-        "inconclusive": f"{few} leave room for no effect and for one of {margin}",
-    }[verdict.raw]
-
-
-def _adjust(family: list[Verdict]) -> list[Verdict]:
-    """Holm over the tested claims of one paper; fills in the adjusted p-values and verdicts."""
+def _adjust(family: list[Verdict], records: Records) -> list[Verdict]:
+    """Holm over the tested claims of one paper; fills in adjusted p-values and verdicts, and what it would take."""
     tested = [verdict for verdict in family if verdict.p is not None]
     if not tested:
         return family
-    adjusted = statistics.adjust_family(
-        np.array([v.p for v in tested]),
-        np.array([v.p_against for v in tested]),
-        np.array([v.direction == "equal" for v in tested]),
-    )
-    for verdict, p, p_against in zip(tested, *adjusted, strict=True):
-        verdict.p_holm, verdict.p_against_holm, verdict.family = float(p), float(p_against), len(tested)
-        decisive = {"reproduced": p, "contradicted": p_against}.get(verdict.raw)
-        if decisive is not None and decisive > statistics.ALPHA:
-            verdict.adjusted = "inconclusive"
-            before = verdict.p if verdict.raw == "reproduced" else verdict.p_against
-            change = f"p {labels.p_value(before)} → {labels.p_value(decisive)}"
-            verdict.reason = (
-                f"{verdict.raw} on its own, but not among {len(tested)} claims of the paper ({change} by Holm); "
-                if len(tested) > 1
-                else f"{verdict.raw} at 5 %, but statement and denial share these ({change}); "
-            ) + verdict.reason
+    equal = np.array([v.direction == "equal" for v in tested])
+    p, p_against = (np.array([getattr(v, name) for v in tested]) for name in ("p", "p_against"))
+    adjusted = statistics.adjust_family(p, p_against, equal)
+    raw = np.array([{word: sign for sign, word in WORDS.items()}[v.raw] for v in tested])
+    kept = statistics.confirmed(raw, *adjusted)
+    ranks = [statistics.holm_factors(np.minimum(q * np.where(equal, 2, 1), 1)) for q in (p, p_against)]
+    for i, verdict in enumerate(tested):
+        verdict.p_holm, verdict.p_against_holm = (float(q[i]) for q in adjusted)
+        verdict.family, verdict.adjusted = len(tested), WORDS[int(kept[i])]
+        if verdict.adjusted != verdict.raw:
+            verdict.reason = f"{wording.taken_back(verdict)}; {verdict.reason}"
+        elif verdict.adjusted == "reproduced" and verdict.p_against_holm <= statistics.ALPHA:
+            verdict.reason += f"; a later look rules out one of {wording.margin(verdict)}"
+        if verdict.open and verdict.interval is not None:
+            _fill_need(verdict, records, tuple(int(factors[i]) for factors in ranks))
     return family
+
+
+def _fill_need(verdict: Verdict, records: Records, ranks: tuple[int, int]) -> None:
+    """Fill in how many seeds an undecided claim needs at its place in Holm's order, and what they cost."""
+    ratio = verdict.effect_kind == "ratio"
+    effects = np.log(verdict.values) if ratio else np.array(verdict.values)
+    smallest = np.log1p(verdict.smallest_effect) if ratio else verdict.smallest_effect
+    spread, sign = effects.std(ddof=1), -1 if verdict.direction == "less" else 1
+    needed = power.seeds_needed(
+        sign * effects.mean() / spread, smallest / spread, verdict.direction == "equal", verdict.looks, ranks
+    )
+    if needed is None:
+        return
+    verdict.needed = needed
+    verdict.needed_look = looks.LOOKS.index(needed) + 1 if needed in looks.LOOKS else None
+    minutes = []
+    for method in verdict.methods:
+        a_seed, verdict.needed_unit = minutes_a_seed(records.finished(method).values())
+        minutes.append(a_seed * len(set(range(needed)) - records.runs[method].keys()))
+    verdict.needed_minutes = tuple(minutes)

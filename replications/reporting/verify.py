@@ -21,7 +21,7 @@ from replications.records import run_path
 from replications.reporting import report
 from replications.reporting.leaderboard import Leaderboard
 from replications.reporting.results import Records
-from replications.reporting.verdicts import Verdict
+from replications.reporting.verify_claims import claims_again
 from replications.spec import Paper
 from replications.tasks.base import Task, find_task
 
@@ -64,9 +64,9 @@ def verify(
             continue
         wrong += [f"{name} {line}" for line in first_difference(found, text)]
     read = {record_name(address, seed) for address, of in records.runs.items() for seed in of}
-    raw = {name: json.loads(text())["metrics"] for name, text in record_files(results) if name in read}
+    raw = {name: json.loads(text()) for name, text in record_files(results) if name in read}
     wrong += _means_again(raw, boards)
-    wrong += _claims_again(raw, verdicts)
+    wrong += claims_again(lambda address, seed: raw.get(record_name(address, seed)), verdicts)
     wrong += _rescored(results, records, tasks)
     return wrong
 
@@ -99,7 +99,7 @@ def record_name(address: str, seed: int) -> str:
 
 
 def _metrics(raw: Mapping[str, dict], address: str, seed: int) -> dict:
-    return raw[record_name(address, seed)]
+    return raw[record_name(address, seed)]["metrics"]
 
 
 def _means_again(raw: Mapping[str, dict], boards: list[Leaderboard]) -> Iterator[str]:
@@ -125,52 +125,6 @@ def _means_again(raw: Mapping[str, dict], boards: list[Leaderboard]) -> Iterator
                     found = getattr(cell, part)
                     if not math.isclose(found, value, rel_tol=1e-6, abs_tol=1e-9):
                         yield f"{board.task}: {row.address} {key} {part}: {found}, {value} from the records"
-
-
-def _claims_again(raw: Mapping[str, dict], verdicts: list[Verdict]) -> Iterator[str]:
-    """Effects, intervals and p-values of tested claims once more, from bare JSON and scipy's t tests."""
-    from scipy import stats
-
-    for v in verdicts:
-        if v.p is None or v.replication != "seeds":
-            continue
-        subject = np.array([_metrics(raw, v.subject, seed)[v.subject_metric] for seed in v.seeds])
-        if v.reference is None:
-            other = np.full(len(subject), v.expected)
-        else:
-            other = np.array([_metrics(raw, v.reference, s)[v.reference_metric] for s in v.seeds])
-        delta, back = v.smallest_effect, float
-        if v.effect_kind == "ratio":
-            subject, other, delta, back = np.log(subject), np.log(other), math.log1p(delta), math.exp
-        interval = stats.ttest_rel(subject, other).confidence_interval(0.95)
-
-        def one_sided(shift: float, alternative: str, x=subject, y=other) -> float:
-            return float(stats.ttest_rel(x, y + shift, alternative=alternative).pvalue)
-
-        if v.direction == "equal":
-            p = max(one_sided(-delta, "greater"), one_sided(delta, "less"))
-            p_against = 2 * min(one_sided(delta, "greater"), one_sided(-delta, "less"))
-        else:
-            less = {"greater": "less", "less": "greater"}[v.direction]
-            p = 2 * one_sided(0, v.direction)
-            p_against = 2 * one_sided(delta if v.direction == "greater" else -delta, less)
-        again = {
-            "effect": back(float(np.mean(subject - other))),
-            "lower": back(float(interval.low)),
-            "upper": back(float(interval.high)),
-            "p": min(p, 1.0),
-            "p_against": min(p_against, 1.0),
-        }
-        found = {
-            "effect": v.effect,
-            "lower": v.interval[0],
-            "upper": v.interval[1],
-            "p": v.p,
-            "p_against": v.p_against,
-        }
-        for part, value in again.items():
-            if not math.isclose(found[part], value, rel_tol=1e-6, abs_tol=1e-9):
-                yield f"claim {v.address} {part}: {found[part]}, {value} from the records"
 
 
 def _rescored(results: Path, records: Records, tasks: Mapping[str, Task]) -> Iterator[str]:

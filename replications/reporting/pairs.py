@@ -1,0 +1,151 @@
+"""What the records have of a claim's sides: the pairs of each look, the seeds that failed, and those that wait.
+
+A look of n seeds is complete where both sides have a record, finished or failed, of each of the seeds 0 to n - 1.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from replications import looks
+from replications.records import RunRecord
+from replications.reporting import labels
+from replications.reporting.results import Records
+from replications.spec import Claim, Side
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The sides of a claim, subject first; for each its usable runs by seed, and what became of its other seeds."""
+
+    sides: tuple[Side, ...]
+    runs: list[dict[int, RunRecord]]
+    lost: list[dict[int, str]]
+
+    @cached_property
+    def recorded(self) -> list[set[int]]:
+        """The seeds of which each side has a record."""
+        return [runs.keys() | lost.keys() for runs, lost in zip(self.runs, self.lost, strict=True)]
+
+    @cached_property
+    def paired(self) -> list[int]:
+        """The seeds of which every side has a value."""
+        return sorted(set.intersection(*map(set, self.runs)))
+
+    @cached_property
+    def looks(self) -> int:
+        """How many looks are complete."""
+        every, seed = set.intersection(*self.recorded), 0
+        while seed in every:
+            seed += 1
+        return looks.looks_of(seed)
+
+    @property
+    def size(self) -> int:
+        """The seeds of the last complete look."""
+        return looks.LOOKS[self.looks - 1] if self.looks else 0
+
+    @property
+    def waiting(self) -> list[int]:
+        """Seeds of which some side has a record that no complete look has, once one is complete."""
+        return sorted(seed for seed in set.union(*self.recorded) if seed >= self.size) if self.looks else []
+
+    @property
+    def both_failed(self) -> set[int]:
+        return set.intersection(*map(set, self.lost)) if len(self.sides) == 2 else set()
+
+    @property
+    def one_failed(self) -> set[int]:
+        """The seeds that failed, or lack the metric, on one side only."""
+        return set.union(*map(set, self.lost)) - self.both_failed
+
+    def failures(self, seeds: Iterable[int]) -> tuple[str, str]:
+        """Say which of `seeds` failed, or lack the metric, on one side only, and which on both; empty where none."""
+        seeds, said = set(seeds), {}
+        for side, of in zip(self.sides, self.lost, strict=True):
+            for seed in sorted(of.keys() & self.one_failed & seeds):
+                said.setdefault(f"{side.method} {of[seed]}", []).append(seed)
+        both = self.both_failed & seeds
+        one_side = "; ".join(_at(what, of) for what, of in said.items())
+        return one_side, f"{labels.seeds(both)} left out: failed on both sides" if both else ""
+
+    def why_no_look(self) -> str:
+        """Say why no look is complete; empty where one is."""
+        if self.looks:
+            return ""
+        every, first = sorted(set.intersection(*self.recorded)), looks.LOOKS[0]
+        if every != list(range(len(every))):
+            return f"{labels.seeds(every)} are a trial: the first look is of the seeds 0 to {first - 1}"
+        few = f"{len(every)} seed{'s' if len(every) > 1 else ''}, the first look needs {first}"
+        return "; ".join(filter(None, (few, *self.failures(every))))
+
+
+def pairs_of(claim: Claim, records: Records) -> Pairs:
+    """Return what the records have of a claim."""
+    sides = tuple(claim.sides().values())
+    runs = [
+        {seed: run for seed, run in records.finished(side.method).items() if side.metric in run.metrics}
+        for side in sides
+    ]
+    return Pairs(sides, runs, [_lost(records, side, own) for side, own in zip(sides, runs, strict=True)])
+
+
+def _lost(records: Records, side: Side, by_seed: dict[int, RunRecord]) -> dict[int, str]:
+    """What became of the seeds of a side that give no value."""
+    lost = {}
+    for seed, record in records.runs.get(side.method, {}).items():
+        if record.status == "failed":
+            reason = record.reason or "no reason given"
+            lost[seed] = "diverged" if reason == "diverged" else f"failed ({reason})"
+        elif seed not in by_seed:
+            lost[seed] = f"has no metric '{side.metric}'"
+    return lost
+
+
+def _at(what: str, seeds: list[int]) -> str:
+    """``detr diverged at seeds 1, 4``; what stands in brackets stays last."""
+    head, bracket, tail = what.partition(" (")
+    return f"{head} at {labels.seeds(seeds)}{bracket}{tail}"
+
+
+def why_missing(records: Records, pairs: Pairs) -> str:
+    """Say which side has no usable run, and why."""
+    reasons = []
+    for side, by_seed in zip(pairs.sides, pairs.runs, strict=True):
+        every = records.runs.get(side.method, {})
+        if by_seed:
+            continue
+        failed = sorted({record.reason or "failed" for record in every.values() if record.status == "failed"})
+        if not every:
+            reasons.append(f"no record of {side.method}")
+        elif not records.finished(side.method):
+            reasons.append(f"{side.method} failed ({', '.join(failed)})")
+        else:
+            reasons.append(f"the records of {side.method} have no metric '{side.metric}'")
+    return "; ".join(dict.fromkeys(reasons)) or "subject and reference share no finished seed"
+
+
+def waiting_text(seeds: Iterable[int], complete: int) -> str:
+    """``seeds 5, 6 wait for the third look at 8``: of seeds beyond the first `complete` looks."""
+    groups: dict[str, list[int]] = {}
+    for seed in seeds:
+        place = next((k for k, size in enumerate(looks.LOOKS) if k >= complete and seed < size), None)
+        words = "of no look" if place is None else f"for the {labels.look(place + 1)} look at {looks.LOOKS[place]}"
+        groups.setdefault(words, []).append(seed)
+    told = []
+    for words, own in groups.items():
+        several = len(own) > 1
+        verb = ("are" if several else "is") if words == "of no look" else "wait" if several else "waits"
+        told.append(f"{labels.seeds(own)} {verb} {words}")
+    return "; ".join(told)
+
+
+def minutes_a_seed(runs: Iterable[RunRecord]) -> tuple[float, str]:
+    """Return what a seed of a method cost on average, and the unit: minutes of a core, or of a GPU."""
+    known = [run for run in runs if run.cost.total_seconds is not None]
+    if not known:
+        return 0.0, ""
+    on_gpu = known[0].provenance is not None and known[0].provenance.device_kind != "cpu"
+    units = [1 / run.cost.runs_per_gpu if on_gpu else run.spec.threads for run in known]
+    spent = [run.cost.total_seconds * run.cost.processes * of / 60 for run, of in zip(known, units, strict=True)]
+    return sum(spent) / len(spent), "GPU-minutes" if on_gpu else "core-minutes"

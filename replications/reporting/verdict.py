@@ -1,0 +1,105 @@
+"""A verdict: a claim, its evidence and what they come to."""
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from replications.reporting import labels
+
+Word = Literal["reproduced", "contradicted", "inconclusive", "not tested"]
+
+
+class Verdict(BaseModel):
+    """A claim, its evidence and what they come to. Effects have the sign of subject minus reference.
+
+    `effect`, `interval` and `values` (the paired effects by seed or fold) are those of `seeds`, which are the last
+    of `looks` complete looks; `waiting` are seeds with a record beyond it, and `waiting_values` their effects where
+    both sides have one. `failed_seeds` failed on one side only. `p_looks` and `p_against_looks` are the p-values at
+    each look, `p` and `p_against` the sequential ones (see statistics), which compare with 0.05. `reached` is the
+    look that gave the raw verdict. `family` is how many claims of the paper were tested, and so adjusted for.
+
+    Of an inconclusive claim, `needed` is the number of seeds that decides it with a probability of 80 % if effect
+    and spread are as they seem (None: more than 40, or more seeds do not help), `needed_look` the look that has
+    them, `needed_minutes` what the subject's and the reference's further seeds cost.
+    """
+
+    paper: str
+    claim: str
+    statement: str
+    where: str
+    note: str
+    subject: str
+    subject_metric: str
+    reference: str | None
+    reference_metric: str | None
+    expected: float | None
+    metric_title: str
+    unit: str
+    decimals: int
+    effect_kind: Literal["difference", "ratio"]
+    direction: Literal["greater", "less", "equal"]
+    smallest_effect: float
+    reported_effect: float | None
+    evidence: Literal["sampled", "exact"] = "sampled"
+    effect: float | None = None
+    interval: tuple[float, float] | None = None
+    replication: Literal["seeds", "folds"] = "seeds"
+    n: int = 0
+    looks: int = 0
+    seeds: tuple[int, ...] = ()
+    values: tuple[float, ...] = ()
+    waiting: tuple[int, ...] = ()
+    waiting_values: tuple[float | None, ...] = ()
+    failed_seeds: tuple[int, ...] = ()
+    p_looks: tuple[float, ...] = ()
+    p_against_looks: tuple[float, ...] = ()
+    p: float | None = None
+    p_against: float | None = None
+    p_holm: float | None = None
+    p_against_holm: float | None = None
+    family: int = 0
+    detectable: float | None = None
+    reached: int | None = None
+    raw: Word = "not tested"
+    adjusted: Word = "not tested"
+    reason: str = ""
+    needed: int | None = None
+    needed_look: int | None = None
+    needed_minutes: tuple[float, ...] = ()
+    needed_unit: str = ""
+    tier: str
+    result: bool
+    data: tuple[str, ...] = ()
+    category: str | None = None
+    deviations: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        return f"{self.paper}/{self.claim}"
+
+    @property
+    def effect_text(self) -> str:
+        """``+0.31 points``, ``×1.25``, or a dash where there is none."""
+        if self.effect is None:
+            return "–"
+        return f"{labels.effect(self.effect, self.effect_kind, self.decimals)} {self.unit}".strip()
+
+    @property
+    def evidence_text(self) -> str:
+        """``5 seeds``, ``10 folds``, or ``1 seed, checked, not sampled``; a dash where there is none."""
+        if not self.n:
+            return "–"
+        told = f"{self.n} {self.replication if self.n > 1 else self.replication[:-1]}"
+        return f"{told}, {labels.CHECKED}" if self.evidence == "exact" else told
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The subject and, where there is one, the reference, as ``paper/method``."""
+        return tuple(filter(None, (self.subject, self.reference)))
+
+    @property
+    def open(self) -> bool:
+        """Whether the claim was tested and is undecided, and further seeds count for it."""
+        waits = self.adjusted == "inconclusive" and self.p is not None
+        return waits and self.replication == "seeds" and not self.failed_seeds

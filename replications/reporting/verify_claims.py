@@ -1,0 +1,137 @@
+"""The verdicts once more, from the bare JSON of the records: scipy's tests, and looks and Holm written anew."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from replications.looks import LOOKS, WEIGHTS
+from replications.reporting.verdict import Verdict
+
+Find = Callable[[str, int], Mapping[str, Any] | None]  # the JSON of a method's record of a seed, where there is one
+
+
+def claims_again(find: Find, verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Yield a line for each number or word of a verdict that does not follow from the records."""
+    for v in verdicts:
+        if v.evidence == "exact" and v.adjusted != "not tested":
+            found, again = {"verdict": v.raw}, {"verdict": _checked(find, v)}
+        elif v.p is not None and v.replication == "seeds":
+            found = {"effect": v.effect, "lower": v.interval and v.interval[0], "upper": v.interval and v.interval[1]}
+            found |= {"p": v.p, "p_against": v.p_against}
+            again = _tested(find, v)
+        else:
+            continue
+        for part, value in again.items():
+            if not _alike(found[part], value):
+                yield f"claim {v.address} {part}: {found[part]}, {value} from the records"
+    papers: dict[str, list[Verdict]] = {}
+    for v in verdicts:
+        if v.p is not None:
+            papers.setdefault(v.paper, []).append(v)
+    for family in papers.values():
+        yield from _family_again(family)
+
+
+def _alike(found: float | str | None, again: float | str | None) -> bool:
+    if isinstance(found, str) or None in (found, again):
+        return found == again
+    return math.isclose(found, again, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def _value(find: Find, method: str | None, metric: str | None, seed: int, constant: float | None) -> float | None:
+    if method is None:
+        return constant
+    record = find(method, seed)
+    return record["metrics"].get(metric) if record and record["status"] == "finished" else None
+
+
+def _both(find: Find, v: Verdict, seed: int) -> tuple[float | None, float | None]:
+    return (
+        _value(find, v.subject, v.subject_metric, seed, None),
+        _value(find, v.reference, v.reference_metric, seed, v.expected),
+    )
+
+
+def _tested(find: Find, v: Verdict) -> dict[str, float | None]:
+    """Effect and interval of the last complete look, and the sequential p-values of all."""
+    from scipy import stats
+
+    delta, back = v.smallest_effect, float
+    if v.effect_kind == "ratio":
+        delta, back = math.log1p(delta), math.exp
+    best, pairs = {"p": 1.0, "p_against": 1.0}, []
+    for size, weight in zip(LOOKS, WEIGHTS, strict=True):
+        methods = (v.subject, v.reference) if v.reference else (v.subject,)
+        if any(find(method, seed) is None for method in methods for seed in range(size)):
+            break
+        of_look = [_both(find, v, seed) for seed in range(size)]
+        pairs = [pair for pair in of_look if None not in pair]
+        if len(pairs) < 3 or any((a is None) != (b is None) for a, b in of_look):
+            continue
+        x, y = np.array(pairs).T
+        if v.effect_kind == "ratio":
+            x, y = np.log(x), np.log(y)
+        scale = 1.0 if v.effect_kind == "ratio" else np.abs([x, y]).max()
+        if np.std(x - y, ddof=1) <= 1e-12 * scale + 1e-9 * abs(np.mean(x - y)):
+            continue
+
+        def one_sided(shift: float, alternative: str, x=x, y=y) -> float:
+            return float(stats.ttest_rel(x, y + shift, alternative=alternative).pvalue)
+
+        if v.direction == "equal":
+            p = max(one_sided(-delta, "greater"), one_sided(delta, "less"))
+            p_against = 2 * min(one_sided(delta, "greater"), one_sided(-delta, "less"))
+        else:
+            less = {"greater": "less", "less": "greater"}[v.direction]
+            p = 2 * one_sided(0, v.direction)
+            p_against = 2 * one_sided(delta if v.direction == "greater" else -delta, less)
+        best = {"p": min(best["p"], p / weight), "p_against": min(best["p_against"], p_against / weight)}
+    if len(pairs) < 2 or v.interval is None:
+        return best
+    x, y = np.array(pairs).T
+    if v.effect_kind == "ratio":
+        x, y = np.log(x), np.log(y)
+    interval = stats.ttest_rel(x, y).confidence_interval(0.95)
+    ends = {"effect": float(np.mean(x - y)), "lower": float(interval.low), "upper": float(interval.high)}
+    return {name: back(end) for name, end in ends.items()} | best
+
+
+def _checked(find: Find, v: Verdict) -> str:
+    """The word of an exact claim: each of its seeds on its own."""
+    failed = False
+    inside = []
+    methods = {v.subject, v.reference} - {None}
+    for seed in sorted({*v.seeds, *v.failed_seeds}):
+        a, b = _both(find, v, seed)
+        if a is None or b is None:
+            failed = failed or any(find(method, seed) for method in methods)
+            continue
+        rounding = 1e-12 * max(abs(a), abs(b))
+        change, delta = a - b, v.smallest_effect
+        if v.effect_kind == "ratio":
+            change, delta, rounding = math.log(a / b), math.log1p(delta), 1e-12
+        if v.direction == "equal":
+            inside.append(abs(change) <= delta + rounding)
+        else:
+            change = -change if v.direction == "less" else change
+            inside.append(change > rounding and change >= delta - rounding)
+    return "contradicted" if not all(inside) else "inconclusive" if failed else "reproduced"
+
+
+def _family_again(family: Sequence[Verdict]) -> Iterator[str]:
+    """Holm's step-down over the statements and over the denials of one paper."""
+    for name in ("p", "p_against"):
+        own = [min(1.0, getattr(v, name) * (2 if v.direction == "equal" else 1)) for v in family]
+        largest, place = 0.0, len(own)
+        for i in sorted(range(len(own)), key=own.__getitem__):
+            largest, place = max(largest, min(1.0, own[i] * place)), place - 1
+            found = getattr(family[i], f"{name}_holm")
+            if not _alike(found, largest):
+                yield f"claim {family[i].address} {name}_holm: {found}, {largest} from its family"
+    for v in family:
+        kept = {"reproduced": v.p_holm, "contradicted": v.p_against_holm}.get(v.raw)
+        word = v.raw if kept is None or kept <= 0.05 else "inconclusive"
+        if v.adjusted != word:
+            yield f"claim {v.address}: {v.adjusted}, {word} by Holm"

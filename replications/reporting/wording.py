@@ -1,0 +1,81 @@
+"""The reasons that verdicts give, in words."""
+
+from collections.abc import Sequence
+
+from replications import looks
+from replications.reporting import labels
+from replications.reporting.verdict import Verdict
+
+
+def margin(v: Verdict) -> str:
+    """The smallest effect of interest, as it is written beside an effect; of an equality, the range."""
+    kind, decimals = v.effect_kind, v.decimals
+    quotient = 1 + v.smallest_effect
+    if v.direction == "equal":
+        room = f"{labels.effect(1 / quotient, kind, decimals)} to {labels.effect(quotient, kind, decimals)}"
+        return room if kind == "ratio" else f"±{labels.number(v.smallest_effect, decimals)} {v.unit}".strip()
+    if kind == "ratio":
+        return labels.effect(1 / quotient if v.direction == "less" else quotient, kind, decimals)
+    return f"{labels.number(v.smallest_effect, decimals)} {v.unit}".strip()
+
+
+def why(v: Verdict) -> str:
+    """Say what a raw verdict rests on."""
+    room, few = margin(v), v.evidence_text
+    if v.raw == "inconclusive" and v.interval is None:
+        return f"all {v.n} effects agree: neither their spread nor an interval can be estimated"
+    if v.direction == "equal":
+        told = {
+            "reproduced": f"the effect is inside {room}",
+            "contradicted": f"the effect is outside {room}",
+            "inconclusive": f"{few} leave room for effects inside and outside {room}",
+        }[v.raw]
+    else:
+        told = {
+            "reproduced": f"the effect has the claimed sign, and {_whether_large(v)}",
+            "contradicted": f"an effect of {room} in the claimed direction is ruled out",
+            "inconclusive": f"{few} leave room for no effect and for one of {room}",
+        }[v.raw]
+    early = v.reached and v.reached < v.looks
+    return f"at the {look(v.reached)}: {told}" if early else told
+
+
+def _whether_large(v: Verdict) -> str:
+    least = -v.smallest_effect if v.direction == "less" else v.smallest_effect
+    if v.effect_kind == "ratio":
+        least = 1 / (1 + v.smallest_effect) if v.direction == "less" else 1 + v.smallest_effect
+    ends = v.interval or (v.effect, v.effect)
+    if v.interval and (ends[1] <= least if v.direction == "less" else ends[0] >= least):
+        return f"its interval lies beyond {margin(v)}"
+    return f"one of {margin(v)} is possible"
+
+
+def look(number: int) -> str:
+    """``second look (5 seeds)``."""
+    return f"{labels.look(number)} look ({looks.LOOKS[number - 1]} seeds)"
+
+
+def why_checked(v: Verdict, holds: Sequence[bool]) -> str:
+    """Say how the values of an exact claim lie to its margin; `holds` is by value."""
+    rule = f"within {margin(v)}" if v.direction == "equal" else f"{margin(v)} or more in the claimed direction"
+    if all(holds):
+        return f"{labels.CHECKED}: {f'each of {v.n} values is' if v.n > 1 else 'the value is'} {rule}"
+    beyond = len(holds) - sum(holds)
+    return f"{labels.CHECKED}: {f'{beyond} of {v.n} values are' if v.n > 1 else 'the value is'} not {rule}"
+
+
+def why_zero(v: Verdict, varies: bool) -> str:
+    """Say what effects that are all zero come to."""
+    told = f"no effect at all: the sides are equal in each of {v.n} {v.replication}"
+    if not varies:
+        return f"{told}, but do not vary either: this may be a ceiling"
+    return told if v.smallest_effect > 0 else f"{told}, but the claim names no smallest effect"
+
+
+def taken_back(v: Verdict) -> str:
+    """Say by which p-value Holm takes a raw verdict back."""
+    before, after = (v.p, v.p_holm) if v.raw == "reproduced" else (v.p_against, v.p_against_holm)
+    change = f"p {labels.p_value(before)} → {labels.p_value(after)}"
+    if v.family > 1:
+        return f"{v.raw} on its own, but not among {v.family} claims of the paper ({change} by Holm)"
+    return f"{v.raw} at 5 %, but statement and denial share these ({change})"
