@@ -215,3 +215,19 @@ def test_wrong_options_are_named():
         build_sonet(4, 0, aggregation="cnn")
     with pytest.raises(UserError, match="node_k must be between 1 and the 9 nodes"):
         build_sonet(4, 0, node_k=10, **SONET)
+
+
+@pytest.mark.parametrize("num_parts", [None, 7])
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"counts": (16, 8, 4)}, "counts needs a value for each of 2 levels, not 3"),
+        ({"counts": (16, 8, 4), "radii": (0.2, 0.4, 0.8), "neighbours": (4, 4, 4)}, "counts needs"),
+        ({"radii": (0.2,)}, "radii needs"),
+        ({"scales": ((2, 4, 8),)}, "scales needs"),
+        ({"scales": ((2, 4), (2, 4))}, "3 numbers of neighbours, not 2"),
+    ],
+)
+def test_pointnet2_says_how_many_levels_and_balls_it_has(wrong, told, num_parts):
+    with pytest.raises(UserError, match=told):
+        build_pointnet2(4, 0, num_parts=num_parts, width=0.1, **{"counts": (16, 8), "neighbours": (4, 4)} | wrong)

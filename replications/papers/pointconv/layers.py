@@ -74,9 +74,18 @@ class PointConvLayer(nn.Module):
         self.operator = options.operator(3 + channels_in, widths, channels_out)
         self.channels = channels_out
 
-    def group(self, points: Tensor, features: Tensor | None, centres: Tensor | None = None) -> Group:
-        """Return the neighbourhoods of sampled (or given) centres, features with relative positions in front."""
-        density = self.options.point_density(points, self.bandwidth)
+    def group(
+        self,
+        points: Tensor,
+        features: Tensor | None,
+        centres: Tensor | None = None,
+        options: Options | None = None,
+    ) -> Group:
+        """Return the neighbourhoods of sampled (or given) centres, features with relative positions in front.
+
+        The density is that of `options` where they are given.
+        """
+        density = (options or self.options).point_density(points, self.bandwidth)
         if self.count is None and centres is None:
             centres = points.mean(1, keepdim=True)
             offset = (points - centres)[:, None]

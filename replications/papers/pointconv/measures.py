@@ -3,6 +3,7 @@
 import copy
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -27,7 +28,12 @@ def measure(levels: Sequence[nn.Module], clouds: Batch) -> Measures:
     group = first.group(points, features)
     if group.inverse_density is not None:
         scale = first.operator.density_net(group.inverse_density)[..., 0]
-        found.groups = {"density_spread": spreads(group.inverse_density), "scale_spread": spreads(scale)}
+        released = first.group(points, features, options=replace(first.options, density="released"))
+        found.groups = {
+            "density_spread": spreads(group.inverse_density),
+            "scale_spread": spreads(scale),
+            "released_spread": spreads(released.inverse_density),
+        }
         density = first.options.point_density(points, first.bandwidth)
         found.arrays = {
             "density_points": few(points).cpu().numpy().astype(np.float16),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from replications.errors import UserError
 from replications.layers.points.model import (
     ClassifierHead,
     PartSegmenter,
@@ -36,7 +37,9 @@ def build(
     """PointNet++. `counts`, `radii`, `neighbours` are of the two levels.
 
     `scales` makes it MSG: each level's numbers of neighbours in balls of half, one and two times its radius.
+    Raises UserError for another number of levels or balls.
     """
+    check_levels(counts, radii, neighbours, scales)
     levels: list[MultiScaleSetAbstraction] = []
     for level, (count, radius, k) in enumerate(zip(counts, radii, neighbours, strict=True)):
         channels_in = levels[-1].channels if levels else channels
@@ -51,6 +54,17 @@ def build(
     if num_parts is not None:
         return PointNet2Segmenter(levels, channels, num_classes, num_parts, width)
     return PointNet2(levels, num_classes, width, dropout)
+
+
+def check_levels(counts: Sequence, radii: Sequence, neighbours: Sequence, scales: Sequence[Sequence] | None) -> None:
+    """Raise UserError unless there is one of each for both levels, and three balls a level in `scales`."""
+    given = {"counts": counts, "radii": radii, "neighbours": neighbours} | ({"scales": scales} if scales else {})
+    for name, values in given.items():
+        if len(values) != len(SSG_WIDTHS):
+            raise UserError(f"pointnet2: {name} needs a value for each of {len(SSG_WIDTHS)} levels, not {len(values)}")
+    for balls in scales or ():
+        if len(balls) != len(MSG_RADII):
+            raise UserError(f"pointnet2: a level of scales needs {len(MSG_RADII)} numbers of neighbours, not {len(balls)}")
 
 
 class PointNet2(PointClassifier):

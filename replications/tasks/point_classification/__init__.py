@@ -57,6 +57,9 @@ OPERATOR = {
         "Form memory, share", "", True, "the measured ratio over the computed one", 3, scale="log"
     ),
     "density_spread": Metric("Density spread", "", True, "std / mean of the density scale's input over a cloud", 4),
+    "released_spread": Metric(
+        "Released density's spread", "", True, "`density_spread` with the density of PointConv's released code", 4
+    ),
     "scale_spread": Metric("Scale spread", "", True, "std / mean of the learned density scale over a cloud", 4),
 }
 
