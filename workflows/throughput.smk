@@ -21,6 +21,7 @@ rule throughput:
             "tier",
             "set",
             "device",
+            "portable",
             "data_root",
             "work",
             "results",

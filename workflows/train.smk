@@ -26,6 +26,7 @@ for seeds in plan.seed_groups:
                 "tier",
                 "set",
                 "device",
+                "portable",
                 "runs_per_gpu",
                 "data_root",
                 "work",

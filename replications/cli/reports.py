@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from replications import catalogue
 from replications.archive import record_files
-from replications.cli.options import add_folders, add_tier, add_tried, command, folder_type
+from replications.cli.options import add_folders, add_portable, add_tier, add_tried, command, folder_type
 from replications.errors import UserError
 from replications.looks import LOOKS
 from replications.planning import judging
@@ -22,6 +22,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_tier(parser)
     parser.add_argument("--papers", default="all", help="papers, joined by commas (default: %(default)s)")
     add_tried(parser)
+    add_portable(parser)
     parser.add_argument("--no-ablations", action="store_true", help="leave the ablation rows out")
     add_folders(parser, "data_root", "results")
     parser.add_argument("--show", action="store_true", help="only print what the records say; make no file")
@@ -34,6 +35,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--looks", type=int, choices=numbers, default=len(LOOKS), help="how many there are to be")
     add_tier(parser)
     add_tried(parser)
+    add_portable(parser)
     parser.add_argument("--no-ablations", action="store_true", help="leave the ablation rows out")
     add_folders(parser, "results")
 
@@ -43,6 +45,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     add_tier(parser)
     add_tried(parser)
+    add_portable(parser)
     add_folders(parser, "results")
 
     parser = command(commands, "cite", cite, "print BibTeX of what a tier's tables use", "cite --tier mini")
@@ -51,6 +54,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     add_tier(parser)
     add_tried(parser)
+    add_portable(parser)
     add_folders(parser, "results")
     parser.add_argument("--suite", action="store_true", help="print CITATION.cff of the suite itself instead")
 
@@ -73,6 +77,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     add_tier(parser)
     add_tried(parser)
+    add_portable(parser)
     add_folders(parser, "results")
     parser.add_argument("--name", help="of the publication (default: the date of its last record)")
     parser.add_argument(
@@ -88,7 +93,7 @@ def report(args: argparse.Namespace) -> None:
     from replications.reporting.tables import stamp
     from replications.reporting.terminal import print_report
 
-    folder = tier_folder(args.results, catalogue.tier_config(args.tier).name, args.tried)
+    folder = tier_folder(args.results, catalogue.tier_config(args.tier).name, args.tried, args.portable)
     papers = catalogue.papers()
     selected = parse_papers(args.papers, args.tier)
     if next(record_files(folder), None) is None:
@@ -121,7 +126,7 @@ def report(args: argparse.Namespace) -> None:
 
 def judge(args: argparse.Namespace) -> None:
     """Judge a paper after a look, and leave a file that says which rows go on: a step between two looks."""
-    folder = tier_folder(args.results, args.tier, args.tried)
+    folder = tier_folder(args.results, args.tier, args.tried, args.portable)
     key = catalogue.find_paper(args.paper).key
     have = dict.fromkeys(catalogue.methods_of([key], args.tier, not args.no_ablations), LOOKS[0])
     if args.look > 1:  # what other papers ask of the same rows decides nothing here
@@ -171,7 +176,7 @@ def _folder_and_tier(args: argparse.Namespace) -> tuple[Path, str]:
     """The folder that is named, with the tier of its report; else the tier's own."""
     from replications.reporting.report import read_manifest
 
-    folder = args.folder or tier_folder(args.results, args.tier, args.tried)
+    folder = args.folder or tier_folder(args.results, args.tier, args.tried, args.portable)
     return folder, ((args.folder and read_manifest(folder)) or {"tier": args.tier})["tier"]
 
 
@@ -220,7 +225,7 @@ def publish(args: argparse.Namespace) -> None:
 
     published, papers = args.results / "published", catalogue.papers()
     if not args.readme:
-        folder = tier_folder(args.results, args.tier, args.tried)
+        folder = tier_folder(args.results, args.tier, args.tried, args.portable)
         print(copy(folder, published, papers, name=args.name, deviations=_deviations(papers)))
     publications.update(published, papers)
     for path in readme.update(published):

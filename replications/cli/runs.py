@@ -87,6 +87,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_tier(parser)
     add_set(parser)
     add_device(parser)
+    add_portable(parser)
     add_folders(parser, "data_root", "work", "results")
     about = (
         "on random data in the form of the tier's own: needs no data, is no result; records go to DIR/TIER/synthetic"
@@ -122,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     _, looks = seeds_or_looks(args.seeds, args.looks, tier)
     if looks > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(f"--looks {looks} in several processes: give each look's seeds by --seeds")
-    folder = tier_folder(args.results, args.tier, tried=bool(args.changes))
+    folder = tier_folder(args.results, args.tier, tried=bool(args.changes), portable=args.portable)
     have: dict[str, int] = {}
     rows = {address: range(LOOKS[0]) for address in addresses}
     for look in range(1, looks + 1):
@@ -370,8 +371,9 @@ def throughput(args: argparse.Namespace) -> None:
     if args.compile is not None:
         variant.append("compiled" if args.compile else "eager")
         changes.append(f"recipe.compile={str(args.compile).lower()}")
-    specs = [catalogue.resolve(address, args.tier, 0, changes) for address in parse_methods(args.methods, args.tier)]
-    folder = tier_folder(args.results, args.tier, tried=bool(args.changes))
+    addresses = parse_methods(args.methods, args.tier)
+    specs = [catalogue.resolve(address, args.tier, 0, changes, args.portable) for address in addresses]
+    folder = tier_folder(args.results, args.tier, tried=bool(args.changes), portable=args.portable)
 
     def path(spec: RunSpec) -> Path:
         place = spec.paper, spec.method

@@ -39,6 +39,7 @@ class Knobs:
     looks: int | None = None
     device: str = "auto"
     runs_per_gpu: int = 1
+    portable: bool = False
     throughput: bool = True
     ablations: bool = True
     set: tuple[str, ...] = ()
@@ -49,7 +50,7 @@ class Knobs:
 
     def results_of_tier(self) -> Path:
         """Where the tier's records and tables are."""
-        return tier_folder(Path(self.results), self.tier, self.tried)
+        return tier_folder(Path(self.results), self.tier, self.tried, self.portable)
 
     @property
     def passes(self) -> tuple[tuple[int, ...], ...]:

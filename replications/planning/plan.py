@@ -38,7 +38,8 @@ class Plan:
     @functools.cached_property
     def outputs(self) -> Path:
         """The tier's folder as Snakemake's rules name it."""
-        return tier_folder(Path(name_for_snakemake(self.knobs.results)), self.knobs.tier, self.knobs.tried)
+        results = Path(name_for_snakemake(self.knobs.results))
+        return tier_folder(results, self.knobs.tier, self.knobs.tried, self.knobs.portable)
 
     @functools.cached_property
     def data(self) -> str:
@@ -153,7 +154,7 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def _spec(self, address: str) -> RunSpec:
-        return catalogue.resolve(address, self.knobs.tier, self.knobs.seeds[0], self.knobs.set)
+        return catalogue.resolve(address, self.knobs.tier, self.knobs.seeds[0], self.knobs.set, self.knobs.portable)
 
     @functools.cache  # noqa: B019
     def fingerprints(self, address: str, seed: int) -> running.Fingerprints:
@@ -219,7 +220,7 @@ class Plan:
         for name in knobs:
             value = getattr(self.knobs, name)
             option = f"--{name.replace('_', '-')}"
-            if name == "tried":
+            if name in ("tried", "portable"):
                 words += [option] if value else []
             elif name == "ablations":
                 words += [] if value else ["--no-ablations"]

@@ -183,7 +183,7 @@ class Terminal(logging.Handler):
             self._wipe()
         if any(job.rule == "report" for job in self.finished):
             command = [sys.executable, "-m", "replications", "report", "--show"]
-            subprocess.run([*command, *self.plan.options("tier", "tried", "results")], check=False)
+            subprocess.run([*command, *self.plan.options("tier", "tried", "portable", "results")], check=False)
 
 
 class Tidy(logging.Filter):
