@@ -41,6 +41,13 @@ def test_a_changed_set_up_has_a_folder_of_its_own_and_goes_into_every_job(given)
     assert "--set=recipe.steps=3" in plan.shell("run", "set", "tier") and "--tried" in plan.shell("report", "tried")
     assert "--set" not in Plan(knobs()).shell("run", "set", "tier")
     assert "--tried" not in Plan(knobs()).shell("report", "tried")
+
+
+def test_portable_runs_are_kept_apart():
+    plan = Plan(knobs(portable=True))
+    assert plan.folder == Path("results/portable/mini")
+    assert plan.spec("vit/vit").portable and not Plan(knobs()).spec("vit/vit").portable
+    assert "--portable" in plan.shell("run", "portable") and "--portable" not in Plan(knobs()).shell("run", "portable")
     address = plan.methods_of("all")[0]
     assert plan.spec(address, 0).recipe.steps == 3
 
