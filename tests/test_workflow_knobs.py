@@ -46,7 +46,7 @@ def test_a_changed_set_up_has_a_folder_of_its_own_and_goes_into_every_job(given)
 def test_portable_runs_are_kept_apart():
     plan = Plan(knobs(portable=True))
     assert plan.folder == Path("results/portable/mini")
-    assert plan.spec("vit/vit").portable and not Plan(knobs()).spec("vit/vit").portable
+    assert plan.spec("vit/vit", 0).portable and not Plan(knobs()).spec("vit/vit", 0).portable
     assert "--portable" in plan.shell("run", "portable") and "--portable" not in Plan(knobs()).shell("run", "portable")
     address = plan.methods_of("all")[0]
     assert plan.spec(address, 0).recipe.steps == 3
