@@ -41,6 +41,8 @@ def test_a_changed_set_up_has_a_folder_of_its_own_and_goes_into_every_job(given)
     assert "--set=recipe.steps=3" in plan.shell("run", "set", "tier") and "--tried" in plan.shell("report", "tried")
     assert "--set" not in Plan(knobs()).shell("run", "set", "tier")
     assert "--tried" not in Plan(knobs()).shell("report", "tried")
+    address = plan.methods_of("all")[0]
+    assert plan.spec(address, 0).recipe.steps == 3
 
 
 def test_portable_runs_are_kept_apart():
@@ -48,8 +50,6 @@ def test_portable_runs_are_kept_apart():
     assert plan.folder == Path("results/portable/mini")
     assert plan.spec("vit/vit", 0).portable and not Plan(knobs()).spec("vit/vit", 0).portable
     assert "--portable" in plan.shell("run", "portable") and "--portable" not in Plan(knobs()).shell("run", "portable")
-    address = plan.methods_of("all")[0]
-    assert plan.spec(address, 0).recipe.steps == 3
 
 
 def test_ablations_may_be_left_out():
