@@ -110,7 +110,6 @@ def test_pointconv_weighs_neighbours_by_position_and_inverse_density(density, fo
     close(model.logits(own), chain(levels[-1][1], model.head))
 
 
-
 def test_pointconv_tells_the_spread_of_both_densities_in_the_first_level():
     given = cloud()
     points = array(given["points"][0])
@@ -122,6 +121,7 @@ def test_pointconv_tells_the_spread_of_both_densities_in_the_first_level():
         inverse = 1 / density(points, 0.3)
         seen = np.concatenate([inverse[group] / inverse[group].max() for group in groups])
         assert found[name] == pytest.approx(seen.std(ddof=1) / seen.mean(), rel=1e-4)
+
 
 @pytest.mark.parametrize("decoder", ["deconvolution", "interpolation"])
 def test_pointconv_carries_features_back_to_every_point(decoder):
