@@ -110,6 +110,19 @@ def test_pointconv_weighs_neighbours_by_position_and_inverse_density(density, fo
     close(model.logits(own), chain(levels[-1][1], model.head))
 
 
+def test_pointconv_tells_the_spread_of_both_densities_in_the_first_level():
+    given = cloud()
+    points = array(given["points"][0])
+    model = build_pointconv(4, 3, width=0.1, counts=(12, 4), neighbours=(6, 3), bandwidths=(0.3, 0.6, 1.0)).eval()
+    centres = points[naive.farthest(points, 12)]
+    groups = [naive.nearest(centre, points, 6) for centre in centres]
+    found = model.measure(given).metrics
+    for name, density in (("density_spread", kernel_density), ("released_spread", released_density)):
+        inverse = 1 / density(points, 0.3)
+        seen = np.concatenate([inverse[group] / inverse[group].max() for group in groups])
+        assert found[name] == pytest.approx(seen.std(ddof=1) / seen.mean(), rel=1e-4)
+
+
 @pytest.mark.parametrize("decoder", ["deconvolution", "interpolation"])
 def test_pointconv_carries_features_back_to_every_point(decoder):
     torch.manual_seed(0)

@@ -64,9 +64,8 @@ def check_levels(counts: Sequence, radii: Sequence, neighbours: Sequence, scales
             raise UserError(f"pointnet2: {name} needs a value for each of {len(SSG_WIDTHS)} levels, not {len(values)}")
     for balls in scales or ():
         if len(balls) != len(MSG_RADII):
-            raise UserError(
-                f"pointnet2: a level of scales needs {len(MSG_RADII)} numbers of neighbours, not {len(balls)}"
-            )
+            wanted = f"{len(MSG_RADII)} numbers of neighbours"
+            raise UserError(f"pointnet2: a level of scales needs {wanted}, not {len(balls)}")
 
 
 class PointNet2(PointClassifier):
