@@ -29,6 +29,7 @@ from replications.tasks.language_modelling.evaluation import (
     bits_per_byte,
     class_accuracy,
     masked_bytes,
+    recurrence_gap,
     scored_bytes,
 )
 from replications.tasks.language_modelling.stages import TrainedStage
@@ -215,6 +216,51 @@ def test_the_timed_stage_has_the_steps_that_fit_into_its_seconds(tmp_path):
     assert set(stage.score()) == {"bits_per_byte_equal_time"}
     assert trained_stage(tmp_path, "timed", 60.0, [timed]).recipe.steps == 1
     assert trained_stage(tmp_path, "text", None, [timed]).recipe.steps == 6
+
+
+def test_a_timed_stage_of_its_own_length_takes_its_pace_from_a_stage_like_it(tmp_path, monkeypatch):
+    same = trained_stage(tmp_path, "text", None, ['task.stages={"text": {}, "timed": {"seconds": 0.9}}'])
+    assert TrainedStage.pace(same.context) is None
+    longer = 'task.stages={"text": {}, "timed": {"seconds": 0.9, "length": 64, "batch_size": 1}}'
+    text = trained_stage(tmp_path, "text", None, [longer])
+    pace = TrainedStage.pace(text.context)
+    assert (pace.length, pace.recipe.batch_size, pace.recipe.steps) == (64, 1, stages.PACE_STEPS)
+    trained = []
+    monkeypatch.setattr(
+        TrainedStage, "fit", lambda self: trained.append(self.name) or SimpleNamespace(seconds=6, steps=12)
+    )
+    assert execute._step_seconds(text.context, SimpleNamespace(seconds=1.0, steps=10)) == 0.5
+    assert execute._step_seconds(same.context, SimpleNamespace(seconds=1.0, steps=10)) == 0.1
+    assert trained == ["pace"]
+
+
+class Forgetful(nn.Module):
+    """Adds up the tokens; `step` forgets what came before the last `memory`."""
+
+    def __init__(self, memory):
+        super().__init__()
+        self.memory = memory
+
+    def logits(self, tokens):
+        return F.one_hot(tokens.long(), 8).double().cumsum(dim=1)
+
+    def start(self, batch, capacity):
+        return [{"sum": torch.zeros(batch, capacity, 8)}]
+
+    def step(self, token, position, states):
+        states[0]["sum"][:, position] = F.one_hot(token, 8)
+        return states[0]["sum"][:, max(0, position + 1 - self.memory) : position + 1].sum(dim=1)
+
+
+def test_the_recurrence_gap_is_the_largest_difference_of_a_logit():
+    tokens = torch.tensor([3, 3, 3, 1, 3])
+    assert recurrence_gap(Forgetful(5), tokens) == 0
+    assert recurrence_gap(Forgetful(2), tokens) == 3  # at the end one 3 is seen, of four
+
+
+def test_decoding_bytes_are_those_of_one_sequence():
+    attention = sweep.reference_model("sdpa", 257, 8, 2, 2)
+    assert [sweep.decoding_bytes(attention, n) for n in (16, 32)] == [2 * 2 * 16 * 8 * 4, 2 * 2 * 32 * 8 * 4]
 
 
 def test_the_text_stage_is_validated_as_often_as_asked_on_as_many_bytes(tmp_path, monkeypatch):

@@ -16,9 +16,12 @@ QUALITY = {
         "Bits, equal time",
         "bits",
         False,
-        "per byte, trained for equal seconds at the text stage's step time",
+        "per byte, trained for equal seconds at the row's own step time",
         4,
         timed=True,
+    ),
+    "recurrence_gap": Metric(
+        "Recurrence gap", "", False, "largest difference of a logit, token by token against all at once, in float64", 12
     ),
     "masked_bits": Metric("Masked bits", "bits", False, "bits per masked byte of the test text", 4),
     "masked_accuracy": Metric("Masked accuracy", "%", True, "masked bytes of the test text told exactly"),
@@ -36,6 +39,7 @@ COST = {
     "decode_exponent": Metric(
         "Decode exponent", "", False, "p of: seconds of one decoded token ~ position^p", 3, timed=True
     ),
+    "state_exponent": Metric("State exponent", "", False, "p of: bytes kept for decoding ~ length^p", 3),
     "step_tokens_per_second": Metric(
         "Tokens/s", "1/s", True, "of a training step at the sweep's longest length", 0, **CLOCK
     ),

@@ -3,6 +3,7 @@
 Every number is a sum over the test part in float64, taken once, at the end of a run.
 """
 
+import copy
 import math
 from collections.abc import Iterator
 
@@ -47,6 +48,18 @@ def bits_per_byte(model: SequenceModel, text: np.ndarray, length: int, count: in
         logits = model.logits(inputs[rows]).float().flatten(0, 1)
         total += F.cross_entropy(logits, targets[rows].long().flatten(), reduction="sum").double().cpu()
     return total.item() / count / LN2
+
+
+@torch.no_grad()
+def recurrence_gap(model: SequenceModel, tokens: Tensor) -> float:
+    """Return how far apart the logits of tokens ``[n]`` are, at most, when read one by one and when read at once.
+
+    Both are computed in float64: what is left is rounding, or a fault.
+    """
+    wide = copy.deepcopy(model).double()
+    states = wide.start(1, len(tokens))
+    one_by_one = torch.cat([wide.step(token[None].long(), i, states) for i, token in enumerate(tokens)])
+    return (one_by_one - wide.logits(tokens[None])[0]).abs().max().item()
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from replications.layers.text.model import SequenceModel
+from replications.tasks.language_modelling.evaluation import recurrence_gap
 from replications.tasks.language_modelling.options import LanguageOptions
 from replications.tasks.language_modelling.stages import TrainedStage
 from replications.tasks.language_modelling.sweep import length_sweep
@@ -21,7 +22,9 @@ def execute(context: Context) -> Evaluation:
         result = stage.fit()
         evaluation.metrics |= stage.score()
         if name == "text":
-            step_seconds = result.seconds / result.steps
+            step_seconds = _step_seconds(context, result)
+            if stage.model.decodes:
+                evaluation.metrics["recurrence_gap"] = _recurrence_gap(stage, 2 * context.spec.options["chunk"])
             evaluation.extra["validation"] = _quality_by_time(result)
             if context.spec.seed == 0:
                 evaluation.arrays["attention"] = _attention_maps(stage, 2 * context.spec.options["chunk"])
@@ -51,6 +54,13 @@ def workload(context: Context) -> Workload:
     return Workload(made, batch, forward, {"tokens": batch["tokens"]}, context.device)
 
 
+def _step_seconds(context: Context, text: StageResult) -> float:
+    """Return the seconds of a step of the stage ``timed``: the text stage's, unless its batches differ."""
+    pace = TrainedStage.pace(context)
+    result = text if pace is None else pace.fit()
+    return result.seconds / result.steps
+
+
 def _sweeps(context: Context, options: LanguageOptions) -> bool:
     seeds = options.sweep_seeds
     return options.sweep is not None and (seeds is None or context.spec.seed < seeds)
@@ -65,11 +75,19 @@ def _quality_by_time(result: StageResult) -> dict[str, list[float]]:
     }
 
 
+def _first_bytes(stage: TrainedStage, most: int) -> torch.Tensor:
+    """Return the first bytes of the test text, up to `most` and no more than a training window, ``[n]``."""
+    text = stage.data.part("test")[: min(stage.length, most)]
+    return torch.from_numpy(np.array(text)).to(stage.context.device)
+
+
 def _attention_maps(stage: TrainedStage, longest: int) -> np.ndarray:
     """Return the weights of the first and the last layer on the first bytes of the test text, float16 [2, n, n]."""
-    count = min(stage.length, longest)
-    tokens = torch.from_numpy(np.array(stage.data.part("test")[:count])).to(stage.context.device)
-    return stage.model.attention_maps(tokens)[[0, -1]].half().cpu().numpy()
+    return stage.model.attention_maps(_first_bytes(stage, longest))[[0, -1]].half().cpu().numpy()
+
+
+def _recurrence_gap(stage: TrainedStage, longest: int) -> float:
+    return recurrence_gap(stage.model, _first_bytes(stage, longest))
 
 
 def _category(context: Context, length: int) -> str:

@@ -44,8 +44,8 @@ class SweepOptions(Strict):
 class LanguageOptions(Strict):
     """Which stages a run has and how they are scored. The stage ``text`` is always there: it has the primary metric.
 
-    Stages, with the data role of the same name: ``text`` next byte; ``timed`` the same, for so many seconds at the
-    step time of ``text``; ``masked`` masked bytes, bidirectional, both on the text of ``text``; ``recall`` the value of
+    Stages, with the data role of the same name: ``text`` next byte; ``timed`` the same, for so many seconds at
+    its own step time; ``masked`` masked bytes, bidirectional, both on the text of ``text``; ``recall`` the value of
     a key seen before; ``brackets`` the closing bracket that is due; ``listops`` and ``reviews`` classes of a whole
     sequence, bidirectional.
     """

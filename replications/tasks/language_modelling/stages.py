@@ -35,15 +35,17 @@ from replications.training.determinism import scoring
 from replications.training.loop import count_steps
 from replications.training.stage import Batches, Stage, StageResult
 
-TEXTS = ("text", "timed", "masked")
+TEXTS = ("text", "timed", "pace", "masked")
 CLASSES = ("listops", "reviews")
+PACE_STEPS = 12
 
 
 @dataclass
 class TrainedStage:
     """A stage of a run. `fit` trains its model, `score` gives the test metrics.
 
-    `step_seconds` is what a step of the text stage took: the stage ``timed`` has as many steps as fit into its seconds.
+    `step_seconds` is what a step takes: the stage ``timed`` has as many steps as fit into its seconds. ``pace`` is that
+    stage cut to a few steps, which tell how long one takes.
     """
 
     context: Context
@@ -55,9 +57,17 @@ class TrainedStage:
     def of(cls, context: Context, name: str, step_seconds: float | None = None) -> "TrainedStage":
         return cls(context, context.options, name, step_seconds)
 
+    @classmethod
+    def pace(cls, context: Context) -> "TrainedStage | None":
+        """Return the stage to be trained for the pace of ``timed``; None where the text stage tells it."""
+        timed, text = (context.options.stages.get(name) for name in ("timed", "text"))
+        if timed is None or (timed.length, timed.batch_size) == (text.length, text.batch_size):
+            return None
+        return cls.of(context, "pace")
+
     @property
     def own(self) -> StageOptions:
-        return self.options.stages[self.name]
+        return self.options.stages["timed" if self.name == "pace" else self.name]
 
     @property
     def is_text(self) -> bool:
@@ -97,7 +107,9 @@ class TrainedStage:
     @property
     def recipe(self) -> Recipe:
         changes = self.own.model_dump(exclude_none=True, exclude={"length", "seconds"})
-        if self.own.seconds and self.step_seconds:
+        if self.name == "pace":
+            changes["steps"] = PACE_STEPS
+        elif self.own.seconds and self.step_seconds:
             changes["steps"] = max(1, round(self.own.seconds / self.step_seconds))
         return changed_recipe(self.context.spec.recipe, changes, f"stage '{self.name}'")
 
