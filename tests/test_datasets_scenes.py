@@ -87,6 +87,16 @@ def test_furniture_fills_its_box(name):
         assert (parts[:, 1:4] + parts[:, 4:] / 2).max(0) == pytest.approx(size / 2)
 
 
+def test_the_middle_of_a_corner_sofa_is_empty_and_that_of_a_chair_is_not_far():
+    """Distances (m) of the centre from the solid parts: what a vote has to bridge, and what it need not."""
+    gaps = {
+        name: [np.linalg.norm(np.maximum(abs(p[:, 1:4]) - p[:, 4:] / 2, 0), axis=1).min() for p in drawn]
+        for name in ("corner_sofa", "chair")
+        for drawn in [[draw_parts(name, np.random.default_rng(seed))[0] for seed in range(50)]]
+    }
+    assert min(gaps["corner_sofa"]) > 0.14 and max(gaps["chair"]) < 0.15
+
+
 def test_a_point_in_several_boxes_belongs_to_the_first_ones():
     boxes = np.array([[0, 0, 0, 1, 1, 1, 0], [0, 0, 0, 2, 2, 2, 0.4], [5, 0, 0, 1, 1, 1, 0], [0, 0, 0, 3, 3, 3, 0.0]])
     found = memberships(np.array([[0.1, 0, 0], [1.3, 0, 0], [9, 9, 9.0]]), boxes, 2)

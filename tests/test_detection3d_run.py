@@ -106,6 +106,7 @@ def test_metrics_that_a_factor_or_a_sampling_names():
 def test_pictures_are_drawn_also_where_nothing_was_found(data_root, tmp_path, detected):
     spec = catalogue.resolve("votenet/votenet", "smoke", 0)
     record = running.execute(spec, data_root=data_root, work_root=tmp_path / "w", results=tmp_path / "r", device=CPU)
+    assert record.metrics["mAP25_seeds"] == record.metrics["mAP25"] and "mAP25_votes" in record.metrics
     with np.load(run_path(tmp_path / "r", "votenet", "votenet", 0).with_name("arrays.npz")) as stored:
         arrays = dict(stored)
     if detected:

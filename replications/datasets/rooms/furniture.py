@@ -79,6 +79,22 @@ def sofa(rng: Generator) -> list[Part]:
     ]
 
 
+def corner_sofa(rng: Generator) -> list[Part]:
+    """Two seats at a right angle: the middle of the whole lies over the floor that they enclose."""
+    depth, width, seat, top, deep = (
+        rng.uniform(*r) for r in ((2.0, 2.5), (2.3, 2.9), (0.38, 0.46), (0.75, 0.95), (0.7, 0.85))
+    )
+    x, y, side = depth / 2, width / 2, rng.choice((-1, 1))
+    low, high = sorted((side * y, side * (y - deep)))
+    back = sorted((side * y, side * (y - 0.2)))
+    return [
+        box((-x, -y, 0.06), (deep - x, y, seat)),
+        box((-x, -y, seat), (0.2 - x, y, top)),
+        box((-x, low, 0.06), (x, high, seat)),
+        box((-x, back[0], seat), (x, back[1], top)),
+    ]
+
+
 def bed(rng: Generator) -> list[Part]:
     length, width, top, head = (rng.uniform(*r) for r in ((1.9, 2.15), (1.0, 1.8), (0.42, 0.58), (0.8, 1.1)))
     parts = [
@@ -127,6 +143,7 @@ FURNITURE: dict[str, tuple[Callable[[Generator], list[Part]], bool]] = {
     "chair": (chair, False),
     "table": (table, False),
     "sofa": (sofa, True),
+    "corner_sofa": (corner_sofa, True),
     "bed": (bed, True),
     "wardrobe": (wardrobe, True),
     "shelf": (shelf, True),
