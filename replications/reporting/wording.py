@@ -68,7 +68,7 @@ def why_zero(v: Verdict, varies: bool) -> str:
     """Say what effects that are all zero come to."""
     told = f"no effect at all: the sides are equal in each of {v.n} {v.replication}"
     if not varies:
-        return f"{told}, but do not vary either: this may be a ceiling"
+        return f"{told}, but have fewer than three different values: this may be a ceiling"
     return told if v.smallest_effect > 0 else f"{told}, but the claim names no smallest effect"
 
 
