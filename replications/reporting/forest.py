@@ -127,7 +127,7 @@ def _panel(axes, rows: Sequence[Verdict], kind: str, name: Callable[[Verdict], s
             )
         shown = f"{labels.effect(v.effect, kind, v.decimals)} {labels.interval(v.interval, kind, v.decimals)}"
         axes.annotate(
-            f"{shown}\n{v.adjusted}",
+            f"{shown}\n{v.adjusted}{', exact' if v.evidence == 'exact' else ''}",
             (1, y), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
             fontsize=7.3, linespacing=1.25,
         )  # fmt: skip

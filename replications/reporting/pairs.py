@@ -125,21 +125,6 @@ def why_missing(records: Records, pairs: Pairs) -> str:
     return "; ".join(dict.fromkeys(reasons)) or "subject and reference share no finished seed"
 
 
-def waiting_text(seeds: Iterable[int], complete: int) -> str:
-    """``seeds 5, 6 wait for the third look at 8``: of seeds beyond the first `complete` looks."""
-    groups: dict[str, list[int]] = {}
-    for seed in seeds:
-        place = next((k for k, size in enumerate(looks.LOOKS) if k >= complete and seed < size), None)
-        words = "of no look" if place is None else f"for the {labels.look(place + 1)} look at {looks.LOOKS[place]}"
-        groups.setdefault(words, []).append(seed)
-    told = []
-    for words, own in groups.items():
-        several = len(own) > 1
-        verb = ("are" if several else "is") if words == "of no look" else "wait" if several else "waits"
-        told.append(f"{labels.seeds(own)} {verb} {words}")
-    return "; ".join(told)
-
-
 def minutes_a_seed(runs: Iterable[RunRecord]) -> tuple[float, str]:
     """Return what a seed of a method cost on average, and the unit: minutes of a core, or of a GPU."""
     known = [run for run in runs if run.cost.total_seconds is not None]

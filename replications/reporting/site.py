@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from replications import looks
 from replications.records import RunRecord
-from replications.reporting import labels, power
+from replications.reporting import labels, power, statistics, wording
 from replications.reporting.leaderboard import Leaderboard, Row, heading
+from replications.reporting.need import need_summary, need_text
 from replications.reporting.results import Records
 from replications.reporting.summary import by_task, counts, marked, summary_table, task_titles
 from replications.reporting.tables import Cell, Column, Table, claims_table, cost_table, quality_table, stamp
@@ -73,6 +75,7 @@ def pages(
         return {
             "subtitle": f"{len(shown)} claims, {methods} methods, {len(of)} runs{when}.",
             "counts": counts(shown),
+            "need": need_summary(shown),
         }
 
     groups = []
@@ -157,15 +160,26 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str]) ->
     delta = labels.effect(1 + v.smallest_effect, kind, decimals) if kind == "ratio" else f"{v.smallest_effect:g}{unit}"
     facts.append(("δ", f"{delta} ({v.direction})"))
     if v.n:
-        told = f"{v.n} {v.replication}"
+        told = v.evidence_text
+        if v.looks and v.replication == "seeds":
+            told += f", the {labels.look(v.looks)} look: effect and interval are of these"
         if v.p_holm is not None:
             told += f"; p {labels.p_value(v.p_holm)} for, {labels.p_value(v.p_against_holm)} against"
-            told += f" (Holm over {v.family} claims)" if v.family > 1 else ""
+            over = f", Holm over {v.family} claims" if v.family > 1 else ""
+            told += f" (over {len(v.p_looks)} looks{over})" if len(v.p_looks) > 1 else f" ({over[2:]})" if over else ""
         facts.append(("Evidence", told))
+    if v.reached:
+        facts.append(("Decided", f"at the {wording.look(v.reached)}" if v.replication == "seeds" else "by the folds"))
+    if v.waiting:
+        facts.append(("Not used yet", wording.waiting(v)))
     if v.raw != v.adjusted:
         facts.append(("Before Holm", v.raw))
+    if need := need_text(v):
+        facts.append(("Would need", f"{need} (80 % power if effect and spread are as they seem)"))
     if v.detectable is not None and v.adjusted == "inconclusive":
-        facts.append(("Detectable", f"{labels.number(v.detectable, decimals)}{unit} at 80 % power with this spread"))
+        facts.append(
+            ("Detectable", f"{labels.number(v.detectable, decimals)}{unit} at 80 % power with this spread, alone")
+        )
     where = heading("; ".join(v.data), v.category)
     if where:
         facts.append(("Data", f"{where}, tier {v.tier}"))
@@ -177,7 +191,7 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str]) ->
     ]
     if spent:
         facts.append(("Cost", f"{', '.join(spent)} for all seeds of both sides" if v.reference else ", ".join(spent)))
-    if v.expected is not None and v.replication == "seeds":
+    if v.expected is not None and v.replication == "seeds" and v.evidence == "sampled":
         scale = " on the log scale" if kind == "ratio" else ""
         facts.append(("Noise", f"taken as normal{scale}: there is no second side whose skew would cancel"))
     if v.note:
@@ -236,22 +250,27 @@ def _strip(v: Verdict) -> str:
 
 
 def power_table() -> Table:
-    """What a number of seeds can show at 80 % power, in standard deviations of a seed difference."""
+    """What each look can show, in standard deviations of a seed difference."""
     rows = []
-    for n in (2, 3, 5, 10):
-        found, margin = power.detectable_effect(n), power.equality_margin(n, alpha=0.025)
-        cells = [Cell(str(n)), Cell(f"{found:.2f} SD", found), Cell(f"{margin:.2f} SD", margin)]
-        rows.append((str(n), cells))
+    for n, weight in zip(looks.LOOKS, looks.WEIGHTS, strict=True):
+        alpha = statistics.ALPHA * weight
+        least = statistics.t_quantile(1 - alpha / 2, n - 1) / n**0.5
+        found, margin = power.detectable_effect(n, alpha=alpha), power.equality_margin(n, alpha=alpha / 2)
+        sizes = [Cell(f"{size:.2f} SD", size) for size in (least, found, margin)]
+        rows.append((str(n), [Cell(str(n)), Cell(f"{weight:.0%}", weight), *sizes]))
     columns = [
         Column("seeds", "Seeds", numeric=False, sortable=False),
-        Column("effect", "Effect found at 80 % power", sortable=False),
+        Column("weight", "Share of the 5 %", sortable=False),
+        Column("least", "Least mean effect that decides", sortable=False),
+        Column("effect", "True effect found at 80 % power", sortable=False),
         Column("margin", "Least provable ±δ", sortable=False),
     ]
     notes = [
-        "In standard deviations of the paired seed difference, for a single claim. The second column is also "
-        "the distance below δ at which a claim is contradicted; the third is for a true difference of zero."
+        "In standard deviations of the paired seed difference, for a single claim at this look. The third and the "
+        "fourth column are also distances below δ at which a claim is contradicted; the last is for a true difference "
+        "of zero."
     ]
-    return Table("power", "Power by number of seeds", columns, [("", rows)], notes)
+    return Table("power", "Power by look", columns, [("", rows)], notes)
 
 
 def provenance_table(records: Records) -> Table:

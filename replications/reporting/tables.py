@@ -11,6 +11,7 @@ from typing import Any
 
 from replications.reporting import labels
 from replications.reporting.leaderboard import Leaderboard, MetricColumn, Row
+from replications.reporting.need import need_text
 from replications.reporting.verdicts import Verdict
 
 BUSY_MARK = " †"
@@ -237,6 +238,9 @@ def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
             else labels.number(v.smallest_effect, v.decimals)
         )
 
+    def needed(v: Verdict) -> Cell:
+        return Cell(need_text(v) or "–", v.needed)
+
     columns = [
         Column("claim", "Claim", False, cell=lambda v: Cell(v.claim)),
         Column("statement", "Statement", False, wrap=True, cell=lambda v: Cell(v.statement)),
@@ -277,7 +281,8 @@ def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
             "of the denial, compare with 0.05",
             cell=lambda v: number(v.p_against_holm, labels.p_value),
         ),
-        Column("n", "n", essential=True, cell=lambda v: Cell(f"{v.n} {v.replication}" if v.n else "–", v.n)),
+        Column("n", "n", essential=True, cell=lambda v: Cell(v.evidence_text, v.n)),
+        Column("needed", "Would need", False, True, "for 80 % power at the present estimate", cell=needed),
         Column("data", "Data", False, cell=lambda v: Cell("; ".join(v.data) or "–")),
         Column("deviations", "Deviations", False, cell=lambda v: Cell(", ".join(map(str, v.deviations)) or "–")),
         Column("reason", "Why", False, wrap=True, cell=lambda v: Cell(v.reason)),
@@ -288,7 +293,8 @@ def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
         by_paper.setdefault(v.paper, []).append((v.address, v))
     notes = [
         "The verdict shown is adjusted by Holm over the tested claims of its paper; 'before Holm' is the "
-        "same claim on its own. Effects are subject minus reference (or their quotient), paired by seed. "
+        "same claim on its own. p-values are sequential, over all looks; effect and interval are of the last one. "
+        "Effects are subject minus reference (or their quotient), paired by seed. "
         "Numbers under 'deviations' are those of the paper's README.",
     ]
     if not verdicts:

@@ -10,6 +10,7 @@ from typing import TextIO
 
 from replications.reporting import labels, tables
 from replications.reporting.leaderboard import Leaderboard
+from replications.reporting.need import need_summary
 from replications.reporting.summary import SYMBOLS, by_paper, counts, marked
 from replications.reporting.verdicts import Verdict
 
@@ -55,6 +56,8 @@ def print_report(
         kinds = ((kind, v) for v in verdicts for kind in dict.fromkeys(map(_kind, v.warnings)))
         _print_grouped(console, "Warnings; the page has them in full", kinds)
         _print_counts(console, verdicts)
+        if need := need_summary(verdicts):
+            console.print(need, markup=False, soft_wrap=True)
     for problem in problems:
         console.print(f"problem: {problem}", style="red", markup=False, soft_wrap=True)
     for path in files:
@@ -182,7 +185,8 @@ def _reason(v: Verdict) -> str:
     if v.adjusted == "inconclusive":
         if v.raw != v.adjusted:
             return f"{v.raw} on its own, but not among all claims of its paper (Holm)"
-        return f"{v.n} {v.replication} leave room for both answers"
+        if v.open and v.interval is not None:
+            return f"{v.n} {v.replication} leave room for both answers"
     return "; ".join(dict.fromkeys(ADDRESS.sub("a method", part) for part in v.reason.split("; ")))
 
 

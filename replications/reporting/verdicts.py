@@ -37,9 +37,9 @@ factor 1/k + 1/(k-1) of Nadeau and Bengio (2003) because k folds share their tra
 says ``folds``. More seeds repeat the same folds, so there is one look, and it has all of ALPHA.
 
 Claims of ``evidence: exact`` are checked at every seed there is: reproduced where every value keeps to the margin,
-contradicted where any does not; they have no p-value and no part in Holm. So are effects that are zero at every
-seed of a look, of values that vary: the two sides are one. Where the values do not vary either, this may be a
-ceiling, and says nothing.
+contradicted where any does not; they have no p-value and no part in Holm. Neither have effects that are zero at
+every seed: the sides are one, and have no effect at all. That takes three values that differ, or more. Fewer may be
+a ceiling or a small test set, where chance makes sides equal, and say nothing.
 """
 
 from collections.abc import Mapping
@@ -127,8 +127,8 @@ def _weigh(
 
 
 class _Measured(NamedTuple):
-    """Effects [n] on the scale of the claim, with its margin, the rounding error, whether the values vary from seed to
-    seed (or fold to fold), and the evidence at the last look.
+    """Effects [n] on the scale of the claim, with its margin, the rounding error, whether the subject has three values
+    or more that differ, and the evidence at the last look.
     """
 
     effects: np.ndarray
@@ -239,7 +239,7 @@ def _measure(verdict: Verdict, claim: Claim, pairs: Pairs, paired: list[list[Run
             equal = claim.direction == "equal"
             in_sds = power.equality_margin(n, alpha=alpha / 2) if equal else power.detectable_effect(n, alpha=alpha)
             verdict.detectable = in_sds * float(np.std(effects, ddof=1))
-    varies = bool(np.ptp(values, axis=1).max() > 1e-12 * largest)
+    varies = int((np.diff(np.sort(values[0])) > 1e-12 * largest).sum()) + 1 >= statistics.FEWEST
     return _Measured(effects, smallest, resolution, varies, evidence)
 
 

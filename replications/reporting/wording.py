@@ -68,7 +68,7 @@ def why_zero(v: Verdict, varies: bool) -> str:
     """Say what effects that are all zero come to."""
     told = f"no effect at all: the sides are equal in each of {v.n} {v.replication}"
     if not varies:
-        return f"{told}, but do not vary either: this may be a ceiling"
+        return f"{told}, but have fewer than three different values: this may be a ceiling"
     return told if v.smallest_effect > 0 else f"{told}, but the claim names no smallest effect"
 
 
@@ -79,3 +79,19 @@ def taken_back(v: Verdict) -> str:
     if v.family > 1:
         return f"{v.raw} on its own, but not among {v.family} claims of the paper ({change} by Holm)"
     return f"{v.raw} at 5 %, but statement and denial share these ({change})"
+
+
+def waiting(v: Verdict) -> str:
+    """``seeds 5, 6 wait for the third look at 8 (+0.31, +0.28)``: seeds beyond the last complete look."""
+    groups: dict[str, dict[int, float | None]] = {}
+    for seed, effect in zip(v.waiting, v.waiting_values, strict=True):
+        place = next((k for k in range(v.looks, len(looks.LOOKS)) if seed < looks.LOOKS[k]), None)
+        words = "of no look" if place is None else f"for the {labels.look(place + 1)} look at {looks.LOOKS[place]}"
+        groups.setdefault(words, {})[seed] = effect
+    told = []
+    for words, effects in groups.items():
+        several = len(effects) > 1
+        verb = ("are" if several else "is") if words == "of no look" else "wait" if several else "waits"
+        values = [labels.effect(x, v.effect_kind, v.decimals) or "no pair" for x in effects.values()]
+        told.append(f"{labels.seeds(effects)} {verb} {words} ({', '.join(values)})")
+    return "; ".join(told)
