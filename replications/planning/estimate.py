@@ -32,6 +32,21 @@ def run_seconds(plan: Plan, address: str, seeds: str) -> int:
     return math.ceil(left * (statistics.median(spent) if spent else 60 * (minutes or 0)))
 
 
+def published_seconds(plan: Plan, address: str) -> float | None:
+    """Seconds of one run by the published records of its kind of device, else of any, else by the task; None: unknown.
+
+    They are of other machines, and only in proportion to each other of use for this one.
+    """
+    folders = sorted(Path(plan.knobs.results).glob(f"published/{plan.knobs.tier}-*"))
+    for kinds in ((_device_kind(plan),), ("cpu", "cuda", "mps")):
+        found = (record for folder in folders for kind in kinds for record in _readable(folder, address, kind))
+        spent = [r.cost.total_seconds for r in found if r.status == "finished" and r.cost.total_seconds]
+        if spent:
+            return statistics.median(spent)
+    minutes = catalogue.task_tiers(catalogue.find_method(address)[0].task)[plan.knobs.tier].minutes_per_run
+    return None if minutes is None else 60 * minutes
+
+
 def run_megabytes(plan: Plan, address: str, seeds: str) -> int:
     """Disk that a group of runs will take for checkpoints, finished weights and records."""
     left = _left(plan, address, seeds)
