@@ -214,18 +214,19 @@ def _say_nothing_fits(board: "Board", done: frozenset["Run"], minutes: float) ->
 
 def plan_table(jobs: Sequence[tuple[float, "Job"]], board: "Board", done: frozenset["Run"]) -> str:
     """Return what would be run, a line for each group of claims in the order of begins, at most 80 columns wide."""
-    groups: dict[frozenset, list[tuple[float, Job]]] = {}
+    groups: dict[frozenset[str], list[tuple[float, Job]]] = {}
     for begin, job in jobs:
-        claims = frozenset(job.claims.items())
+        claims = frozenset(job.claims)
         same = next((known for known in groups if known <= claims or claims <= known), claims)
         groups[same | claims] = [*groups.pop(same, []), (begin, job)]
     lines = ["from min  runs   cost  decides  claims (seeds)"]
-    for claims, members in sorted(groups.items(), key=lambda item: item[1][0][0]):
+    for members in sorted(groups.values(), key=lambda members: members[0][0]):
+        claims = {claim: look for _, job in members for claim, look in job.claims.items()}
         after = done.union(*(job.runs for _, job in members))
         seconds = sum(job.seconds for _, job in members)
         runs = sum(len(job.seeds) for _, job in members)
         head = f"{members[0][0] / 60:8.1f} {runs:5d} {duration(seconds):>6} {board.expected(done, after):8.1f}  "
-        lines.append(head + _claims(dict(claims), WIDTH - len(head)))
+        lines.append(head + _claims(claims, WIDTH - len(head)))
         done = after
     return "\n".join(lines)
 

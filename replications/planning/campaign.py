@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from replications import looks
 
 Run = tuple[str, int]  # address and seed
+Targets = tuple[tuple[str, int], ...]
 LOOKS = range(1, len(looks.LOOKS) + 1)
 LEAST = 1e-9  # a chance that counts as none
 WORTH_GROWING = 0.5  # of the best rate: a claim on its own below it is not looked at with its neighbours
@@ -87,7 +88,7 @@ class Board:
             state = {row: frozenset(seeds.get(row, ())) for question in group for row in question.rows}
             key = (number, *state.values())
             if key not in self._known:
-                self._known[key] = list(_bundles(group, state, self.seconds))
+                self._known[key] = list(_Group(group, state, self.seconds).bundles())
             found += self._known[key]
         return sorted(found, key=lambda bundle: (-bundle.rate, bundle.seconds, bundle.runs))
 
@@ -181,72 +182,69 @@ def _connected(questions: Sequence[Question]) -> list[tuple[Question, ...]]:
     return [tuple(members) for _, members in groups]
 
 
-def _bundles(
-    group: Sequence[Question], state: Mapping[str, frozenset[int]], seconds: Mapping[str, float]
-) -> Iterable[Bundle]:
-    """Yield each claim's looks alone, and with all that makes them better: claims that share the rows."""
-    now = {row: next((k for k, size in _downwards() if set(range(size)) <= seeds), 0) for row, seeds in state.items()}
-    price = {
-        (row, k): seconds[row] * sum(seed not in state[row] for seed in range(size))
-        for row in state
-        for k, size in _downwards()
-    }
-    touching = {row: [q for q in group if row in q.rows] for row in state}
+class _Group:
+    """Claims that are connected by their rows, the seeds that each row has, and what raising rows to looks brings.
 
-    def weigh(targets: Mapping[str, int]) -> tuple[float, float]:
+    `Targets` are rows with the look that each is to reach, sorted.
+    """
+
+    def __init__(
+        self, questions: Sequence[Question], state: Mapping[str, frozenset[int]], seconds: Mapping[str, float]
+    ):
+        self.questions, self.state, self.seconds = questions, state, seconds
+        self.now = {
+            row: next((k for k, size in _downwards() if seeds.issuperset(range(size))), 0)
+            for row, seeds in state.items()
+        }
+        self.price = {(row, k): seconds[row] * len(self.missing(row, k)) for row in state for k in LOOKS}
+        self.touching = {row: [q for q in questions if row in q.rows] for row in state}
+
+    def missing(self, row: str, look: int) -> list[int]:
+        return [seed for seed in range(looks.LOOKS[look - 1]) if seed not in self.state[row]]
+
+    def bundles(self) -> Iterable[Bundle]:
+        """Yield each claim's looks alone and, of the better ones, with claims that share rows as long as that pays."""
+        alone = dict.fromkeys(self.raised((), question, look) for question in self.questions for look in LOOKS)
+        worth = {targets: self.weigh(targets) for targets in alone}
+        worth = {targets: (value, cost) for targets, (value, cost) in worth.items() if value > LEAST and cost > 0}
+        best = max((value / cost for value, cost in worth.values()), default=0.0)
+        for targets, (value, cost) in list(worth.items()):
+            yield self.bundle(targets, value, cost)
+            while value / cost > WORTH_GROWING * best:
+                more = dict.fromkeys(self.raised(targets, q, k) for q in self.near(targets) for k in LOOKS)
+                rated = [(v / c, wider, v, c) for wider in more for v, c in (self.weigh(wider),) if c > 0]
+                rate, targets, wider_value, wider_cost = max(rated, default=(0.0, (), 0.0, 0.0))
+                if rate <= value / cost * (1 + LEAST) or targets in worth:
+                    break
+                worth[targets] = value, cost = wider_value, wider_cost
+                yield self.bundle(targets, value, cost)
+
+    def raised(self, targets: Targets, question: Question, look: int) -> Targets:
+        """Targets with a claim's rows raised to a look, too."""
+        levels = dict(targets)
+        levels |= {row: max(look, levels.get(row, 0)) for row in question.rows if self.now[row] < look}
+        return tuple(sorted(levels.items()))
+
+    def near(self, targets: Targets) -> list[Question]:
+        """The claims on any of the rows."""
+        return list({q.claim: q for row, _ in targets for q in self.touching[row]}.values())
+
+    def weigh(self, targets: Targets) -> tuple[float, float]:
         """Value and seconds of raising rows to their looks."""
-        affected = {id(q): q for row in targets for q in touching[row]}.values()
-        value = sum(
-            q.gain(min(now[row] for row in q.rows), min(targets.get(row, now[row]) for row in q.rows)) for q in affected
-        )
-        return value, sum(price[row, k] for row, k in targets.items())
+        after = {**self.now, **dict(targets)}
+        gains = [q.gain(_level(q, self.now), _level(q, after)) for q in self.near(targets)]
+        return sum(gains), sum([self.price[target] for target in targets])
 
-    def raised(targets: Mapping[str, int], question: Question, look: int) -> dict[str, int]:
-        more = {row: max(look, targets.get(row, 0)) for row in question.rows if now[row] < look}
-        return {**targets, **more}
-
-    alone = [(raised({}, question, look), n) for n, question in enumerate(group) for look in LOOKS]
-    worth = {frozenset(targets.items()): (*weigh(targets), n) for targets, n in alone if targets}
-    worth = {targets: (v, c, n) for targets, (v, c, n) in worth.items() if v > LEAST and c > 0}
-    best = max((value / cost for value, cost, _ in worth.values()), default=0.0)
-    for key, (value, cost, _) in list(worth.items()):
-        targets = dict(key)
-        yield _bundle(targets, group, state, now, value, cost, seconds)
-        while value / cost > WORTH_GROWING * best:
-            near = {id(q): q for row in targets for q in touching[row]}.values()
-            grown = {frozenset(more.items()): more for q in near for k in LOOKS if (more := raised(targets, q, k))}
-            rates = [(v / c, -n) for n, (v, c) in enumerate(map(weigh, grown.values())) if c > 0]
-            rate, number = max(rates, default=(0.0, 0))
-            if rate <= value / cost * (1 + 1e-9):
-                break
-            chosen = list(grown)[-number]
-            if chosen in worth:
-                break
-            targets = dict(chosen)
-            value, cost = weigh(targets)
-            worth[chosen] = (value, cost, 0)
-            yield _bundle(targets, group, state, now, value, cost, seconds)
+    def bundle(self, targets: Targets, value: float, cost: float) -> Bundle:
+        runs = [(row, seed) for row, look in targets for seed in self.missing(row, look)]
+        runs.sort(key=lambda run: (looks.looks_of(run[1]), -self.seconds[run[0]], run))
+        after = {**self.now, **dict(targets)}
+        reached = {q.claim: _level(q, after) for q in self.near(targets) if _level(q, after) > _level(q, self.now)}
+        return Bundle(tuple(runs), reached, value, cost)
 
 
-def _bundle(
-    targets: Mapping[str, int],
-    group: Sequence[Question],
-    state: Mapping[str, frozenset[int]],
-    now: Mapping[str, int],
-    value: float,
-    cost: float,
-    seconds: Mapping[str, float],
-) -> Bundle:
-    runs = [
-        (row, seed) for row, look in targets.items() for seed in range(looks.LOOKS[look - 1]) if seed not in state[row]
-    ]
-    runs.sort(key=lambda run: (looks.looks_of(run[1]), -seconds[run[0]], run))
-    reached = {
-        q.claim: after
-        for q in group
-        if (after := min(targets.get(row, now[row]) for row in q.rows)) > min(now[row] for row in q.rows)
-    }
-    return Bundle(tuple(runs), reached, value, cost)
+def _level(question: Question, levels: Mapping[str, int]) -> int:
+    return min([levels[row] for row in question.rows])
 
 
 def _downwards() -> list[tuple[int, int]]:

@@ -163,7 +163,6 @@ class Study:
         claim = self.claims[name]
         rows = _rows(claim)
         level = looks.looks_of(_first([set(runs[row]) for row in rows]))
-        later = [(k, size) for k, size in enumerate(looks.LOOKS, start=1) if k > level]
         if claim.evidence == "exact":
             return Question(name, rows, (1.0,) * len(looks.LOOKS))
         effects = _effects(verdict) if len(verdict.values) > 1 else self._published(name)
@@ -171,9 +170,10 @@ class Study:
         family = [v for key, v in verdicts.items() if v.paper == verdict.paper and key in self.claims]
         family = [v for v in family if self.claims[v.address].evidence != "exact"]
         alphas = [ALPHA / (len(family) - sum(v.adjusted == word for v in family)) for word in DECIDED]
-        known = tuple(power(effects, claim.direction, margin, size, *alphas) for _, size in later)
+        chance = power(effects, claim.direction, margin, *alphas)
+        past = chance[level - 1] if level else 0.0
         # Published effects are of these very seeds on another machine: an estimate, not a first look.
-        return Question(name, rows, (0.0,) * level + tuple(np.maximum.accumulate(known).tolist()))
+        return Question(name, rows, tuple(max(0.0, value - past) for value in chance))
 
     def _published(self, name: str) -> tuple[float, ...]:
         """A claim's effects in the published records of the tier, none where they have it not."""
