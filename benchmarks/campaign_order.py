@@ -6,8 +6,9 @@ Seconds of a run and the effects of each claim are those of the published record
 them: each claim's mean and spread within what three seeds leave open (--truth measured: exactly as measured), and its
 effects at seeds 0 to 11; with `--begin 3` the first three are the published ones. Both orders meet the same worlds, and
 neither begins a run that would not end in time. The catalogue's order goes row by row, three seeds of each; then
-row by row to the next look, of claims that are still undecided. The campaign knows what it has run, and in a third column
-the published effects from the start. Verdicts: all claims of a paper that the tier can test are one family.
+row by row to the next look, of claims that are still undecided. The campaign knows what it has run, and in a third
+column (--begin 0) the published effects from the start. Verdicts: all claims of a paper that the tier can test are one
+family.
 """
 
 import argparse
@@ -35,7 +36,7 @@ class World:
         self.claims, self.published, self.effects = {}, {}, {}
         self.seconds = study.look().seconds
         for name, claim in study.claims.items():
-            known = study._published(name)
+            known = study.published_effects(name)
             if len(known) < 2 or claim.evidence == "exact":
                 continue
             n, mean, sd = len(known), np.mean(known), np.std(known, ddof=1)

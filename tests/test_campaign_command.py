@@ -54,7 +54,7 @@ def test_nothing_is_known_at_the_beginning(plan):
     study = Study(plan, ["arcface"], [CLAIM])
     state = study.look()
     assert [q.claim for q in state.questions] == [CLAIM] and state.questions[0].rows == ROWS
-    assert not state.done and all(0 < seconds <= 20 for seconds in state.seconds.values())
+    assert not state.done and all(seconds > 0 for seconds in state.seconds.values())
 
 
 def test_records_of_the_present_code_count_and_those_of_another_do_not(plan, published):
@@ -123,7 +123,7 @@ def test_times_of_a_shared_gpu_are_not_asked_for(tmp_path):
     plan = Plan(Knobs("mini", ("linear_attention",), tuple(SEEDS), device="cpu", results=str(tmp_path)))
     alone, shared = (Study(plan, ["linear_attention"], shared=shared).look() for shared in (False, True))
     timed = {name for name, why in shared.hopeless.items() if "share a GPU" in why}
-    assert timed and timed <= {q.claim for q in alone.questions}
+    assert timed and not any("share a GPU" in why for why in alone.hopeless.values())
 
 
 def test_records_of_another_device_do_not_mix(plan, published):

@@ -4,6 +4,7 @@ import argparse
 import math
 import re
 import textwrap
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,7 @@ def _cores(text: str) -> int:
 
 def campaign(args: argparse.Namespace) -> int:
     """Plan, or plan and run; the exit code is 1 where a run has failed."""
+    began = time.monotonic()
     from replications.planning.spend import launcher, open_board, spend, stop_seconds
     from replications.planning.undecided import SEEDS, Study
 
@@ -108,7 +110,8 @@ def campaign(args: argparse.Namespace) -> int:
 
     study.restore()
     with sigterm_as_interrupt():
-        spent = spend(study, budget, slots, launcher(study.plan), say=lambda line: print(line, flush=True))
+        left = budget - (time.monotonic() - began)  # reading and planning are part of the budget
+        spent = spend(study, left, slots, launcher(study.plan), say=lambda line: print(line, flush=True))
     _say_spent(spent, budget)
     return int(bool(spent.failed))
 

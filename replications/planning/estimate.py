@@ -32,12 +32,19 @@ def run_seconds(plan: Plan, address: str, seeds: str) -> int:
     return math.ceil(left * (statistics.median(spent) if spent else 60 * (minutes or 0)))
 
 
+def published_folders(plan: Plan) -> list[Path]:
+    """The tier's publications: beside the results, else those that come with this checkout."""
+    places = (Path(plan.knobs.results), catalogue.PACKAGE.parent / "results")
+    found = (sorted(place.glob(f"published/{plan.knobs.tier}-*")) for place in places)
+    return next(filter(None, found), [])
+
+
 def published_seconds(plan: Plan, address: str) -> float | None:
     """Seconds of one run by the published records of its kind of device, else of any, else by the task; None: unknown.
 
     They are of other machines, and only in proportion to each other of use for this one.
     """
-    folders = sorted(Path(plan.knobs.results).glob(f"published/{plan.knobs.tier}-*"))
+    folders = published_folders(plan)
     for kinds in ((_device_kind(plan),), ("cpu", "cuda", "mps")):
         found = (record for folder in folders for kind in kinds for record in _readable(folder, address, kind))
         spent = [r.cost.total_seconds for r in found if r.status == "finished" and r.cost.total_seconds]

@@ -12,7 +12,7 @@ from replications import catalogue, looks, running
 from replications.errors import UserError
 from replications.measurement.hardware import cpu_model
 from replications.planning.campaign import Question, Run
-from replications.planning.estimate import published_seconds
+from replications.planning.estimate import published_folders, published_seconds
 from replications.planning.plan import Plan
 from replications.records import RunRecord, read_run, run_path
 from replications.reporting import labels
@@ -165,7 +165,7 @@ class Study:
         level = looks.looks_of(_first([set(runs[row]) for row in rows]))
         if claim.evidence == "exact":
             return Question(name, rows, (1.0,) * len(looks.LOOKS))
-        effects = _effects(verdict) if len(verdict.values) > 1 else self._published(name)
+        effects = _effects(verdict) if len(verdict.values) > 1 else self.published_effects(name)
         margin = float(np.log1p(claim.smallest_effect)) if claim.effect == "ratio" else claim.smallest_effect
         family = [v for key, v in verdicts.items() if v.paper == verdict.paper and key in self.claims]
         family = [v for v in family if self.claims[v.address].evidence != "exact"]
@@ -175,11 +175,11 @@ class Study:
         # Published effects are of these very seeds on another machine: an estimate, not a first look.
         return Question(name, rows, tuple(max(0.0, value - past) for value in chance))
 
-    def _published(self, name: str) -> tuple[float, ...]:
+    def published_effects(self, name: str) -> tuple[float, ...]:
         """A claim's effects in the published records of the tier, none where they have it not."""
         if self._earlier is None:
             tier, found = self.plan.knobs.tier, Records(self.plan.knobs.tier)
-            for folder in sorted(Path(self.plan.knobs.results).glob(f"published/{tier}-*")):
+            for folder in published_folders(self.plan):
                 try:
                     records = read_results(folder, tier, self.known, methods=())
                 except UserError:
