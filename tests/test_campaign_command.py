@@ -12,6 +12,7 @@ from replications import catalogue, running
 from replications.archive import record_files
 from replications.cli import campaign, main
 from replications.measurement import lease
+from replications.measurement.hardware import cpu_model
 from replications.planning import spend
 from replications.planning.campaign import Job
 from replications.planning.knobs import Knobs
@@ -90,21 +91,14 @@ def test_a_claim_is_asked_until_it_is_decided(plan, published):
 def test_seconds_are_this_machines_own_else_the_published_at_its_pace(plan, published):
     study = Study(plan, ["arcface"], [CLAIM])
     before = study.look().seconds
-    here = spend_cpu()
     for seed in range(3):
         record = published[ROWS[0], seed].model_copy(deep=True)
         slow = record.cost.model_copy(update={"total_seconds": 3 * study.reference[ROWS[0]]})
-        made = record.provenance.model_copy(update={"cpu": here})
+        made = record.provenance.model_copy(update={"cpu": cpu_model()})
         write(plan, published, ROWS[0], seed, cost=slow, provenance=made)
     after = study.look().seconds
     assert after[ROWS[0]] == pytest.approx(3 * before[ROWS[0]])
     assert after[ROWS[1]] == pytest.approx(3 * before[ROWS[1]]), "not run here yet: three times slower, too"
-
-
-def spend_cpu():
-    from replications.measurement.hardware import cpu_model
-
-    return cpu_model()
 
 
 def test_claims_that_more_seeds_cannot_help_are_named(plan, published):
@@ -121,9 +115,10 @@ def test_claims_that_more_seeds_cannot_help_are_named(plan, published):
 
 def test_times_of_a_shared_gpu_are_not_asked_for(tmp_path):
     plan = Plan(Knobs("mini", ("linear_attention",), tuple(SEEDS), device="cpu", results=str(tmp_path)))
-    alone, shared = (Study(plan, ["linear_attention"], shared=shared).look() for shared in (False, True))
-    timed = {name for name, why in shared.hopeless.items() if "share a GPU" in why}
-    assert timed and not any("share a GPU" in why for why in alone.hopeless.values())
+    study, found = Study(plan, ["linear_attention"]), []
+    for study.shared in (False, True):
+        found.append({name for name, why in study.look().hopeless.items() if "share a GPU" in why})
+    assert not found[0] and found[1]
 
 
 def test_records_of_another_device_do_not_mix(plan, published):
@@ -141,13 +136,16 @@ def call(tmp_path, *words):
     return main(["campaign", *words, *folders])
 
 
-def test_a_plan_fits_80_columns_and_runs_nothing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(subprocess, "Popen", None)
-    assert call(tmp_path, "--minutes", "9", "--targets", "arcface", "--cores", "2", "--plan") == 0
-    out = capsys.readouterr().out
+def test_a_plan_fits_80_columns_runs_nothing_and_needs_neither_torch_nor_snakemake(tmp_path):
+    words = ["campaign", "--minutes", "9", "--targets", "arcface", "--cores", "2", "--plan", "--results", str(tmp_path)]
+    code = (
+        f"import sys; from replications.cli import main; main({words!r}); "
+        "print(sorted({'torch', 'snakemake'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert max(map(len, out.splitlines())) <= 80 and "2 runs at once" in out and "arcface/" in out
     assert re.search(r"about \d+\.\d decisions\nthe next 9 min would decide about \d+\.\d more", out)
-    assert not (tmp_path / "mini").exists()
+    assert out.splitlines()[-1] == "[]" and not (tmp_path / "mini").exists()
 
 
 @pytest.mark.parametrize(
@@ -197,16 +195,6 @@ def test_targets_are_papers_tasks_and_claims():
     papers, claims = campaign.parse_targets(["face_verification"], "mini")
     assert {"arcface", "cosface"} <= set(papers) and CLAIM in claims
     assert set(campaign.parse_targets(["all"], "mini")[0]) > set(papers)
-
-
-def test_planning_needs_neither_torch_nor_snakemake(tmp_path):
-    code = (
-        "import sys; from replications.cli import main; "
-        f"main(['campaign', '--minutes', '9', '--plan', '--targets', {CLAIM!r}, '--results', {str(tmp_path)!r}]); "
-        "print(sorted({'torch', 'snakemake'} & set(sys.modules)))"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.splitlines()[-1] == "[]"
 
 
 def test_a_job_is_a_run_command_that_ends_with_its_campaign(plan, tmp_path, monkeypatch):

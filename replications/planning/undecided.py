@@ -12,12 +12,12 @@ from replications import catalogue, looks, running
 from replications.errors import UserError
 from replications.measurement.hardware import cpu_model
 from replications.planning.campaign import Question, Run
-from replications.planning.estimate import published_folders, published_seconds
+from replications.planning.estimate import published_records, published_seconds
 from replications.planning.plan import Plan
 from replications.records import RunRecord, read_run, run_path
 from replications.reporting import labels
 from replications.reporting.power import power
-from replications.reporting.results import Records, read_results, tasks_of
+from replications.reporting.results import Records, tasks_of
 from replications.reporting.statistics import ALPHA
 from replications.reporting.verdicts import Verdict, judge
 from replications.running.store import PASSING_FAILURES
@@ -178,14 +178,8 @@ class Study:
     def published_effects(self, name: str) -> tuple[float, ...]:
         """A claim's effects in the published records of the tier, none where they have it not."""
         if self._earlier is None:
-            tier, found = self.plan.knobs.tier, Records(self.plan.knobs.tier)
-            for folder in published_folders(self.plan):
-                try:
-                    records = read_results(folder, tier, self.known, methods=())
-                except UserError:
-                    continue
-                for row, by_seed in records.runs.items():
-                    found.runs.setdefault(row, {s: r for s, r in by_seed.items() if not r.spec.changes})
+            runs = {row: {r.spec.seed: r for r in published_records(self.plan, row)} for row in self.rows}
+            found = Records(self.plan.knobs.tier, runs={row: by_seed for row, by_seed in runs.items() if by_seed})
             judged = judge(found, self.known, self.tasks, True, self.selected)
             self._earlier = {v.address: _effects(v) for v in judged if v.replication == "seeds"}
         effects = self._earlier.get(name, ())
