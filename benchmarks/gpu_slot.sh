@@ -13,6 +13,7 @@
 # TIER     paper by default; smoke or mini to rehearse
 # COMPILE  --compile by default; --no-compile to rehearse, since compiling for a CPU takes minutes
 # MINUTES  in all: no step begins after them (default: 9)
+# CAMPAIGN words for `replications campaign`, which then takes the minutes that are left, as in "--tier mini"
 # STEPS    only those whose name matches this pattern of the shell, such as 'speed-*'
 set -u
 cd "$(dirname "$0")/.."
@@ -95,6 +96,13 @@ if [ "$DEVICE" != cpu ]; then
     TIER=standard speed small-eager arcface/arcface
     TIER=standard speed small-captured arcface/arcface --set recipe.capture=true
     speed arcface-max arcface/arcface --batch max
+fi
+# What is left of the minutes goes to claims.
+LEFT=$(((END - SECONDS - 15) / 60))
+if [ -n "${CAMPAIGN:-}" ] && [ "$LEFT" -gt 0 ]; then
+    # shellcheck disable=SC2086
+    step campaign "$((LEFT * 60 + 15))" "$PYTHON" -m replications campaign $CAMPAIGN --minutes "$LEFT" --device "$DEVICE" \
+        --runs-per-gpu "${RUNS_PER_GPU:-8}" --data-root "$KEEP/data" --work "$KEEP/work" --results "$KEEP/results"
 fi
 pack
 exit $failed

@@ -102,6 +102,15 @@ def lease_gpus(
                     os.environ[name] = value
 
 
+def free_leases(gpus: list[str], runs_per_gpu: int, folder: Path | None = None) -> int:
+    """Return how many more leases of one of `gpus` would be granted at once."""
+    count = 0
+    with contextlib.ExitStack() as stack:
+        while _try_lease(gpus, 1, folder or lock_folder(), stack, runs_per_gpu):
+            count += 1
+    return count
+
+
 def _refuse_late_lease() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

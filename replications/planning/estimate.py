@@ -33,6 +33,34 @@ def run_seconds(plan: Plan, address: str, seeds: str) -> int:
     return math.ceil(left * (statistics.median(spent) if spent else 60 * (minutes or 0)))
 
 
+def published_seconds(plan: Plan, address: str) -> float | None:
+    """Seconds of one run by the published records, else by the task; None: unknown.
+
+    They are of other machines, and only in proportion to each other of use for this one.
+    """
+    spent = [r.cost.total_seconds for r in published_records(plan, address) if r.status == "finished"]
+    minutes = catalogue.task_tiers(catalogue.find_method(address)[0].task)[plan.knobs.tier].minutes_per_run
+    if any(spent):
+        return statistics.median(filter(None, spent))
+    return None if minutes is None else 60 * minutes
+
+
+@functools.cache
+def published_records(plan: Plan, address: str) -> tuple[RunRecord, ...]:
+    """A method's published records in the tier, of its own set-up: of this kind of device, else of any.
+
+    They lie beside the results, or come with this checkout.
+    """
+    places = (Path(plan.knobs.results), catalogue.PACKAGE.parent / "results")
+    folders = next(filter(None, (sorted(p.glob(f"published/{plan.knobs.tier}-*")) for p in places)), [])
+    for kinds in ((_device_kind(plan),), ("cpu", "cuda", "mps")):
+        for folder in folders:
+            found = [record for kind in kinds for record in _readable(folder, address, kind)]
+            if own := tuple(record for record in found if not record.spec.changes):
+                return own
+    return ()
+
+
 def run_megabytes(plan: Plan, address: str, seeds: str) -> int:
     """Disk that a group of runs will take for checkpoints, finished weights and records."""
     left = _left(plan, address, seeds)
