@@ -243,6 +243,21 @@ def test_flops_at_the_papers_size_are_its_table_1c():
     assert speed_metrics(autoencoder(), 1, CPU) == {}
 
 
+def test_flops_are_counted_where_no_time_is_taken():
+    """Multiply-adds by hand, ViT-L/16 of 197 tokens and the decoder of eight blocks, with 50 and with 197 tokens."""
+
+    def transformer(tokens, width, depth):
+        return depth * (12 * tokens * width**2 + 2 * tokens**2 * width)
+
+    def whole(tokens):
+        ends = 196 * 512 * 768 + (tokens - 1) * 768 * 1024 + tokens * 1024 * 512
+        return transformer(tokens, 1024, 24) + transformer(197, 512, 8) + ends
+
+    saved = speed_metrics(build(5, 16, vit=VIT, decoder=DECODER, tell_speed=True).pretrainer(), 0, CPU)
+    assert list(saved) == ["flops_ratio"]
+    assert saved["flops_ratio"] == pytest.approx(whole(197) / whole(50), rel=0.01)
+
+
 def test_stored_predictions_give_the_metrics():
     label = np.array([0, 1, 2, 3])
     top = np.array([[0, 1], [0, 1], [1, 2], [0, 1]])
