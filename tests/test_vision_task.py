@@ -271,6 +271,22 @@ def test_hidden_patches_are_grey_in_a_picture():
     assert (shown[:2, :2] == 128).all() and (shown[2:] == 9).all() and (shown[:, 2:] == 9).all()
 
 
+def test_trials_are_scored_on_held_out_images():
+    from types import SimpleNamespace
+
+    from replications.tasks.image_classification.stages import ImageRun
+
+    def scored(images, **options):
+        return ImageRun(SimpleNamespace(), TASK.parse_options({"image_size": 4} | options), images).test_rows
+
+    images = image_set([50, 50], validation=20)
+    assert (scored(images, scored="validation") == np.arange(20)).all()
+    images.split[90:] = 2
+    assert (scored(images) == np.arange(90, 100)).all()
+    with pytest.raises(UserError, match="nothing in its split 'validation'"):
+        scored(image_set([50, 50]), scored="validation")
+
+
 def test_steps_follow_fraction_and_length(tmp_path):
     from types import SimpleNamespace
 
