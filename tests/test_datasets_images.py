@@ -259,6 +259,20 @@ def test_a_figure_is_lighter_than_its_ground():
     assert (images[:, 10:14, 10:14].mean((1, 2)) > images[:, :2, :2].mean((1, 2))).all()
 
 
+def test_contrast_keeps_figure_and_ground_apart_and_stripes_are_as_strong_as_asked():
+    def grey(**options) -> np.ndarray:
+        plain = {"specks": 0, "noise": 0.0, "stripes": 0.0, "smallest": 0.85, "shift": 0.0} | options
+        wanted = procedural.Options(image_size=24, train=10, validation=0, test=10, **plain)
+        return procedural.draw_images(np.zeros(50, int), wanted, np.random.default_rng(0)).astype(int)
+
+    centre, corner = (slice(None), slice(11, 13), slice(11, 13)), (slice(None), slice(0, 2), slice(0, 2))
+    parted = grey(contrast=0.3)
+    assert parted[corner].max() <= 255 * 0.2 + 1 and parted[centre].min() >= 255 * (0.8 - 0.02)  # shade at the centre
+    assert grey()[centre].min() < 255 * 0.6  # without contrast some channel is near one half
+    striped = np.abs(grey(contrast=0.3, stripes=0.1) - parted)
+    assert 255 * 0.06 < striped[corner].max() <= 255 * 0.1 + 1 and striped[centre].max() == 0
+
+
 def test_figures_stay_within_their_shift_and_size():
     def discs(**options) -> np.ndarray:
         plain = procedural.Options(image_size=24, train=10, validation=0, test=10, specks=0, noise=0.0, **options)

@@ -243,6 +243,21 @@ def test_flops_at_the_papers_size_are_its_table_1c():
     assert speed_metrics(autoencoder(), 1, CPU) == {}
 
 
+def test_flops_are_counted_where_no_time_is_taken():
+    """Multiply-adds by hand, ViT-L/16 of 197 tokens and the decoder of eight blocks, with 50 and with 197 tokens."""
+
+    def transformer(tokens, width, depth):
+        return depth * (12 * tokens * width**2 + 2 * tokens**2 * width)
+
+    def whole(tokens):
+        ends = 196 * 512 * 768 + (tokens - 1) * 768 * 1024 + tokens * 1024 * 512
+        return transformer(tokens, 1024, 24) + transformer(197, 512, 8) + ends
+
+    saved = speed_metrics(build(5, 16, vit=VIT, decoder=DECODER, tell_speed=True).pretrainer(), 0, CPU)
+    assert list(saved) == ["flops_ratio"]
+    assert saved["flops_ratio"] == pytest.approx(whole(197) / whole(50), rel=0.01)
+
+
 def test_stored_predictions_give_the_metrics():
     label = np.array([0, 1, 2, 3])
     top = np.array([[0, 1], [0, 1], [1, 2], [0, 1]])
@@ -254,6 +269,22 @@ def test_hidden_patches_are_grey_in_a_picture():
     mask = np.array([[True, False], [False, False]])
     shown = hide(np.full((4, 4, 3), 9, np.uint8), mask)
     assert (shown[:2, :2] == 128).all() and (shown[2:] == 9).all() and (shown[:, 2:] == 9).all()
+
+
+def test_trials_are_scored_on_held_out_images():
+    from types import SimpleNamespace
+
+    from replications.tasks.image_classification.stages import ImageRun
+
+    def scored(images, **options):
+        return ImageRun(SimpleNamespace(), TASK.parse_options({"image_size": 4} | options), images).test_rows
+
+    images = image_set([50, 50], validation=20)
+    assert (scored(images, scored="validation") == np.arange(20)).all()
+    images.split[90:] = 2
+    assert (scored(images) == np.arange(90, 100)).all()
+    with pytest.raises(UserError, match="nothing in its split 'validation'"):
+        scored(image_set([50, 50]), scored="validation")
 
 
 def test_steps_follow_fraction_and_length(tmp_path):

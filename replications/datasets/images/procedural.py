@@ -33,6 +33,8 @@ class Options(Strict):
     turn: float = Field(0.5, ge=0, le=np.pi, description="of a figure, at most, radians")
     shift: float = Field(0.2, ge=0, le=0.4, description="of a figure's centre along each axis, at most, half sides")
     smallest: float = Field(0.55, gt=0, le=0.85, description="radius of a figure, in half sides; the largest is 0.85")
+    stripes: float = Field(0.06, ge=0, le=0.5, description="amplitude of the ground's stripes, of the full scale")
+    contrast: float = Field(0.0, ge=0, le=0.4, description="channels are this far below and above one half, at least")
     specks: int = Field(3, ge=0, description="small dots of other colours, at most")
     oversample: int = Field(3, ge=1, le=8, description="points a pixel and axis; their mean is the pixel")
     seed: int = Field(0, ge=0, lt=1 << 63)
@@ -107,11 +109,12 @@ def draw_images(label: np.ndarray, options: Options, numbers: np.random.Generato
 
     slant, filled = uniform(0, 2 * np.pi), uniform(0, 2 * np.pi)
     along = np.cos(slant) * x + np.sin(slant) * y
-    stripes = 0.06 * np.sin(along * uniform(4, 14) + uniform(0, 2 * np.pi))
+    stripes = options.stripes * np.sin(along * uniform(4, 14) + uniform(0, 2 * np.pi))
     blend = np.clip(0.5 + 0.5 * along, 0, 1)[..., None]
     # Figures are lighter than their ground, whatever the colours.
-    first, second = uniform(0.0, 0.5, 1, 1, 3), uniform(0.0, 0.5, 1, 1, 3)
-    colour = uniform(0.5, 1.0, 1, 1, 3)
+    dark = 0.5 - options.contrast
+    first, second = uniform(0.0, dark, 1, 1, 3), uniform(0.0, dark, 1, 1, 3)
+    colour = uniform(1 - dark, 1.0, 1, 1, 3)
     picture = first * blend + second * (1 - blend) + stripes[..., None]
     shade = 0.15 * (np.cos(filled) * u + np.sin(filled) * v)
     picture = np.where(inside[..., None], colour + shade[..., None], picture)

@@ -1,6 +1,6 @@
 """Options of the image classification task, typed. No torch: the planner checks them."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -65,9 +65,12 @@ class ImageOptions(Strict):
     temperature: float = Field(
         0.07, ge=1e-3, le=1000, description="of the k-NN probe's votes, exp(cosine / temperature)"
     )
+    scored: Literal["test", "validation"] = Field(
+        "test", description="the images of all metrics; validation is for trials that choose an experiment"
+    )
     evaluation_batch_size: int = Field(256, gt=0)
     pictures: int = Field(6, ge=0, description="test images whose reconstructions and attention a run keeps")
-    speed_turns: int = Field(0, ge=0, description="of the speed-up's measurement; 0: it is left out")
+    speed_turns: int = Field(0, ge=0, description="of the speed-up's measurement; 0: no time is taken")
 
     @model_validator(mode="after")
     def _fractions_rise_to_all(self) -> "ImageOptions":

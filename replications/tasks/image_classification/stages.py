@@ -62,7 +62,8 @@ class ImageRun:
 
     @cached_property
     def test_rows(self) -> np.ndarray:
-        return self.images.rows("test")
+        """Return the rows that a run is scored on; raises UserError where there are none."""
+        return self.images.rows(self.options.scored, needed=True)
 
     def labels(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(self.images.label[rows].astype(np.int64)).to(self.device)
