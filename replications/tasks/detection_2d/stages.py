@@ -105,7 +105,10 @@ class Setup:
         for group in weight_decay_groups(module, recipe.weight_decay, exclude_vectors):
             others = [parameter for parameter in group["params"] if id(parameter) not in body]
             own = [parameter for parameter in group["params"] if id(parameter) in body]
-            groups += [{**group, "params": others}, {**group, "params": own, "lr": recipe.lr * self.options.backbone_lr}]
+            groups += [
+                {**group, "params": others},
+                {**group, "params": own, "lr": recipe.lr * self.options.backbone_lr},
+            ]
         return [group for group in groups if group["params"]]
 
     def validation(self) -> Callable[[nn.Module], dict[str, float]]:
