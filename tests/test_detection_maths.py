@@ -14,7 +14,7 @@ from replications.errors import RunFailure, UserError
 from replications.layers.detection.attention import Attention
 from replications.layers.detection.backbone import Backbone
 from replications.layers.detection.boxes import generalized_iou, to_cxcywh, to_xyxy
-from replications.layers.detection.criterion import SetLoss, classes_of_queries
+from replications.layers.detection.criterion import SetLoss, classes_of_queries, order_gap
 from replications.layers.detection.matcher import UNMATCHED, MatchCost, match, matching_cost
 from replications.layers.detection.model import Detections, image_sizes
 from replications.layers.detection.positions import point_positions, sine_positions
@@ -107,6 +107,19 @@ def test_permuted_targets_give_permuted_matches_and_the_same_loss():
     permuted = {name: value[:, order] for name, value in target.items()}
     assert (matched(logits, boxes, permuted) == matched(logits, boxes, target)[:, :, order]).all()
     torch.testing.assert_close(SetLoss()(logits, boxes, permuted)["loss"], SetLoss()(logits, boxes, target)["loss"])
+
+
+def test_the_order_of_predictions_changes_a_set_loss_by_nothing_and_another_by_its_gap():
+    logits, boxes, batch = problem(3)
+    assert order_gap(SetLoss(), logits, boxes, batch) < 1e-6
+    places = torch.arange(1.0, 7.0)  # of six queries: a loss that looks at places, not at objects
+
+    def by_place(logits, boxes, batch):
+        return {"loss": (places * logits[0, 0, :, 0].exp()).sum()}
+
+    weight = logits[0, 0, :, 0].exp()
+    expected = abs((places * weight.flip(0)).sum() / (places * weight).sum() - 1)
+    assert order_gap(by_place, logits, boxes, batch) == pytest.approx(float(expected), rel=1e-5) and expected > 0.01
 
 
 @pytest.mark.parametrize("loss", [SetLoss(), SetLoss(focal=True, cost=MatchCost(focal=True))])

@@ -18,6 +18,8 @@ from replications.papers.detr.masks import build as build_masked
 from replications.papers.detr.model import build
 from replications.papers.detr.official import load, renamed
 from replications.papers.faster_rcnn.model import build as build_faster
+from replications.tasks.detection_2d.options import DetectionOptions
+from replications.tasks.detection_2d.stages import Setup
 
 ROOT = Path(__file__).parent.parent
 BACKBONE = {"name": "resnet10t", "frozen_norm": False, "frozen_stages": 0, "options": {"channels": [8, 16, 16, 32]}}
@@ -141,6 +143,20 @@ def test_a_backbone_fills_every_detector(monkeypatch, tmp_path):
         weights.load_initial(model, {"backbone": "imagenet"}, tmp_path)
         own = model.backbone_body().state_dict()
         assert all(torch.equal(own[name], trained[name]) for name in trained)
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_the_backbones_own_rate_leaves_weight_decay_as_the_recipe_has_it(exclude):
+    model = detr()
+    recipe = catalogue.resolve("detr/detr", "mini", 0).recipe
+    recipe = recipe.model_copy(update={"optimizer_options": {"filter_bias_and_bn": exclude}})
+    groups = Setup(None, DetectionOptions(backbone_lr=0.1), None, None).parameter_groups(model, recipe)
+    given = {id(p): (group.get("lr", recipe.lr), group["weight_decay"]) for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(given) == len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        rate = 1e-4 if name.startswith("backbone.") else 1e-3
+        decay = 0.0 if exclude and parameter.ndim < 2 else 1e-4
+        assert given[id(parameter)] == pytest.approx((rate, decay)), name
 
 
 def test_weights_become_a_set_and_come_back(tmp_path):

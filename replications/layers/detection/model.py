@@ -53,6 +53,10 @@ class Detector(nn.Module):
         """
         return {}
 
+    def order_gap(self, batch: dict[str, Tensor]) -> float | None:
+        """Return how much of the loss of a batch depends on the order of the predictions; None: it isn't a set loss."""
+        return None
+
     def backbone_body(self) -> nn.Module:
         """Return the module that weights of an image classifier fill."""
         return self.backbone.body

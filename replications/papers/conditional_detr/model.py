@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from replications.layers.detection.attention import BoxHead, Encoder, EncoderLayer, FeedForward, attend, watched
 from replications.layers.detection.backbone import Backbone, feature_shape, shrink_padding
 from replications.layers.detection.boxes import to_xyxy
-from replications.layers.detection.criterion import SetLoss
+from replications.layers.detection.criterion import SetLoss, order_gap
 from replications.layers.detection.matcher import MatchCost
 from replications.layers.detection.model import Detections, Detector
 from replications.layers.detection.positions import TEMPERATURE, point_positions, sine_positions
@@ -162,6 +162,10 @@ class ConditionalDetr(Detector):
         losses = self.set_loss(logits, boxes, batch)
         del losses["matched"]
         return losses
+
+    def order_gap(self, batch: dict[str, Tensor]) -> float:
+        with torch.no_grad():
+            return order_gap(self.set_loss, *self.predict(batch), batch)
 
     def look(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         with watched(self.transformer.decoder.layers[-1]) as attention:

@@ -21,7 +21,7 @@ from replications.layers.detection.attention import (
 )
 from replications.layers.detection.backbone import Backbone, feature_shape, shrink_padding
 from replications.layers.detection.boxes import to_xyxy
-from replications.layers.detection.criterion import SetLoss
+from replications.layers.detection.criterion import SetLoss, order_gap
 from replications.layers.detection.model import Detections, Detector
 from replications.layers.detection.positions import TEMPERATURE, sine_positions
 from replications.papers.detr.official import renamed
@@ -167,6 +167,10 @@ class Detr(Detector):
         losses = self.set_loss(logits, boxes, batch)
         del losses["matched"]
         return losses
+
+    def order_gap(self, batch: dict[str, Tensor]) -> float:
+        with torch.no_grad():
+            return order_gap(self.set_loss, *self.predict(batch), batch)
 
     def from_official(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The official names differ only in the backbone's prefix; another class count is met by `official_classes`."""

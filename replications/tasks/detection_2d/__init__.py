@@ -29,7 +29,7 @@ OF_LAYERS = {
     "layer_gain": Metric("Last - first layer", "AP", True, "AP of the last decoder layer less that of the first"),
     "nms_gain_first": Metric("NMS, first layer", "AP", False, "AP with less AP without NMS, first decoder layer"),
     "nms_gain_last": Metric("NMS, last layer", "AP", False, "AP with less AP without NMS, of what is reported"),
-    "giou_share": Metric("GIoU share", "%", True, "part of the weighted box loss that GIoU makes, end of training"),
+    "order_gap": Metric("Order of queries", "%", False, "change of a set loss with the queries reversed", 6),
 }
 LEARNING = {
     "epochs_to_level": Metric(

@@ -29,6 +29,9 @@ def execute(context: Context) -> Evaluation:
     learned = learning(result.history, epochs, setup.options.ap50_level)
     evaluation.metrics |= learned.metrics
     evaluation.curves |= learned.curves
+    gap = detector.order_gap(stage.batches.batch(0))
+    if gap is not None:
+        evaluation.metrics["order_gap"] = 100 * gap
     evaluation.data["train"] = {"key": setup.train.key, "images": stage.batches.samples}
     return evaluation
 

@@ -25,6 +25,7 @@ from replications.tasks.run import Context, chunks
 from replications.training.augment import Compose
 from replications.training.batches import DeviceBatches
 from replications.training.determinism import scoring
+from replications.training.optim import weight_decay_groups
 from replications.training.stage import Batch, Batches, Stage
 
 
@@ -97,11 +98,17 @@ class Setup:
         )
 
     def parameter_groups(self, module: nn.Module, recipe: Recipe) -> list[dict]:
-        """Give the backbone its own learning rate."""
-        body = [p for p in module.backbone_body().parameters() if p.requires_grad]
-        own = {id(parameter) for parameter in body}
-        others = [p for p in module.parameters() if p.requires_grad and id(p) not in own]
-        groups = [{"params": others}, {"params": body, "lr": recipe.lr * self.options.backbone_lr}]
+        """Give the backbone its own learning rate; weight decay is the recipe's, as without it."""
+        body = {id(parameter) for parameter in module.backbone_body().parameters()}
+        exclude_vectors = bool(recipe.optimizer_options.get("filter_bias_and_bn"))
+        groups = []
+        for group in weight_decay_groups(module, recipe.weight_decay, exclude_vectors):
+            others = [parameter for parameter in group["params"] if id(parameter) not in body]
+            own = [parameter for parameter in group["params"] if id(parameter) in body]
+            groups += [
+                {**group, "params": others},
+                {**group, "params": own, "lr": recipe.lr * self.options.backbone_lr},
+            ]
         return [group for group in groups if group["params"]]
 
     def validation(self) -> Callable[[nn.Module], dict[str, float]]:
