@@ -1,4 +1,4 @@
-"""How likely a claim is to be decided by each later look, given the effects that are known (a predictive distribution)."""
+"""How likely a claim is to be decided by each later look, given its known effects (a predictive distribution)."""
 
 from functools import cache
 
