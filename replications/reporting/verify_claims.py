@@ -19,8 +19,10 @@ def claims_again(find: Find, verdicts: Sequence[Verdict]) -> Iterator[str]:
             found, again = {"verdict": v.raw}, {"verdict": _checked(find, v)}
         elif v.p is not None and v.replication == "seeds":
             found = {"effect": v.effect, "lower": v.interval and v.interval[0], "upper": v.interval and v.interval[1]}
-            found |= {"p": v.p, "p_against": v.p_against}
+            found |= {"p": v.p, "p_against": v.p_against, "verdict": v.raw}
             again = _tested(find, v)
+        elif v.evidence == "sampled" and v.p is None and v.raw in ("reproduced", "contradicted"):
+            found, again = {"verdict": v.raw}, {"verdict": _without_effect(find, v)}
         else:
             continue
         for part, value in again.items():
@@ -54,14 +56,16 @@ def _both(find: Find, v: Verdict, seed: int) -> tuple[float | None, float | None
     )
 
 
-def _tested(find: Find, v: Verdict) -> dict[str, float | None]:
-    """Effect and interval of the last complete look, and the sequential p-values of all."""
+def _tested(find: Find, v: Verdict) -> dict[str, float | str]:
+    """Effect and interval of the last complete look, the sequential p-values of all, and the word of the first that
+    decides.
+    """
     from scipy import stats
 
     delta, back = v.smallest_effect, float
     if v.effect_kind == "ratio":
         delta, back = math.log1p(delta), math.exp
-    best, pairs = {"p": 1.0, "p_against": 1.0}, []
+    best, word, pairs = {"p": 1.0, "p_against": 1.0}, "inconclusive", []
     for size, weight in zip(LOOKS, WEIGHTS, strict=True):
         methods = (v.subject, v.reference) if v.reference else (v.subject,)
         if any(find(method, seed) is None for method in methods for seed in range(size)):
@@ -88,14 +92,28 @@ def _tested(find: Find, v: Verdict) -> dict[str, float | None]:
             p = 2 * one_sided(0, v.direction)
             p_against = 2 * one_sided(delta if v.direction == "greater" else -delta, less)
         best = {"p": min(best["p"], p / weight), "p_against": min(best["p_against"], p_against / weight)}
-    if len(pairs) < 2 or v.interval is None:
-        return best
+        if word == "inconclusive":
+            word = "contradicted" if best["p_against"] <= 0.05 else "reproduced" if best["p"] <= 0.05 else word
+    again = best | {"verdict": word}
+    if not pairs:
+        return again
     x, y = np.array(pairs).T
     if v.effect_kind == "ratio":
         x, y = np.log(x), np.log(y)
-    interval = stats.ttest_rel(x, y).confidence_interval(0.95)
-    ends = {"effect": float(np.mean(x - y)), "lower": float(interval.low), "upper": float(interval.high)}
-    return {name: back(end) for name, end in ends.items()} | best
+    again["effect"] = back(float(np.mean(x - y)))
+    if v.interval is not None:
+        interval = stats.ttest_rel(x, y).confidence_interval(0.95)
+        again |= {"lower": back(float(interval.low)), "upper": back(float(interval.high))}
+    return again
+
+
+def _without_effect(find: Find, v: Verdict) -> str:
+    """The word of a claim whose sides are equal at every seed, with three values or more that differ."""
+    pairs = [_both(find, v, seed) for seed in v.seeds]
+    equal = all(None not in pair and math.isclose(*pair, rel_tol=1e-11) for pair in pairs)
+    if not equal or v.smallest_effect <= 0 or (v.replication == "seeds" and len({a for a, _ in pairs}) < 3):
+        return "inconclusive"
+    return "reproduced" if v.direction == "equal" else "contradicted"
 
 
 def _checked(find: Find, v: Verdict) -> str:
