@@ -12,4 +12,6 @@ checkpoint judge:
     message:
         "verdicts of {wildcards.paper} (look {wildcards.look})"
     shell:
-        plan.shell("judge {wildcards.paper:q} --look {wildcards.look:q}", "looks", "tier", "tried", "ablations", "results")
+        plan.shell(
+            "judge {wildcards.paper:q} --look {wildcards.look:q}", "looks", "tier", "tried", "ablations", "results"
+        )
