@@ -166,19 +166,23 @@ class Plan:
         return running.fingerprints(self._spec(address))
 
     def run_meaning(self, address: str, seeds: str) -> str:
-        """What decides the records of a group, as text: they are made again where it changes."""
-        meaning = {seed: self.fingerprints(address, int(seed)).run for seed in seeds.split(",")}
-        return json.dumps(meaning | ({"set": self.knobs.set} if self.knobs.set else {}))
+        """What decides the records of a group, as text: they are made again where it changes.
 
+        Seeds differ in nothing else, so that the row's own fingerprint stands for all. What was set by hand stands in
+        a record, and so in every table.
+        """
+        return json.dumps({"row": self._fingerprints(address).run, "seeds": seeds, "set": self.knobs.set})
+
+    @functools.cache  # noqa: B019
     def selection_meaning(self, selection: str) -> str:
         """What decides the records of a selection, whatever their seeds."""
-        return json.dumps({a: self.run_meaning(a, str(self.knobs.seeds[0])) for a in self.methods_of(selection)})
+        return json.dumps({address: self._fingerprints(address).run for address in self.methods_of(selection)})
 
+    @functools.cache  # noqa: B019
     def judging_meaning(self, paper: str) -> str:
         """What decides which rows a paper's claims still need: records, claims, and the code that judges them."""
         about = catalogue.find_paper(paper)
-        task = catalogue.TASKS / about.task / "__init__.py"
-        code = code_fingerprint([catalogue.PACKAGE / "reporting" / "need.py", task])
+        code = _judging_code(about.task)
         claims = [claim.model_dump_json() for claim in about.claims]
         return f"{code} {self.knobs.looks} {claims} {self.selection_meaning(paper)}"
 
@@ -231,6 +235,12 @@ class Plan:
             elif value is not None:
                 words.append(f"{option}={_not_home(str(value))}")
         return words
+
+
+@functools.cache
+def _judging_code(task: str) -> str:
+    """Fingerprint of the code that a judging reaches: the procedure, and the task's table of metrics."""
+    return code_fingerprint([catalogue.PACKAGE / "reporting" / "need.py", catalogue.TASKS / task / "__init__.py"])
 
 
 def _not_home(value: str) -> str:
