@@ -150,6 +150,9 @@ def test_runs_that_take_longer_than_expected_are_stopped_and_nothing_finished_is
     assert spent.runs == frozenset(lab.took)
     made = {made.job: made for made in device.jobs}
     assert all(made[job].ended <= 60 for job in spent.stopped)
+    assert spent.late == pytest.approx(max((54 - made[job].begun) / job.seconds for job in spent.stopped), rel=0.05)
+    slow, fast = (open_board(spent.after, frozenset(), late).seconds for late in (spent.late, 1.0))
+    assert slow == {row: pytest.approx(spent.late * took) for row, took in fast.items()}
 
 
 @pytest.mark.parametrize(("at", "count"), [(0.3, 1), (100, 1), (333, 1), (100, 3)])
