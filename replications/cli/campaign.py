@@ -280,12 +280,16 @@ def _say_spent(spent: "Spent", budget: float) -> None:
         if names := sorted(name for name, found in spent.decided.items() if found == word):
             print(textwrap.fill(f"{word}: {', '.join(names)}", WIDTH, subsequent_indent="  "))
     if spent.stopped:
-        names = ", ".join(job.address for job in spent.stopped)
+        names = ", ".join(dict.fromkeys(job.address for job in spent.stopped))
         print(textwrap.fill(f"stopped at the limit, to go on from a checkpoint: {names}", WIDTH))
+    if spent.late > 1:
+        print(f"they had run {spent.late:.1f} times as long as expected, and so are others reckoned now:")
     if spent.failed:
         names = ", ".join(f"{row} seed {seed}" for row, seed in sorted(spent.failed))
         print(textwrap.fill(f"failed: {names}", WIDTH))
-    _say_next(open_board(spent.after, spent.failed), spent.after.done, budget, spent.slots, stop_seconds(budget))
+    _say_next(
+        open_board(spent.after, spent.failed, spent.late), spent.after.done, budget, spent.slots, stop_seconds(budget)
+    )
     print("'python -m replications report' makes the tables")
 
 

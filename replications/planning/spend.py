@@ -40,7 +40,10 @@ class Looks(Protocol):
 
 @dataclass
 class Spent:
-    """What a campaign did: before and after, wall seconds, jobs that were stopped and runs that failed."""
+    """What a campaign did: before and after, wall seconds, jobs that were stopped and runs that failed.
+
+    `late` is how many times longer than expected those that were stopped have run, at least 1.
+    """
 
     before: State
     after: State
@@ -48,6 +51,7 @@ class Spent:
     slots: Slots
     stopped: list[Job] = field(default_factory=list)
     failed: frozenset[Run] = frozenset()
+    late: float = 1.0
 
     @property
     def runs(self) -> frozenset[Run]:
@@ -78,10 +82,14 @@ def stop_seconds(budget: float) -> float:
     return min(STOP_SECONDS, budget / 10)
 
 
-def open_board(state: State, failed: frozenset[Run] = frozenset()) -> Board:
-    """The questions that can still be answered: not those on a run that has failed in this campaign."""
+def open_board(state: State, failed: frozenset[Run] = frozenset(), late: float = 1.0) -> Board:
+    """The questions that can still be answered: not those on a run that has failed in this campaign.
+
+    Runs are taken to last `late` times what is expected: what those that are overdue say.
+    """
     rows = {row for row, _ in failed}
-    return Board([q for q in state.questions if not rows & set(q.rows)], state.seconds)
+    seconds = {row: late * took for row, took in state.seconds.items()}
+    return Board([q for q in state.questions if not rows & set(q.rows)], seconds)
 
 
 def spend(
@@ -107,6 +115,7 @@ def spend(
     starts: list[float] = []
     with _running() as running:
         board = open_board(state)
+        late = 1.0
         while (now := watch()) < stop_at:
             ended = [job for job, (process, _) in running.items() if process.poll() is not None]
             if ended:
@@ -118,7 +127,10 @@ def spend(
                         starts.append(max(0.0, now - begun - sum(state.took[run] for run in job.runs)))
                         spent.slots = replace(slots, start=statistics.median(starts))
                 _say_ended(ended, spent, state, now, say)
-                spent.after, board = state, open_board(state, spent.failed)
+                spent.after = state
+            overdue = max([1.0, *((now - begun) / job.seconds for job, (_, begun) in running.items())])
+            if ended or (overdue > 1.1 * late and len(running) < slots.count):
+                board, late = open_board(state, spent.failed, overdue), overdue
             while len(running) < slots.count:
                 left = {job: max(1.0, begun + job.seconds - now) for job, (_, begun) in running.items()}
                 job = next_job(board, state.done, left, stop_at - now, spent.slots)
@@ -130,6 +142,7 @@ def spend(
                 break
             sleep(POLL_SECONDS)
         spent.stopped = [job for job, (process, _) in running.items() if process.poll() is None]
+        spent.late = max([1.0, *((now - running[job][1]) / job.seconds for job in spent.stopped)])
         _stop([process for process, _ in running.values()], budget, watch, sleep)
     spent.after, spent.seconds = study.look(), watch()
     spent.stopped = [job for job in spent.stopped if not job.runs <= spent.after.done]
