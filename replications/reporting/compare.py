@@ -13,6 +13,7 @@ import pandas as pd
 from replications.errors import UserError
 from replications.records import ThroughputRecord
 from replications.reporting import frame, labels
+from replications.reporting.agreement import Agreement, agreement, agreement_table
 from replications.reporting.leaderboard import metric_cells
 from replications.reporting.results import Records, read_results, tasks_of, tier_of
 from replications.reporting.tables import Cell, Column, Table, number
@@ -32,13 +33,15 @@ class Comparison:
     ``difference`` (second minus first) with the ``half_width`` of its interval or, on a log scale, ``ratio`` (second
     over first) with its ``factor``; of ``n`` pairs ``identical`` have the same value to the last bit. `speeds` has a
     row for each method with ``train_ratio`` and ``inference_ratio``, second over first; the classes may differ: both
-    are named. `notes` say what else differs: code, data, configuration, methods of one side.
+    are named. `notes` say what else differs: code, data, configuration, methods of one side. `verdicts` says where the
+    two come to different ones.
     """
 
     tier: str
     differences: pd.DataFrame
     speeds: pd.DataFrame
     notes: list[str]
+    verdicts: Agreement
 
 
 def compare(
@@ -62,7 +65,8 @@ def compare(
         lacking = sorted(set(sides[one].runs) - set(sides[other].runs))
         if lacking:
             notes.append(f"{folder} has no record of {', '.join(lacking)}")
-    return Comparison(tiers[0], _differences(both, tasks), _speeds(sides), notes)
+    found = agreement((sides[0], sides[1]), papers, tasks)
+    return Comparison(tiers[0], _differences(both, tasks), _speeds(sides), notes, found)
 
 
 def _lost(*sides: pd.DataFrame) -> list[str]:
@@ -161,7 +165,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     ]
     tables[0].fill([("", [(f"{d.address} {d.metric}", d) for d in comparison.differences.itertuples()])])
     tables[1].fill([("", [(s.address, s) for s in comparison.speeds.itertuples()])])
-    return tables if len(comparison.speeds) else tables[:1]
+    return [agreement_table(comparison.verdicts), *(tables if len(comparison.speeds) else tables[:1])]
 
 
 def _ratio(value: float) -> Cell:
