@@ -117,6 +117,7 @@ def test_a_paper_needs_the_seeds_that_each_judging_gives_its_rows(tmp_path):
         assert [path for path in paths if path.startswith(str(tmp_path))] == [
             str(tmp_path / f"lsoftmax-{look}.json") for look in range(1, passes)
         ]
+    assert found.records_after("resnet", 4, judged) == found.records("resnet"), "it has no claim to judge"
     after[2] = one
     assert not [path for path in found.records_after("lsoftmax", 4, judged) if path.endswith("lsoftmax-3.json")]
     after[1] = {"lsoftmax/gone": "many"}

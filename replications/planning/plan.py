@@ -118,7 +118,7 @@ class Plan:
         """
         have = dict.fromkeys(self.methods_of(paper), len(self.knobs.passes[0]))
         said = []
-        for look in range(1, passes):
+        for look in range(1, passes if self.open_to(paper) else 1):
             said.append(judged(paper, look))
             after = judging.seeds_after(said[-1])
             if all(after.get(address, 0) <= seeds for address, seeds in have.items()):
@@ -131,9 +131,11 @@ class Plan:
         """Path of a judging, with the wildcards 'paper' and 'look'."""
         return str(judging.place(self.outputs, "{paper}", "{look}"))
 
+    @functools.cache  # noqa: B019
     def open_to(self, paper: str) -> list[str]:
-        """The rows that a further look of a paper may need: those that its claims compare."""
-        sides = {side.method for claim in catalogue.find_paper(paper).claims for side in claim.sides().values()}
+        """The rows that a further look of a paper may need: those that its claims compare in the tier."""
+        claims = [claim for claim in catalogue.find_paper(paper).claims if self.knobs.tier in claim.tiers]
+        sides = {side.method for claim in claims for side in claim.sides().values()}
         return [address for address in self.methods_of(paper) if address in sides]
 
     def _records(self, address: str, seeds: int) -> list[str]:

@@ -216,9 +216,8 @@ def _row(address: str, paper: Paper, records: Records, metrics: dict[str, Metric
     runs, finished = records.runs.get(address, {}), records.finished(address)
     failed = {seed: r.reason or "failed" for seed, r in sorted(runs.items()) if r.status == "failed"}
     # Rows stop at different looks: what a later look of other rows adds is not missing here.
-    asked = [
-        seed for seed in records.seeds if seed < min((n for n in LOOKS if n > max(runs, default=0)), default=math.inf)
-    ]
+    begun = min((size for size in LOOKS if size > max(runs, default=0)), default=math.inf)
+    asked = [seed for seed in records.seeds if seed < begun]
     missing = [seed for seed in asked if seed not in runs]
     name = address.partition("/")[2]
     first = next(iter({**finished, **runs}.values()), None)
