@@ -125,7 +125,7 @@ def test_the_terminal_sums_up_what_is_undecided():
         claim("C9", "S.", SUBJECT, REFERENCE, smallest_effect=9.0, direction="equal"),
     )
     stream = io.StringIO()
-    terminal.print_report([], undecided, [], [], stream=stream)
+    terminal.print_report([], undecided, [], [], stream=stream, width=120)
     last = stream.getvalue().strip().splitlines()[-1]
     assert re.match(r"\d claims undecided: \d need 8 seeds \(\d+(\.\d)? core-minutes more\)", last), last
 
