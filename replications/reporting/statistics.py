@@ -170,6 +170,15 @@ def holm_factors(p: np.ndarray) -> np.ndarray:
     return (p[None, :] >= p[:, None]).sum(1)
 
 
+def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
+    """Benjamini and Hochberg's adjusted p-values of the family `p` [m]: they hold the share of false decisions."""
+    order = np.argsort(p)[::-1]
+    stepped = np.minimum.accumulate(p[order] * len(p) / np.arange(len(p), 0, -1))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted
+
+
 def adjust_family(p: np.ndarray, p_against: np.ndarray, equal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Adjust the p-values [..., m] of one paper's m tested claims; `equal` [m] marks equality claims.
 

@@ -281,6 +281,7 @@ def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
             "of the denial, compare with 0.05",
             cell=lambda v: number(v.p_against_holm, labels.p_value),
         ),
+        Column("share", "By BH", False, True, "over all papers; never the verdict", cell=lambda v: Cell(v.by_share)),
         Column("n", "n", essential=True, cell=lambda v: Cell(v.evidence_text, v.n)),
         Column("needed", "Would need", False, True, "for 80 % power at the present estimate", cell=needed),
         Column("data", "Data", False, cell=lambda v: Cell("; ".join(v.data) or "–")),
@@ -294,6 +295,8 @@ def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
     notes = [
         "The verdict shown is adjusted by Holm over the tested claims of its paper; 'before Holm' is the "
         "same claim on its own. p-values are sequential, over all looks; effect and interval are of the last one. "
+        "'By BH' adjusts over all papers instead (Benjamini and Hochberg): at most 5 % of the decisions are expected to "
+        "be false, but a single paper may err more often. "
         "Effects are subject minus reference (or their quotient), paired by seed. "
         "Numbers under 'deviations' are those of the paper's README.",
     ]

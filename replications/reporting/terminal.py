@@ -57,7 +57,8 @@ def print_report(
         _print_grouped(console, "Warnings; the page has them in full", kinds)
         _print_counts(console, verdicts)
         if need := need_summary(verdicts):
-            console.print(need, markup=False, soft_wrap=True)
+            for line in _wrapped(need, console.width, 0):
+                console.print(line, markup=False, soft_wrap=True)
     for problem in problems:
         console.print(f"problem: {problem}", style="red", markup=False, soft_wrap=True)
     for path in files:

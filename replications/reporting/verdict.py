@@ -16,7 +16,8 @@ class Verdict(BaseModel):
     of `looks` complete looks; `waiting` are seeds with a record beyond it, and `waiting_values` their effects where
     both sides have one. `failed_seeds` failed on one side only. `p_looks` and `p_against_looks` are the p-values at
     each look, `p` and `p_against` the sequential ones (see statistics), which compare with 0.05. `reached` is the
-    look that gave the raw verdict. `family` is how many claims of the paper were tested, and so adjusted for.
+    look that gave the raw verdict. `family` is how many claims of the paper were tested, and so adjusted for. `q` and
+    `q_against` are adjusted over all papers by Benjamini and Hochberg: a second opinion, never the verdict.
 
     Of an inconclusive claim, `needed` is the number of seeds that decides it with a probability of 80 % if effect
     and spread are as they seem (None: more than 40, or more seeds do not help), `needed_look` the look that has
@@ -58,6 +59,8 @@ class Verdict(BaseModel):
     p_holm: float | None = None
     p_against_holm: float | None = None
     family: int = 0
+    q: float | None = None
+    q_against: float | None = None
     detectable: float | None = None
     reached: int | None = None
     raw: Word = "not tested"
@@ -92,6 +95,16 @@ class Verdict(BaseModel):
             return "–"
         told = f"{self.n} {self.replication if self.n > 1 else self.replication[:-1]}"
         return f"{told}, {labels.CHECKED}" if self.evidence == "exact" else told
+
+    @property
+    def by_share(self) -> str:
+        """The raw verdict where Benjamini and Hochberg's adjustment over all papers allows it, else inconclusive; a
+        dash where there is no p-value.
+        """
+        if self.q is None:
+            return "–"
+        q = {"reproduced": self.q, "contradicted": self.q_against}.get(self.raw, 1.0)
+        return self.raw if q <= 0.05 else "inconclusive"
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -75,6 +75,11 @@ def judge(
         if selected is None or key in selected:
             family = [_weigh(claim, key, records, papers, tasks[paper.task], result) for claim in paper.claims]
             verdicts += _adjust(family, records)
+    tested = [verdict for verdict in verdicts if verdict.p is not None]
+    for name in ("p", "p_against") if tested else ():
+        doubled = [min(1.0, getattr(v, name) * (2 if v.direction == "equal" else 1)) for v in tested]
+        for verdict, q in zip(tested, statistics.benjamini_hochberg(np.array(doubled)), strict=True):
+            setattr(verdict, name.replace("p", "q", 1), float(q))
     return verdicts
 
 

@@ -34,6 +34,7 @@ def claims_again(find: Find, verdicts: Sequence[Verdict]) -> Iterator[str]:
             papers.setdefault(v.paper, []).append(v)
     for family in papers.values():
         yield from _family_again(family)
+    yield from _shares_again([v for family in papers.values() for v in family])
 
 
 def _alike(found: float | str | None, again: float | str | None) -> bool:
@@ -153,3 +154,14 @@ def _family_again(family: Sequence[Verdict]) -> Iterator[str]:
         word = v.raw if kept is None or kept <= 0.05 else "inconclusive"
         if v.adjusted != word:
             yield f"claim {v.address}: {v.adjusted}, {word} by Holm"
+
+
+def _shares_again(tested: Sequence[Verdict]) -> Iterator[str]:
+    """Benjamini and Hochberg over all papers, by scipy."""
+    from scipy import stats
+
+    for p, q in (("p", "q"), ("p_against", "q_against")) if tested else ():
+        own = [min(1.0, getattr(v, p) * (2 if v.direction == "equal" else 1)) for v in tested]
+        for v, value in zip(tested, stats.false_discovery_control(own), strict=True):
+            if not _alike(getattr(v, q), float(value)):
+                yield f"claim {v.address} {q}: {getattr(v, q)}, {value} from all papers"
