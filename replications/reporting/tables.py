@@ -295,8 +295,8 @@ def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
     notes = [
         "The verdict shown is adjusted by Holm over the tested claims of its paper; 'before Holm' is the "
         "same claim on its own. p-values are sequential, over all looks; effect and interval are of the last one. "
-        "'By BH' adjusts over all papers instead (Benjamini and Hochberg): at most 5 % of the decisions are expected to "
-        "be false, but a single paper may err more often. "
+        "'By BH' adjusts over all papers instead (Benjamini and Hochberg): at most 5 % of the decisions are expected "
+        "to be false, but a single paper may err more often. "
         "Effects are subject minus reference (or their quotient), paired by seed. "
         "Numbers under 'deviations' are those of the paper's README.",
     ]
