@@ -54,6 +54,22 @@ def test_verify_finds_nothing_in_what_the_records_give():
     assert list(claims_again(finder(records), verdicts)) == []
 
 
+def test_claims_whose_rows_have_not_been_run_count_in_the_family():
+    """Else a verdict could be lost when another claim's rows are run."""
+    own = claim("C1", "S.", SUBJECT, REFERENCE, smallest_effect=0.5)
+    others = [
+        claim("C2", "S.", "cosface/cosface", REFERENCE),  # its row is not run
+        claim("C3", "S.", "cosface/cosface", REFERENCE, evidence="exact"),
+        claim("C4", "S.", "cosface/cosface", REFERENCE, tiers=("paper",)),
+    ]
+    records = look_records(FIVE)
+    alone, (found, *rest) = judged(records, own)[0], judged(records, own, *others)
+    assert [v.adjusted for v in rest] == ["not tested"] * 3
+    assert (alone.family, found.family) == (1, 2) and found.p == alone.p
+    assert found.p_holm == pytest.approx(2 * alone.p)
+    assert list(claims_again(finder(records), [found, *rest])) == []
+
+
 @pytest.mark.parametrize("place", range(8))
 @pytest.mark.parametrize("name", ["effect", "p", "p_against", "p_holm", "q", "adjusted", "raw"])
 def test_verify_names_each_number_and_word_that_is_not_theirs(place, name):

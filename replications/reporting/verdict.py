@@ -16,8 +16,9 @@ class Verdict(BaseModel):
     of `looks` complete looks; `waiting` are seeds with a record beyond it, and `waiting_values` their effects where
     both sides have one. `failed_seeds` failed on one side only. `p_looks` and `p_against_looks` are the p-values at
     each look, `p` and `p_against` the sequential ones (see statistics), which compare with 0.05. `reached` is the
-    look that gave the raw verdict. `family` is how many claims of the paper were tested, and so adjusted for. `q` and
-    `q_against` are adjusted over all papers by Benjamini and Hochberg: a second opinion, never the verdict.
+    look that gave the raw verdict. `testable` says whether the tier can test the claim, `family` how many of the
+    paper's it can test by sampling, and so adjusts for. `q` and `q_against` are
+    adjusted over all papers by Benjamini and Hochberg: a second opinion, never the verdict.
 
     Of an inconclusive claim, `needed` is the number of seeds that decides it with a probability of 80 % if effect
     and spread are as they seem (None: more than 40, or more seeds do not help), `needed_look` the look that has
@@ -59,6 +60,7 @@ class Verdict(BaseModel):
     p_holm: float | None = None
     p_against_holm: float | None = None
     family: int = 0
+    testable: bool = True
     q: float | None = None
     q_against: float | None = None
     detectable: float | None = None

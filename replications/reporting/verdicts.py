@@ -200,6 +200,7 @@ def _untested(claim: Claim, paper: str, tier: str, task: Task, result: bool) -> 
         smallest_effect=claim.smallest_effect,
         reported_effect=claim.reported_effect,
         evidence=claim.evidence,
+        testable=tier in claim.tiers,
         tier=tier,
         result=result,
         deviations=claim.deviations,
@@ -276,27 +277,33 @@ def _other_tiers(claim: Claim, tier: str) -> str:
     return f"tier {tier} cannot test it, only {' or '.join(claim.tiers) or 'no tier yet'}{why}"
 
 
-def _adjust(family: list[Verdict], records: Records) -> list[Verdict]:
-    """Holm over the tested claims of one paper; fills in adjusted p-values and verdicts, and what it would take."""
-    tested = [verdict for verdict in family if verdict.p is not None]
+def _adjust(verdicts: list[Verdict], records: Records) -> list[Verdict]:
+    """Holm over the claims of one paper; fills in adjusted p-values and verdicts, and what it would take.
+
+    The family are all claims that the tier can test by sampling, run or not: else a verdict could be lost when
+    another claim's rows are run. Those without a p-value count as 1.
+    """
+    family = [v for v in verdicts if v.p is not None or (v.testable and v.evidence == "sampled")]
+    tested = [v for v in family if v.p is not None]
     if not tested:
-        return family
-    equal = np.array([v.direction == "equal" for v in tested])
-    p, p_against = (np.array([getattr(v, name) for v in tested]) for name in ("p", "p_against"))
-    adjusted = statistics.adjust_family(p, p_against, equal)
+        return verdicts
+    family = tested + [v for v in family if v.p is None]
+    equal = np.array([v.direction == "equal" for v in family])
+    p, p_against = (np.array([1.0 if v.p is None else getattr(v, name) for v in family]) for name in ("p", "p_against"))
+    adjusted = [values[: len(tested)] for values in statistics.adjust_family(p, p_against, equal)]
     raw = np.array([{word: sign for sign, word in WORDS.items()}[v.raw] for v in tested])
     kept = statistics.confirmed(raw, *adjusted)
     ranks = [statistics.holm_factors(np.minimum(q * np.where(equal, 2, 1), 1)) for q in (p, p_against)]
     for i, verdict in enumerate(tested):
         verdict.p_holm, verdict.p_against_holm = (float(q[i]) for q in adjusted)
-        verdict.family, verdict.adjusted = len(tested), WORDS[int(kept[i])]
+        verdict.family, verdict.adjusted = len(family), WORDS[int(kept[i])]
         if verdict.adjusted != verdict.raw:
             verdict.reason = f"{wording.taken_back(verdict)}; {verdict.reason}"
         elif verdict.adjusted == "reproduced" and verdict.p_against_holm <= statistics.ALPHA:
             verdict.reason += f"; a later look rules out one of {wording.margin(verdict)}"
         if verdict.open and verdict.interval is not None:
             _fill_need(verdict, records, tuple(int(factors[i]) for factors in ranks))
-    return family
+    return verdicts
 
 
 def _fill_need(verdict: Verdict, records: Records, ranks: tuple[int, int]) -> None:

@@ -30,11 +30,11 @@ def claims_again(find: Find, verdicts: Sequence[Verdict]) -> Iterator[str]:
                 yield f"claim {v.address} {part}: {found[part]}, {value} from the records"
     papers: dict[str, list[Verdict]] = {}
     for v in verdicts:
-        if v.p is not None:
+        if v.p is not None or (v.testable and v.evidence == "sampled"):
             papers.setdefault(v.paper, []).append(v)
     for family in papers.values():
-        yield from _family_again(family)
-    yield from _shares_again([v for family in papers.values() for v in family])
+        yield from _family_again([v for v in family if v.p is not None], len(family))
+    yield from _shares_again([v for family in papers.values() for v in family if v.p is not None])
 
 
 def _alike(found: float | str | None, again: float | str | None) -> bool:
@@ -139,11 +139,11 @@ def _checked(find: Find, v: Verdict) -> str:
     return "contradicted" if not all(inside) else "inconclusive" if failed else "reproduced"
 
 
-def _family_again(family: Sequence[Verdict]) -> Iterator[str]:
-    """Holm's step-down over the statements and over the denials of one paper."""
+def _family_again(family: Sequence[Verdict], size: int) -> Iterator[str]:
+    """Holm's step-down over the statements and over the denials of one paper, `size` with those never run."""
     for name in ("p", "p_against"):
         own = [min(1.0, getattr(v, name) * (2 if v.direction == "equal" else 1)) for v in family]
-        largest, place = 0.0, len(own)
+        largest, place = 0.0, size
         for i in sorted(range(len(own)), key=own.__getitem__):
             largest, place = max(largest, min(1.0, own[i] * place)), place - 1
             found = getattr(family[i], f"{name}_holm")
