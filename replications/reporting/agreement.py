@@ -19,8 +19,6 @@ from replications.reporting.verdicts import Verdict, judge
 from replications.spec import Paper
 from replications.tasks.base import Task
 
-DECIDED = ("reproduced", "contradicted")
-
 
 class Agreement(NamedTuple):
     """`claims` has a row for each claim with different verdicts: address, ``first`` and ``second``. `counts` are of the
@@ -45,7 +43,7 @@ def agreement(sides: tuple[Records, Records], papers: Mapping[str, Paper], tasks
 
 def _alike(address: str, first: Verdict, second: Verdict) -> tuple[str, str, str, str]:
     words = first.adjusted, second.adjusted
-    decided = [word in DECIDED for word in words]
+    decided = [first.decided, second.decided]
     if all(decided):
         how = "alike" if words[0] == words[1] else "opposite"
     else:

@@ -13,6 +13,7 @@ from replications.archive import ARCHIVE
 from replications.records import write_atomic
 from replications.reporting import formats, labels, report, site, summary
 from replications.reporting.leaderboard import Leaderboard
+from replications.reporting.learned import first_line, paragraphs
 from replications.reporting.measured import Publication, measured_table
 from replications.reporting.publish import compact, write_if_changed
 from replications.reporting.results import read_results
@@ -24,7 +25,7 @@ from replications.tasks.base import Task
 
 SECTION = "published"  # of the README, between its markers
 PAGE = "README.md"
-DECIDED = ("reproduced", "contradicted")
+
 HOLM = (
     "Verdicts are adjusted by Holm over the claims of a paper, intervals are not: where the adjustment takes a verdict "
     "back, the claim's own one stands in brackets."
@@ -51,7 +52,7 @@ def readme_section(published: Path, root: Path) -> str:
         decided += [
             (verdict.address, [Cell(text) for text in (*_claim_texts(verdict), link)])
             for verdict in verdicts
-            if verdict.adjusted in DECIDED
+            if verdict.decided
         ]
     columns = [Column(name, name.capitalize(), numeric=False) for name in ("publication", "task", "made of")]
     columns += [Column(word, word.capitalize()) for word in summary.SYMBOLS]
@@ -131,8 +132,11 @@ def _page(one: Publication, papers: Mapping[str, Paper], folder: Path) -> str:
     shown = [replace(table, title="Measured", columns=table.columns[:-1], sections=sections)]
     if one.verdicts:
         rows = [(verdict.address, [Cell(text) for text in _claim_texts(verdict)]) for verdict in one.verdicts]
+        blocks.append(first_line(one.verdicts))
         shown.append(Table("claims", "Claims", _claim_columns(), [("", rows)], [HOLM]))
     blocks.append(formats.to_markdown(shown).rstrip())
+    told = [f"**{papers[key].title}**. {' '.join(texts)}" for key, texts in paragraphs(one.verdicts, papers).items()]
+    blocks += ["## What was learned", *told] if told else []
     if (folder / "plots" / "claims.svg").exists():
         blocks.append("![Effects and intervals of the claims](plots/claims.svg)")
     return "\n\n".join(blocks) + "\n"

@@ -15,7 +15,8 @@ from replications import looks
 from replications.records import RunRecord
 from replications.reporting import labels, power, statistics, wording
 from replications.reporting.leaderboard import Leaderboard, Row, heading
-from replications.reporting.need import need_summary, need_text
+from replications.reporting.learned import first_line, paragraphs
+from replications.reporting.need import need_text
 from replications.reporting.results import Records
 from replications.reporting.summary import by_task, counts, marked, summary_table, task_titles
 from replications.reporting.tables import Cell, Column, Table, claims_table, cost_table, quality_table, stamp
@@ -75,7 +76,7 @@ def pages(
         return {
             "subtitle": f"{len(shown)} claims, {methods} methods, {len(of)} runs{when}.",
             "counts": counts(shown),
-            "need": need_summary(shown),
+            "learned": first_line(shown),
         }
 
     groups = []
@@ -107,6 +108,7 @@ def pages(
         title=f"Replications: tier {records.tier}",
         summary=summary_table(verdicts, papers, tasks),
         groups=groups,
+        findings=paragraphs(verdicts, papers),
         forest=next(iter(plots.get("claims", ())), None),
         claims=claims_table(verdicts, records.tier, result),
         power=power_table(),

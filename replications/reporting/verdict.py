@@ -84,6 +84,10 @@ class Verdict(BaseModel):
         return f"{self.paper}/{self.claim}"
 
     @property
+    def decided(self) -> bool:
+        return self.adjusted in ("reproduced", "contradicted")
+
+    @property
     def effect_text(self) -> str:
         """``+0.31 points``, ``×1.25``, or a dash where there is none."""
         if self.effect is None:
