@@ -83,6 +83,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--readme", action="store_true", help="publish nothing; derive the files of all publications again"
     )
+    parser.add_argument(
+        "--speeds",
+        metavar="NAME",
+        help="publish only the speeds on random data (`throughput --synthetic`), of all tiers",
+    )
 
 
 def report(args: argparse.Namespace) -> None:
@@ -222,9 +227,12 @@ def publish(args: argparse.Namespace) -> None:
     from replications.cli import readme
     from replications.reporting import publications
     from replications.reporting.publish import publish as copy
+    from replications.reporting.speeds import publish_speeds
 
     published, papers = args.results / "published", catalogue.papers()
-    if not args.readme:
+    if args.speeds:
+        print(publish_speeds(args.results, published, args.speeds))
+    elif not args.readme:
         folder = tier_folder(args.results, args.tier, args.tried, args.portable)
         print(copy(folder, published, papers, name=args.name, deviations=_deviations(papers)))
     publications.update(published, papers)

@@ -18,6 +18,8 @@ from replications.reporting.measured import Publication, measured_table
 from replications.reporting.publish import compact, write_if_changed
 from replications.reporting.results import read_results
 from replications.reporting.sections import markers, with_section
+from replications.reporting.speeds import PAGE as SPEEDS
+from replications.reporting.speeds import read_speeds, speeds_table
 from replications.reporting.tables import Cell, Column, Table
 from replications.reporting.verdicts import Verdict
 from replications.spec import Paper
@@ -96,6 +98,7 @@ def all_pages(published: Path, papers: Mapping[str, Paper]) -> dict[str, str]:
     """Return the pages by their path below `published`: Markdown of each publication, Markdown and HTML of all."""
     found = [_publication(folder, papers) for folder in folders(published)]
     table = measured_table(found, papers)
+    measured = speeds_table(list(read_speeds(published, found)))
     readme = published / PAGE
     empty = "\n".join(("# Publications\n", *markers(SECTION), ""))
     text = readme.read_text(encoding="utf-8") if readme.exists() else empty
@@ -105,9 +108,11 @@ def all_pages(published: Path, papers: Mapping[str, Paper]) -> dict[str, str]:
         subtitle=f"{len(found)} publications, {sum(len(rows) for _, rows in table.sections)} figures.",
         stamp="",
         table=table,
+        speeds=measured,
     )
     return {
         PAGE: with_section(readme, text, SECTION, formats.to_markdown([table]).rstrip()),
+        SPEEDS: f"# Speeds by card\n\n{formats.to_markdown([measured])}",
         site.INDEX: html,
         **{f"{one.name}/{PAGE}": _page(one, papers, published / one.name) for one in found},
     }
