@@ -313,9 +313,11 @@ def test_verdicts_are_made_anew_where_claims_rows_or_looks_change(monkeypatch):
     assert plan(device="cpu", results="there").judging_meaning("lsoftmax") == meaning
     assert plan(looks=4).judging_meaning("lsoftmax") != meaning
     assert plan(ablations=False).judging_meaning("lsoftmax") != meaning
-    paper = catalogue.find_paper("lsoftmax")
-    stricter = [claim.model_copy(update={"smallest_effect": 77.0}) for claim in paper.claims]
-    monkeypatch.setattr(catalogue, "find_paper", lambda key: paper.model_copy(update={"claims": stricter}))
+    find_paper = catalogue.find_paper
+    stricter = [claim.model_copy(update={"smallest_effect": 77.0}) for claim in find_paper("lsoftmax").claims]
+    changed = find_paper("lsoftmax").model_copy(update={"claims": stricter})
+    monkeypatch.setattr(catalogue, "find_paper", lambda key: changed if key == "lsoftmax" else find_paper(key))
+    Plan.judging_meaning.cache_clear()  # which a process keeps: claims do not change in it
     assert plan().judging_meaning("lsoftmax") != meaning
 
 
