@@ -49,8 +49,8 @@ def update(published: Path) -> list[Path]:
 def published_verdicts(published: Path) -> dict[str, Verdict]:
     """Return one published verdict a claim, by ``paper/claim``.
 
-    Where several publications have a claim, that of the largest tier which tests it counts: a decided verdict is not
-    preferred, which would pick the lucky one of several attempts.
+    Where several publications have a claim, that of the largest tier which tests it at a complete look counts: a
+    decided verdict is not preferred, which would pick the lucky one of several attempts.
     """
     best: dict[str, Verdict] = {}
     for path in sorted(published.glob("*/claims.json")):
@@ -61,7 +61,8 @@ def published_verdicts(published: Path) -> dict[str, Verdict]:
 
 
 def _weight(verdict: Verdict) -> tuple[bool, int]:
-    return verdict.adjusted != "not tested", TIERS.index(verdict.tier)
+    whole = verdict.n >= LOOKS[0] or verdict.evidence == "exact" or verdict.replication == "folds"
+    return verdict.adjusted != "not tested" and whole, TIERS.index(verdict.tier)
 
 
 def interval_text(verdict: Verdict) -> str:
