@@ -49,15 +49,15 @@ def problems(papers: Mapping[str, Paper], keys: Mapping[str, Paper] | tuple[str,
         if problem:
             yield f"papers/{key}: {problem}"
         for index, claim in enumerate(papers[key].claims):
-            for where, told in _claim(claim, papers).items():
-                yield f"{catalogue.place(key, 'claims', index, *where)}: claim {claim.id} {told}"
+            for where, problem in _claim(claim, papers).items():
+                yield f"{catalogue.place(key, 'claims', index, *where)}: claim {claim.id} {problem}"
         for name, method in papers[key].methods.items():
             if not METHOD.fullmatch(name):
                 where = catalogue.place(key, "methods", name)
                 yield f"{where}: '{name}' is no name of a method: give lower-case letters, digits and underscores"
             for part, function in (("build", method.build), ("weights", method.weights)):
-                if function and (told := _function(catalogue.PAPERS / key, function)):
-                    yield f"{catalogue.place(key, 'methods', name, part)}: {part} of {key}/{name} {told}"
+                if function and (problem := _function(catalogue.PAPERS / key, function)):
+                    yield f"{catalogue.place(key, 'methods', name, part)}: {part} of {key}/{name} {problem}"
 
 
 def _claim(claim: Claim, papers: Mapping[str, Paper]) -> dict[tuple[str, ...], str]:

@@ -14,8 +14,8 @@ def job_list(jobs: Sequence[Job]) -> str:
     """Return the jobs that would run, a line each, with the reason."""
     lines = [(job.title, job.reason) for job in sorted(jobs, key=lambda job: job.title) if job.rule != "judge"]
     if judging := [job for job in jobs if job.rule == "judge"]:
-        told = "which rows need more seeds" if len(judging) > 1 else judging[0].reason
-        lines.append((f"verdicts of {len(judging)} papers" if len(judging) > 1 else judging[0].title, told))
+        reason = "which rows need more seeds" if len(judging) > 1 else judging[0].reason
+        lines.append((f"verdicts of {len(judging)} papers" if len(judging) > 1 else judging[0].title, reason))
     width = max(len(title) for title, _ in lines)
     return "\n".join(f"  {title:{width}}  {reason}" for title, reason in lines)
 
@@ -37,7 +37,7 @@ def cost_table(jobs: Sequence[Job], cores: int, later: Later | None = None) -> s
         colalign=("left", *["right"] * 5),
         disable_numparse=True,
     )
-    return "\n".join([table, "", _footer(jobs, cores), *_told(later, cores)])
+    return "\n".join([table, "", _footer(jobs, cores), *_later_runs(later, cores)])
 
 
 def _row(name: str, jobs: Sequence[Job]) -> list[str]:
@@ -77,7 +77,7 @@ def _size(megabytes: int) -> str:
     return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes} MB"
 
 
-def _told(later: Later | None, cores: int) -> list[str]:
+def _later_runs(later: Later | None, cores: int) -> list[str]:
     if not later:
         return []
     runs, seconds, gpu = later
