@@ -75,7 +75,7 @@ def stamp(tier: str, result: bool) -> str:
 
 
 def fitting(widths: Sequence[float], essential: Collection[int], room: float) -> list[int]:
-    """Return the indices of the columns to show: the `essential` ones and, in order, as many others as fit in `room`."""
+    """Return the indices of the columns to show: the `essential` ones and as many others, in order, as fit `room`."""
     room -= sum(widths[place] for place in essential)
     shown = set(essential)
     for place, width in enumerate(widths):

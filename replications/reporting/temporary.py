@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-ABANDONED_SECONDS = 24 * 3600  # file systems without locks
+ABANDONED_SECONDS = 24 * 3600  # age of leftovers to remove on file systems without locks
 
 
 @contextlib.contextmanager

@@ -1,11 +1,11 @@
 """From a claim and the records to a verdict.
 
 A claim is tested at looks of 3, 5, 8 and 12 seeds, always the seeds 0 to n - 1, as far as both sides have records;
-seeds beyond the last complete look are not used until the next one is complete. For a directional claim let d be the effect in
-the claimed direction and delta the smallest effect of interest:
+seeds beyond the last complete look are not used until the next one is complete. For a directional claim let d be the
+effect in the claimed direction and delta the smallest effect of interest:
 
-* ``contradicted``: ``d >= delta`` is rejected, so an effect of interest is ruled out. That includes effects of
-  the claimed sign that are shown to be smaller than delta.
+* ``contradicted``: ``d >= delta`` is rejected, so an effect of interest is ruled out. That includes effects of the
+  claimed sign that are shown to be smaller than delta.
 * ``reproduced``: not contradicted, and ``d <= 0`` is rejected. This establishes the direction and leaves delta
   possible; it does not say that the effect is as large as the paper's, which is shown beside it.
 * ``inconclusive``: neither.
@@ -14,31 +14,33 @@ An `equal` claim is ``reproduced`` if the effect is shown to be inside ±delta (
 to be outside, else ``inconclusive``; its p-values are doubled, also for a single claim, so that both errors together
 stay below 5 %. ``not tested`` always has a reason.
 
-Tests use sequential p-values (statistics.sequential). The first decision is final: if statement and denial
-are rejected at different looks, the earlier one gives the verdict and the reason mentions the other.
-Effect and interval shown are those of the last complete look; the interval is not adjusted.
+Tests use sequential p-values (statistics.sequential). The first decision is final: if statement and denial are
+rejected at different looks, the earlier one gives the verdict and the reason mentions the other. Effect and interval
+shown are those of the last complete look; the interval is not adjusted.
 
-Under a true null a verdict is wrong at most 5 % of the time: a directional claim with d <= 0 is called
-reproduced at most 2.5 %, one with d >= delta contradicted at most 2.5 %; for 0 < d < delta either verdict is
-correct as defined. The adjusted verdict keeps that bound for a whole paper (statistics.adjust_family); it
-is the raw one or ``inconclusive``. Reports show the adjusted verdict and keep the raw one beside it.
+Under a true null a verdict is wrong at most 5 % of the time: a directional claim with d <= 0 is called reproduced at
+most 2.5 %, one with d >= delta contradicted at most 2.5 %; for 0 < d < delta either verdict is correct as defined. The
+adjusted verdict keeps that bound for a whole paper (statistics.adjust_family); it is the raw one or ``inconclusive``.
+Reports show the adjusted verdict and keep the raw one beside it.
 
 A seed that failed on one side only invalidates the looks that contain it, whatever the other seeds show, because
-methods tend to fail where they do badly. A seed that failed on both sides is left out, and the reason mentions it. Claims whose runs do not
-match (see `comparable`) are ``not tested``.
+methods tend to fail where they do badly. A seed that failed on both sides is left out, and the reason mentions it.
+Claims whose runs do not match (see `comparable`) are ``not tested``.
 
-Metrics on a logarithmic scale (times, memory, speed-ups) are compared as ratios. Ratios are judged on the log scale: delta 0.1 means a quotient of at least 1.1 (`greater`), at most 1/1.1 (`less`) or between the two
-(`equal`); effect and interval are reported as quotients.
+Metrics on a logarithmic scale (times, memory, speed-ups) are compared as ratios. Ratios are judged on the log scale:
+delta 0.1 means a quotient of at least 1.1 (`greater`), at most 1/1.1 (`less`) or between the two (`equal`); effect and
+interval are reported as quotients.
 
 If neither side varies with the seed (a deterministic classical method), seeds are no replication. The interval then
-comes from the test folds, if the record has their values, with the variance
-factor 1/k + 1/(k-1) of Nadeau and Bengio (2003) because k folds share their training parts; `replication`
-says ``folds``. More seeds repeat the same folds, so there is one look, with all of ALPHA.
+comes from the test folds, if the record has their values, with the variance factor 1/k + 1/(k-1) of Nadeau and Bengio
+(2003) because k folds share their training parts; `replication` says ``folds``. More seeds repeat the same folds, so
+there is one look, with all of ALPHA.
 
 Claims of ``evidence: exact`` are checked at every available seed: reproduced if every value is within the margin,
-contradicted if any is not. They have no p-value and do not take part in Holm's adjustment. The same holds if the
-effect is zero at every seed: the sides are equal, and there is no effect. This requires at least three different
-values; with fewer, a ceiling or a small test set may make the sides equal by chance, so the claim stays open.
+contradicted if any is not. They have no p-value and do not take part in Holm's adjustment. Sampled claims whose
+effect is zero at every seed have no p-value either: the sides are equal, and there is no effect. This requires at
+least three different values; with fewer, the sides may be equal by chance (a ceiling, a small test set), and the
+claim stays open.
 """
 
 from collections.abc import Mapping
