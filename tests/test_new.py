@@ -108,10 +108,10 @@ def test_new_papers_and_a_new_task_run_and_are_reported_at_once(copy):
     ("key", "words"),
     [
         ("L-Softmax", "(for instance 'l_softmax')"),
-        ("3d", "is no name"),
-        ("a" * 41, "is no name"),
-        ("", "is no name"),
-        ("../x", "is no name"),
+        ("3d", "is not a valid name"),
+        ("a" * 41, "is not a valid name"),
+        ("", "is not a valid name"),
+        ("../x", "is not a valid name"),
         ("train_0", "word of snakemake"),
         ("all", "word of snakemake"),
         ("class", "word of snakemake or Python"),
@@ -132,7 +132,7 @@ def test_names(key, words):
         (["task", "new_detection_2d"], "papers/new_detection_2d is already there"),
         (["task", "base"], "tasks/base.py is already there"),
         (["paper", "fresh", "--task", "detection_2"], "unknown task 'detection_2' (did you mean 'detection_2d'?)"),
-        (["paper", "Fresh", "--task", "detection_2d"], "'Fresh' is no name"),
+        (["paper", "Fresh", "--task", "detection_2d"], "'Fresh' is not a valid name"),
         (["paper", "fresh"], "--task"),
     ],
 )

@@ -21,8 +21,8 @@ class Verdict(BaseModel):
     adjusted over all papers by Benjamini and Hochberg: a second opinion, never the verdict.
 
     For an inconclusive claim, `needed` is the number of seeds that decides it with a probability of 80 % if the
-    estimated effect and spread are true (None: more than 40, or more seeds do not help), `needed_look` the look with that
-    many seeds, `needed_minutes` the cost of the further seeds of both sides.
+    estimated effect and spread are true (None: more than 40, or more seeds do not help), `needed_look` the look
+    with that many seeds, `needed_minutes` the cost of the further seeds of both sides.
     """
 
     paper: str
