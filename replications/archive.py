@@ -1,7 +1,7 @@
 """The records of a publication in one file: a line of JSON for each, compressed by xz.
 
-A tier's folder has a file for each record; both read alike. ``pandas.read_json(path, lines=True)`` and ``xzcat`` read
-the one file too, and ``cat`` joins several.
+A tier's folder has a file for each record; both are read in the same way. The single file can also be read by
+``pandas.read_json(path, lines=True)`` and ``xzcat``, and ``cat`` joins several.
 """
 
 import contextlib

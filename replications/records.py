@@ -244,5 +244,5 @@ def throughput_path(results: Path, paper: str, method: str) -> Path:
 
 
 def synthetic_path(results: Path, paper: str, method: str, variant: str = "") -> Path:
-    """Where a speed on random data lies below ``results/<tier>``; a variant names batch and compilation."""
+    """Path of a speed record on random data below ``results/<tier>``; a variant has batch size and compilation."""
     return Path(results) / "synthetic" / paper / f"{'-'.join(filter(None, (method, variant)))}.json"

@@ -350,5 +350,5 @@ class RunSpec(Strict):
 
     def canonical_json(self) -> str:
         """One line of JSON, keys sorted: the form that is hashed and passed to Snakemake."""
-        # What was changed stands in its place above: how it came there decides no number.
+        # The changed values are in the fields above; how they were set affects no number.
         return json.dumps(self.model_dump(mode="json", exclude={"changes"}), sort_keys=True, separators=(",", ":"))

@@ -123,7 +123,7 @@ class RandomResizedCrop:
 
     The area is uniform in `scale` of the image's, the aspect ratio log-uniform in `ratio`; where the rectangle would
     not fit, it is cut to the image's edges. Bilinear with antialiasing, as two small matrix products for each
-    image, so a sample's crop costs the same whatever its size. Returns uint8, rounded.
+    image, so the cost of a crop does not depend on its size. Returns uint8, rounded.
     """
 
     def __init__(

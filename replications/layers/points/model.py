@@ -109,7 +109,7 @@ class ClassifierHead(nn.Sequential):
 
 
 def scaled(widths: tuple[int, ...] | list[int], factor: float) -> list[int]:
-    """Return layer widths times `factor`, at least 4: how a tier makes every method narrower alike."""
+    """Return layer widths times `factor`, at least 4: how a tier narrows all methods equally."""
     return [max(4, round(width * factor)) for width in widths]
 
 

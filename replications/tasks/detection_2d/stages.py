@@ -31,7 +31,7 @@ from replications.training.stage import Batch, Batches, Stage
 
 @dataclass
 class Setup:
-    """What a run's spec stands for."""
+    """The objects that a run's spec describes."""
 
     context: Context
     options: DetectionOptions
