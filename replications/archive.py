@@ -57,7 +57,7 @@ def _name(text: bytes) -> str:
 def pack(results: Path) -> bytes:
     """Return the archive of the records below a folder: the same records give the same bytes.
 
-    Left out is what no report counts: a file that is no record, or that of another run than its path says.
+    Files that no report counts are left out: those that are not records, or records of another run than the path.
     """
     lines = []
     for name, read in record_files(results):

@@ -109,7 +109,7 @@ def summarise(points: dict[str, dict[int, dict[str, float | None]]]) -> Sweep:
 def _measure(
     models: dict[str, nn.Module], n: int, stamps: int, device_type: str, precision: str
 ) -> dict[str, dict[str, float | None]]:
-    """Time training steps of the models in turn, and decoding of the first; what does not fit is None.
+    """Time training steps of the models in turn, and decoding of the first; models that do not fit give None.
 
     Algorithms and precision are those that the loop trains with, so a table holds one choice of attention kernels.
     """

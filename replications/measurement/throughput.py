@@ -226,7 +226,7 @@ def _death(exit_code: int | None) -> tuple[str, str]:
 
 
 def _work(gpus, spec, make_workload, data_root, device_choice, effort, halvings) -> tuple[Any, ...]:
-    """Run in the fresh process: measure, and return what was found or why not. Exceptions are passed as text."""
+    """Run in the fresh process: measure, and return the result or the failure. Exceptions are passed as text."""
     os.environ.update(gpus)
     try:
         from replications.measurement.hardware import resolve_device

@@ -94,7 +94,7 @@ class HorizontalFlip:
 
 
 class RandomCrop:
-    """Shift an image by up to `padding` pixels each way; what comes in from outside is black.
+    """Shift an image by up to `padding` pixels each way; pixels from outside are black.
 
     The usual "pad by p, crop at random to the old size" of CIFAR recipes.
     """

@@ -40,7 +40,7 @@ class CudaGraph:
         return found
 
     def capture(self, function: Callable[[], Found]) -> Found:
-        """Record what a function launches, without running it; what it returns is filled by each `replay`."""
+        """Record the kernels of a function without running them; each `replay` fills its return value."""
         with torch.cuda.graph(self._graph):
             return function()
 

@@ -7,7 +7,7 @@ pairs of the other nine folds where one recogniser scored them all, or on that f
 each fold has its own recogniser. Reported is the mean of the fold accuracies and the standard error of
 that mean, the sample standard deviation (n - 1) over the folds divided by the root of their number.
 
-**ROC and what is read from it.** Scores are pooled where one recogniser made them all; with a recogniser a
+**ROC and metrics derived from it.** Scores are pooled where one recogniser made them all; with a recogniser a
 fold, their scores are not comparable, so every figure is computed within the fold and averaged (for the
 curve: TAR averaged at each FAR). The known label errors stay in every figure but ``accuracy_clean``.
 """
