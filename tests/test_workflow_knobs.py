@@ -152,7 +152,7 @@ def test_methods_are_named_by_themselves_by_paper_by_task_or_all():
         (["arcface", "vot"], "there is no paper, method or task 'vot'"),
         (["detection"], "there is no paper, method or task 'detection'"),
         (["votenet/votnet"], "unknown method 'votenet/votnet' (did you mean 'votenet'?)"),
-        ([""], "no method is named"),
+        ([""], "no method given"),
         (["arcface/arcface_m03"], "arcface/arcface_m03 is not run in tier 'mini'"),
     ],
 )
@@ -183,7 +183,7 @@ def test_papers_are_all_or_a_list():
         ({"seeds": "1,1"}, "seeds=1,1"),
         ({"throughput": "maybe"}, "throughput=maybe is wrong; it is whether"),
         ({"data_root": None}, "data_root="),
-        ({"papers": ""}, "names no paper"),
+        ({"papers": ""}, "papers= is empty"),
         ({"seeds": 101}, "seeds: 101 are too many; at most 100"),
         ({"seeds": list(range(5000))}, "seeds: 5000 are too many"),
         ({"seeds": 10**18}, "is not an integer up to 4294967295"),

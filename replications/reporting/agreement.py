@@ -1,8 +1,8 @@
-"""Whether two results folders come to the same verdicts, and whether they differ by more than their seeds do.
+"""Whether two results folders reach the same verdicts, and whether they differ by more than the spread over seeds.
 
-Two machines round differently, and training turns a rounding error into another network: the values of the same seed
-on another machine are another sample. So verdicts may differ where a claim is near its threshold; a shift of the mean
-beyond the spread of the seeds would be a fault.
+Two machines round differently, and training amplifies a rounding error into a different network: on another machine the
+same seed gives another sample. Verdicts may therefore differ for claims near their threshold, but a shift of the mean
+beyond the spread over seeds would be a fault.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Agreement(NamedTuple):
 
 
 def agreement(sides: tuple[Records, Records], papers: Mapping[str, Paper], tasks: Mapping[str, Task]) -> Agreement:
-    """Judge both folders and hold verdicts and values together."""
+    """Judge both folders and compare their verdicts and values."""
     judged = [{v.address: v for v in judge(side, papers, tasks, result=True)} for side in sides]
     rows = [_alike(address, judged[0][address], judged[1][address]) for address in judged[0]]
     claims = pd.DataFrame(rows, columns=["address", "first", "second", "how"])
@@ -78,7 +78,7 @@ def _shifts(sides: tuple[Records, Records], papers: Mapping[str, Paper], tasks: 
 
 
 def in_words(found: Agreement) -> list[str]:
-    """Sentences on the verdicts and on the values."""
+    """Return one sentence on the verdicts and one on the values."""
     c = found.counts
     decided = sum(c.values())
     if not decided:
@@ -102,7 +102,7 @@ def in_words(found: Agreement) -> list[str]:
 
 
 def agreement_table(found: Agreement) -> Table:
-    """The claims with different verdicts, and in words how many agree."""
+    """Return a table of the claims with different verdicts, with the number that agree below it."""
     columns = [Column(name, name.capitalize(), numeric=False) for name in ("claim", "first", "second")]
     rows = [(c.address, [Cell(c.address), Cell(c.first), Cell(c.second)]) for c in found.claims.itertuples()]
     return Table("verdicts", "Claims with different verdicts", columns, [("", rows)], in_words(found))

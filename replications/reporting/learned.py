@@ -1,4 +1,4 @@
-"""What was learned, in words: a first line for all claims and a paragraph a paper, made from the verdicts alone."""
+"""A summary in words, derived from the verdicts: one line for all claims and one paragraph per paper."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,43 +17,45 @@ def first_line(verdicts: Sequence[Verdict]) -> str:
         return ""
     decided = [v for v in verdicts if v.decided]
     exact = sum(v.evidence == "exact" for v in decided)
-    told = [f"{len(decided)} of {len(verdicts)} claims are decided" + (f", {exact} of them exactly" if exact else "")]
-    told.append(need_summary(verdicts))
+    sentences = [
+        f"{len(decided)} of {len(verdicts)} claims are decided" + (f", {exact} of them exactly" if exact else "")
+    ]
+    sentences.append(need_summary(verdicts))
     elsewhere = [v for v in verdicts if not v.testable]
     if elsewhere:
-        told.append(f"{_claims(len(elsewhere))} cannot be tested in tier {elsewhere[0].tier}")
+        sentences.append(f"{_claims(len(elsewhere))} cannot be tested in tier {elsewhere[0].tier}")
     if rest := sum(v.adjusted == "not tested" and v.testable for v in verdicts):
-        told.append(f"{_claims(rest)} not tested, for the reason on the card")
-    return "".join(f"{sentence}. " for sentence in told if sentence).rstrip()
+        sentences.append(f"{_claims(rest)} not tested, for the reason on the card")
+    return "".join(f"{sentence}. " for sentence in sentences if sentence).rstrip()
 
 
 def paragraphs(verdicts: Sequence[Verdict], papers: Mapping[str, Paper]) -> dict[str, tuple[str, ...]]:
-    """Sentences on each paper, by its key: where it was tested, what held up, what did not, what is open and why."""
+    """Return sentences on each paper, by key: data and seeds, then reproduced, contradicted and open claims."""
     return {key: _paragraph(own) for key, own in by_paper(verdicts).items() if key in papers}
 
 
 def _paragraph(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    told = []
+    sentences = []
     data = dict.fromkeys(name for v in verdicts if v.adjusted != "not tested" for name in v.data)
     seeds = sorted(
         {v.n for v in verdicts if v.adjusted != "not tested" and v.evidence == "sampled" and v.replication == "seeds"}
     )
     if data:
         count = f", {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds" if seeds else ""
-        told.append(f"Tested on {'; '.join(data)}{count}.")
+        sentences.append(f"Tested on {'; '.join(data)}{count}.")
     for word, heading in FIRST:
         own = [_finding(v) for v in verdicts if v.adjusted == word]
         if own:
-            told.append(f"{heading}: {'; '.join(own)}.")
+            sentences.append(f"{heading}: {'; '.join(own)}.")
     undecided = [
         f"{v.claim} ({need})" if (need := need_text(v)) else v.claim for v in verdicts if v.adjusted == "inconclusive"
     ]
     if undecided:
-        told.append(f"Undecided: {', '.join(undecided)}.")
+        sentences.append(f"Undecided: {', '.join(undecided)}.")
     rest = [v.claim for v in verdicts if v.adjusted == "not tested"]
     if rest:
-        told.append(f"Not tested here: {', '.join(rest)}.")
-    return tuple(told)
+        sentences.append(f"Not tested here: {', '.join(rest)}.")
+    return tuple(sentences)
 
 
 def _finding(v: Verdict) -> str:

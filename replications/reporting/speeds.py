@@ -1,7 +1,8 @@
 """Speeds by card: every published measurement of a training step and an inference, in one table.
 
-Two kinds of records: those of a tier's own data, which each publication has, and those on random data of the same form
-(`throughput --synthetic`), which say nothing of quality and have archives of their own, ``speeds-NAME/``.
+There are two kinds of records: those on a tier's own data, which are part of each publication, and those on random
+data of the same form (`throughput --synthetic`), which have no quality and are kept in separate archives,
+``speeds-NAME/``.
 """
 
 import json
@@ -41,7 +42,7 @@ NOTE = (
 def publish_speeds(results: Path, published: Path, name: str) -> Path:
     """Pack the records of ``results/*/synthetic`` into ``<published>/speeds-<name>/``; return the folder.
 
-    Raises UserError where there is none, or the name is taken.
+    Raises UserError if there is none, or the name is taken.
     """
     read = [read_throughput(path) for path in sorted(Path(results).glob("*/synthetic/*/*.json"))]
     records = [record for record in read if record.status == "finished"]
@@ -59,7 +60,7 @@ def publish_speeds(results: Path, published: Path, name: str) -> Path:
 
 
 def read_speeds(published: Path, publications: Sequence[Publication]) -> Iterator[tuple[str, ThroughputRecord]]:
-    """Yield the folder's name and the record of each published speed that was measured."""
+    """Yield the folder name and the record of each published speed measurement."""
     for one in publications:
         for _, record in sorted(one.records.throughput.items()):
             if record.status == "finished":
@@ -70,7 +71,7 @@ def read_speeds(published: Path, publications: Sequence[Publication]) -> Iterato
 
 
 def speeds_table(speeds: Sequence[tuple[str, ThroughputRecord]]) -> Table:
-    """Return the table: a section a card or processor, GPUs first."""
+    """Return the table: a section per GPU or CPU model, GPUs first."""
     sections: dict[str, list] = {}
     for name, r in sorted(speeds, key=lambda pair: (_on_cpu(pair[1]), labels.device_class(pair[1]))):
         setting = f"{r.batch_size}, {r.precision}" + (", compiled" if r.compiled else "")
@@ -97,9 +98,9 @@ def _on_cpu(record: ThroughputRecord) -> bool:
 
 
 def _software(record: ThroughputRecord) -> str:
-    """Torch, and of a GPU CUDA and cuDNN; how busy others kept the machine, where that spoils the figure."""
+    """Return versions of torch, CUDA, cuDNN and driver, and the load by other programs if it was high."""
     found = record.provenance.packages if record.provenance else {}
-    told = [f"{name} {found[name]}" for name in ("torch", "cuda", "cudnn", "driver") if name in found]
+    parts = [f"{name} {found[name]}" for name in ("torch", "cuda", "cudnn", "driver") if name in found]
     if (record.background_load or 0) > labels.BUSY:
-        told.append(f"{record.background_load:.0%} of the machine in use by others")
-    return ", ".join(told)
+        parts.append(f"{record.background_load:.0%} of the machine in use by others")
+    return ", ".join(parts)
