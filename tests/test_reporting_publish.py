@@ -52,6 +52,22 @@ def results(made, tmp_path):
     return tmp_path / "mini"
 
 
+def test_a_part_of_a_tier_is_published_with_its_own_records_only(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(drawing, "draw", lambda *args: {})
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    rows = ["arcface/arcface", "cosface/cosface"]
+    part = {"tier": "mini", "selected": ["arcface"], **GIVEN}
+    target = publish.publish_part(results, tmp_path / "published", PAPERS, name="arcface", methods=rows, **part)
+    held = {name.split("/seed")[0].removesuffix(".json") for name, _ in record_files(target)}
+    assert held == {f"{kind}/{row}" for kind in ("runs", "throughput") for row in rows}
+    assert {verdict["paper"] for verdict in json.loads((target / "claims.json").read_text())["verdicts"]} == {"arcface"}
+    assert verify(target, "mini", PAPERS, **GIVEN) == []
+    assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
+    assert [path.name for path in results.parent.iterdir() if path.name.startswith(".part-")] == []
+    with pytest.raises(UserError, match="no record of arcface"):
+        publish.publish_part(results, tmp_path / "published", PAPERS, methods=["arcface/none"], **part)
+
+
 def test_a_publication_holds_records_and_tables_and_verifies(results, tmp_path):
     target = publish.publish(results, tmp_path / "published", PAPERS, **GIVEN)
     assert target.name == "mini-2025-01-02", "the date of the records, not of today"

@@ -165,6 +165,8 @@ def test_what_names_no_method_is_one_line(words, line):
 def test_papers_are_all_or_a_list():
     assert knobs(papers=f"{PAPERS[1]},{PAPERS[0]}").papers == tuple(PAPERS[:2])
     assert knobs(papers=PAPERS[:1]).papers == tuple(PAPERS[:1])
+    faces = {key for key, paper in catalogue.papers().items() if paper.task == "face_verification"}
+    assert set(knobs(papers="face_verification,detr").papers) == {"detr", *faces}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def add(commands: argparse._SubParsersAction) -> None:
     parser = command(commands, "report", report, "make a tier's tables, plots, verdicts and page", "report --tier mini")
     add_tier(parser)
-    parser.add_argument("--papers", default="all", help="papers, joined by commas (default: %(default)s)")
+    parser.add_argument("--papers", default="all", help="papers or tasks, joined by commas (default: %(default)s)")
     add_tried(parser)
     add_portable(parser)
     parser.add_argument("--no-ablations", action="store_true", help="leave the ablation rows out")
@@ -78,9 +78,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         "publish --tier standard --name first-gpu",
     )
     add_tier(parser)
+    parser.add_argument("--papers", help="only these papers or tasks, joined by commas (default: the tier's report)")
     add_tried(parser)
     add_portable(parser)
-    add_folders(parser, "results")
+    add_folders(parser, "data_root", "results")
     parser.add_argument("--name", help="of the publication (default: the date of its last record)")
     parser.add_argument("--readme", action="store_true", help="only regenerate the files of all publications")
     parser.add_argument(
@@ -227,6 +228,7 @@ def publish(args: argparse.Namespace) -> None:
     from replications.cli import readme
     from replications.reporting import publications
     from replications.reporting.publish import publish as copy
+    from replications.reporting.publish import publish_part
     from replications.reporting.speeds import publish_speeds
 
     published, papers = args.results / "published", catalogue.papers()
@@ -234,7 +236,14 @@ def publish(args: argparse.Namespace) -> None:
         print(publish_speeds(args.results, published, args.speeds))
     elif not args.readme:
         folder = tier_folder(args.results, args.tier, args.tried, args.portable)
-        print(copy(folder, published, papers, name=args.name, deviations=_deviations(papers)))
+        given = {"name": args.name, "deviations": _deviations(papers)}
+        if args.papers:
+            from replications.datasets.arrays import open_set
+
+            selected = parse_papers(args.papers, args.tier)
+            given |= {"tier": args.tier, "selected": selected, "methods": catalogue.methods_of(selected, args.tier)}
+            given |= {"open_arrays": lambda key: open_set(key, args.data_root).arrays}
+        print((publish_part if args.papers else copy)(folder, published, papers, **given))
     publications.update(published, papers)
     for path in readme.update(published):
         print(path.relative_to(readme.ROOT))

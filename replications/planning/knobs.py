@@ -219,14 +219,17 @@ def parse_seeds(value: Any) -> tuple[int, ...]:
 
 
 def parse_papers(value: str | list[str], tier: str) -> tuple[str, ...]:
-    """Return the papers that 'all', a list or comma-separated keys stand for.
+    """Return the papers that 'all', a list or comma-separated keys stand for; a task stands for its papers.
 
     Raises UserError for an unknown paper, or a named paper without a method in the tier.
     """
-    keys = [key.strip() for key in value.split(",")] if isinstance(value, str) else list(value)
-    keys = [key for key in keys if key]
-    if keys == ["all"]:
+    words = [key.strip() for key in value.split(",")] if isinstance(value, str) else list(value)
+    if words == ["all"]:
         return tuple(key for key in catalogue.papers() if catalogue.methods_of([key], tier))
+    keys: list[str] = []
+    for word in filter(None, words):
+        of_task = [key for key, paper in catalogue.papers().items() if paper.task == word]
+        keys += [key for key in of_task if catalogue.methods_of([key], tier)] or [word]
     for key in keys:
         catalogue.find_paper(key)
         if not catalogue.methods_of([key], tier):

@@ -8,11 +8,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from replications import catalogue
-from replications.archive import ARCHIVE, pack
+from replications.archive import ARCHIVE, pack, record_files
 from replications.errors import UserError, disk_error
 from replications.records import write_atomic
 from replications.reporting import labels, report
@@ -76,6 +76,44 @@ def publish(
     except OSError as error:
         raise disk_error(error, "publish to", target, "nothing is lost") from error
     return target
+
+
+def publish_part(
+    results: Path,
+    published: Path,
+    papers: Mapping[str, Paper],
+    *,
+    name: str | None = None,
+    tier: str,
+    selected: Sequence[str],
+    methods: Collection[str],
+    tasks: Mapping[str, Task] | None = None,
+    deviations: Mapping[str, Mapping[int, str]] | None = None,
+    describe_set: Callable[[str], Mapping] | None = None,
+    open_arrays: Callable[[str], Mapping] | None = None,
+) -> Path:
+    """Publish the records of some papers of a tier, with a report of these papers only.
+
+    `selected` are the papers and `methods` the rows that their claims compare; other arguments as in `publish` and
+    `report.build`. The records in `results` are linked, not copied, and the tier's own report is left as it is.
+    """
+    given = {"tasks": tasks, "deviations": deviations, "describe_set": describe_set}
+    try:
+        with temporary_folder(results.parent, ".part-") as temporary:
+            part = temporary / tier  # the temporary folder itself is locked
+            for method in methods:
+                runs, throughput = f"runs/{method}", f"throughput/{method}.json"
+                if (results / runs).is_dir():
+                    shutil.copytree(results / runs, part / runs, copy_function=os.link)
+                if (results / throughput).is_file():
+                    (part / throughput).parent.mkdir(parents=True, exist_ok=True)
+                    os.link(results / throughput, part / throughput)
+            if next(record_files(part), None) is None:
+                raise UserError(f"no record of {', '.join(selected)} in {results}: run the rows before publishing them")
+            report.build(part, tier, papers, selected=selected, methods=methods, open_arrays=open_arrays, **given)
+            return publish(part, published, papers, name=name, **given)
+    except OSError as error:
+        raise disk_error(error, "publish from", results, "nothing is lost") from error
 
 
 def compact(
