@@ -153,6 +153,16 @@ def test_times_are_compared_as_ratios_only():
     assert told.p_against_looks == pytest.approx([min(1, 2 * below)])
 
 
+def test_times_of_rows_without_training_are_compared():
+    claims = [claim("C", "S.", SUBJECT, REFERENCE, **RATIO)]
+    records = records_of([10.0, 11.0, 13.0], [8.0, 9.0, 9.5], metric="step_ms")
+    for run in (run for runs in records.runs.values() for run in runs.values()):
+        run.spec = run.spec.model_copy(update={"recipe": None})
+    paper = CATALOGUE["arcface"].model_copy(update={"claims": tuple(claims)})
+    found = judge(records, {"arcface": paper}, {"face_verification": CLOCKED}, result=True)[0]
+    assert found.effect == judged_times([10.0, 11.0, 13.0], [8.0, 9.0, 9.5], claims)[0].effect
+
+
 def test_every_claim_of_the_suite_on_a_time_a_memory_or_a_speed_up_is_a_ratio():
     told = {}
     for key, paper in catalogue.papers().items():

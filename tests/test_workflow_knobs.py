@@ -85,7 +85,7 @@ def test_seeds_are_a_count_or_a_list_and_a_trial_that_every_table_names(given, s
         ("mini", 1, ((0, 1, 2),)),
         ("mini", "4", ((0, 1, 2), (3, 4), (5, 6, 7), (8, 9, 10, 11))),
         ("mini", "null", ((0, 1, 2), (3, 4))),
-        ("standard", None, ((0, 1, 2),)),
+        ("standard", None, ((0, 1, 2), (3, 4))),
         ("smoke", None, ((0,),)),
         ("smoke", 2, ((0, 1, 2), (3, 4))),
     ],

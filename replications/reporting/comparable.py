@@ -119,7 +119,7 @@ def _set_up(a: RunRecord, b: RunRecord, papers: Mapping[str, Paper]) -> str:
         return ""
     by_hand = {name for record in (a, b) for name in _options_by_hand(record)}
     for part in PARTS:
-        one, other = (dict(getattr(record.spec, part)) for record in (a, b))
+        one, other = (dict(getattr(record.spec, part) or ()) for record in (a, b))  # no recipe: nothing is trained
         names = one.keys() | other.keys()
         free = own[0][part] | own[1][part]
         if part == "options":  # an option that one model does not take is no difference
@@ -154,8 +154,8 @@ def _own(record: RunRecord, papers: Mapping[str, Paper]) -> dict[str, set[str]] 
 def _clock(a: RunRecord, b: RunRecord) -> str:
     """Return the first difference between two runs that affects times; empty if their times may be compared."""
     for name, what in (
-        ("batch size", lambda r: r.spec.recipe.batch_size),
-        ("precision", lambda r: r.spec.recipe.precision),
+        ("batch size", lambda r: r.spec.recipe and r.spec.recipe.batch_size),
+        ("precision", lambda r: r.spec.recipe and r.spec.recipe.precision),
         ("threads", lambda r: r.spec.threads),
         ("device", lambda r: r.provenance and labels.device_class(r)),
     ):
