@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from replications.records import Curve
 from replications.tasks.base import Look
 from replications.tasks.detection_2d.pictures import draw
-from replications.tasks.detection_2d.pictures.curves import crossings
+from replications.tasks.detection_2d.pictures.curves import crossings, query_boxes
 
 
 class Record:
@@ -89,3 +89,11 @@ def test_images_without_objects_have_no_points_and_nothing_to_match():
 def test_what_is_said_of_curves_that_cross(late, said):
     x = np.array([0.0, 1.0, 2.0])
     assert said in crossings({"a/late": (x, np.array(late)), "a/early": (x, np.array([0.0, 3.0, 5.0]))})
+
+
+def test_the_boxes_of_queries_stay_small_with_many_images(tmp_path):
+    boxes = np.random.default_rng(0).random((1500, 8, 4))
+    figure = query_boxes(boxes, 7.0)
+    marks = [axes.collections[0].get_offsets() for axes in figure.axes]
+    assert [len(points) for points in marks] == [300] * 8
+    assert np.allclose(marks[3][7], [boxes[35, 3, [0, 2]].mean(), boxes[35, 3, [1, 3]].mean()]), "each fifth image"

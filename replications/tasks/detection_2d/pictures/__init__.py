@@ -6,7 +6,7 @@ Images of a data set are shown on a report's own page only, and are never publis
 from collections.abc import Iterator
 
 from replications.tasks.base import Album, Picture
-from replications.tasks.detection_2d.pictures.curves import curves, query_boxes
+from replications.tasks.detection_2d.pictures.curves import QUERY_IMAGES, curves, query_boxes
 from replications.tasks.detection_2d.pictures.images import (
     Shown,
     decoder_attention,
@@ -29,8 +29,9 @@ def draw(album: Album) -> Iterator[Picture]:
             "queries",
             lambda: query_boxes(lead.arrays["query_boxes"].astype("float32"), album.width),
             "For each object query, the centres of the boxes that it predicted over the test images.",
-            f"Where the object queries of {lead.address} put their boxes: centres over all test images, whatever their "
-            "score, coloured by the box: green small, red large and wide, blue large and tall (DETR, Figure 7).",
+            f"Where the object queries of {lead.address} put their boxes: centres over up to {QUERY_IMAGES} test "
+            "images, whatever their score, coloured by the box: green small, red large and wide, blue large and tall "
+            "(DETR, Figure 7).",
             publish=True,
         )
     data = album.open_set(lead.test)

@@ -98,8 +98,15 @@ def crossings(means: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
     return " ".join(sentences)
 
 
+QUERY_IMAGES = 300  # as many images have a mark in each panel of `query_boxes`
+
+
 def query_boxes(boxes: np.ndarray, width: float, most: int = 20) -> Figure:
-    """A panel a query: the centres of its boxes ``[images, queries, 4]`` (``xyxy``, fractions) over the images."""
+    """A panel per query: the centres of its boxes ``[images, queries, 4]`` (``xyxy``, fractions).
+
+    Of many images, evenly spaced ones are drawn.
+    """
+    boxes = boxes[:: -(-len(boxes) // QUERY_IMAGES)]
     count = min(boxes.shape[1], most)
     columns = min(count, 8 if count % 8 == 0 or count > 10 else 5)
     lines = -(-count // columns)
