@@ -30,7 +30,7 @@ CATEGORY = "averages on a quadratic"
 
 
 def exponential(steps: int, replicas: int, *, decay: float, schedule: str = "constant") -> Measured:
-    """Keep the suite's moving average of the weights on a noisy quadratic, and compare its loss with the last iterate's.
+    """Keep the suite's moving average on a noisy quadratic, and compare its loss with the last iterate's.
 
     The statement: the average is the closed form a^T w_0 + (1 - a) sum of a^(T - t) w_t. Raises UserError for a decay
     that is not between 0 and 1 and for an unknown schedule.

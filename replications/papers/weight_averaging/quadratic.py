@@ -1,7 +1,7 @@
 """Stochastic gradient descent on a noisy quadratic, whose averages have closed forms.
 
-Coordinate i has the loss h_i x^2 / 2 and the gradient h_i x + noise of variance s^2. At a constant rate r its iterates are
-a first-order autoregression with coefficient 1 - r h_i.
+Coordinate i has the loss h_i x^2 / 2 and the gradient h_i x + noise of variance s^2. At a constant rate r its iterates
+are a first-order autoregression with coefficient 1 - r h_i.
 """
 
 from collections.abc import Callable, Sequence
