@@ -28,11 +28,6 @@ def sign_variance(matrix: Tensor) -> Tensor:
     return 2 * (symmetric.square().sum() - symmetric.diagonal().square().sum())
 
 
-def gaussian_variance(matrix: Tensor) -> Tensor:
-    """Return the variance of v^T A v over standard normal v: 2 |S|_F^2."""
-    return 2 * ((matrix + matrix.T) / 2).square().sum()
-
-
 def smoother(n: int) -> Tensor:
     """Return the influence matrix (I + D^T D)^-1 of a smoothing spline on n points, D the second differences."""
     differences = torch.eye(n, dtype=torch.float64).diff(n=2, dim=0)
