@@ -33,8 +33,15 @@ def test_the_formula_is_what_a_loop_over_sets_finds():
 
 @pytest.mark.parametrize(
     ("network", "size", "jump", "padding"),
-    [("vgg_16", 212, 32, 90), ("resnet_50", 483, 32, 241), ("resnet_101", 1027, 32, 513), ("resnet_152", 1507, 32, 753)]
-    + [("resnet_50_on_3x3", 427, 32, 213), ("lenet", 16, 4, 0), ("dilated", 31, 1, 15)],
+    [
+        ("vgg_16", 212, 32, 90),
+        ("resnet_50", 483, 32, 241),
+        ("resnet_101", 1027, 32, 513),
+        ("resnet_152", 1507, 32, 753),
+        ("resnet_50_on_3x3", 427, 32, 213),
+        ("lenet", 16, 4, 0),
+        ("dilated", 31, 1, 15),
+    ],
 )
 def test_published_fields(network, size, jump, padding):
     found = field(NETWORKS[network])
@@ -43,23 +50,24 @@ def test_published_fields(network, size, jump, padding):
 
 
 def test_gradients_reach_the_sets_of_the_loop():
-    layers = [Layer(3, 2, 1), Layer(2, 1, 0, 3), Layer(3, 1, 1)]
+    layers = [Layer(3, 2, 1), Layer(2, 1, 0, 4), Layer(3, 1, 1)]
     seen = pixels(layers, 4)
     image = torch.zeros(1, 1, 40, 40, dtype=torch.float64, requires_grad=True)
     fields.path_counts(layers, image)[0, 0, 4, 4].backward()
     assert set(image.grad[0, 0].any(1).nonzero().flatten().tolist()) == seen
     rows, columns, differ = model.gradient_extent(layers, 4, 40, min(seen), max(seen))
     assert rows == columns == (min(seen), max(seen))
-    assert differ == (max(seen) - min(seen) + 1) ** 2 - len(seen) ** 2  # the holes of a dilated layer
+    assert len(seen) == max(seen) - min(seen)  # one pixel is missed between the taps of the dilated layer
+    assert differ == (max(seen) - min(seen) + 1) ** 2 - len(seen) ** 2
 
 
 def test_a_row_compares_gradient_and_formula(monkeypatch):
     row = model.formula(["lenet", "dilated"])
     assert np.array_equal(row.found, row.stated) and row.metrics["support_difference"] == 0
-    monkeypatch.setattr(model, "field", lambda layers: fields.Field(field(layers).size + 2, *[1, 0]))
+    monkeypatch.setattr(model, "field", lambda layers: fields.Field(field(layers).size + 2, 1, 0))
     row = model.formula(["dilated"])
     assert np.abs(np.subtract(row.found, row.stated)).max() > 0 and row.metrics["support_difference"] > 0
-    with pytest.raises(UserError, match="networks: unknown 'lenett'.*lenet"):
+    with pytest.raises(UserError, match=r"networks: unknown 'lenett'.*lenet"):
         model.formula(["lenett"])
 
 

@@ -53,8 +53,8 @@ def test_rows_of_traces():
 
 
 def test_the_determinant_of_an_exponential():
-    diagonal = torch.diag(torch.tensor([0.5, -2.0, 900.0], dtype=torch.float64))  # the determinant itself overflows
-    assert float(traces.log_determinant(diagonal)) == pytest.approx(898.5) or not np.isfinite(np.exp(900.0))
+    diagonal = torch.diag(torch.tensor([0.5, -2.0, 300.0, 300.0, 300.0], dtype=torch.float64))
+    assert float(traces.log_determinant(diagonal)) == pytest.approx(898.5)  # the determinant itself overflows
     turn = torch.tensor([[0.0, 0.7], [-0.7, 0.0]], dtype=torch.float64)
     assert float(traces.log_determinant(turn)) == pytest.approx(0, abs=1e-12)
 

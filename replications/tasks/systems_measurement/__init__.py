@@ -73,7 +73,7 @@ TASK = Task(
     metrics=Metrics(
         {
             "identity_error": Metric(
-                "Identity", "", False, "largest difference of the two sides of the row's exact statement", 12
+                "Identity", "", False, "largest difference of the two sides of the row's exact statement", 6
             )
         },
         {r"field_(?P<network>\w+)": _field, r"padding_(?P<network>\w+)": _padding},

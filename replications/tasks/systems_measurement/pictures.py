@@ -32,8 +32,8 @@ def draw(album: Album) -> Iterator[Picture]:
             "effective_fields",
             lambda: field_figure(fields, album.width),
             "Heat maps of how much each pixel of a unit's theoretical square moves it, a row of maps a method.",
-            "Effective receptive fields by depth (lowest seed). Each map is the theoretical square with a margin of two "
-            "pixels, however large that is, and is drawn relative to its largest value; the ring is two standard "
+            "Effective receptive fields by depth (lowest seed). Each map is the theoretical square with a margin of "
+            "two pixels, however large that is, and is drawn relative to its largest value; the ring is two standard "
             "deviations. The deeper the network, the smaller the share of the square that matters.",
             publish=True,
         )
