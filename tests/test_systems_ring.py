@@ -70,7 +70,8 @@ def test_a_killed_rank_ends_the_run_in_seconds_with_one_line(tmp_path):
     assert failure.value.reason == "rank ended"
 
 
-def test_the_killed_rank_is_named_where_another_is_heard_first():
+def test_the_killed_rank_is_named_where_another_is_heard_first(monkeypatch):
+    monkeypatch.setattr(ranks, "GRACE", 0.05)
     pipes = [Pipe(duplex=False) for _ in range(2)]
     pipes[0][1].send((False, "RuntimeError: Connection closed by peer"))
     processes = [SimpleNamespace(exitcode=None), SimpleNamespace(exitcode=-9)]

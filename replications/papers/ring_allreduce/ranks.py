@@ -12,6 +12,7 @@ import multiprocessing.connection
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from replications.measurement.process import die_with_parent
 
 TIMEOUT = datetime.timedelta(seconds=60)  # of one message
 MOST_RANKS = 64
+GRACE = 1.0
 
 
 def run_ranks(function: Callable[..., Any], ranks: int, *arguments: Any) -> list[Any]:
     """Return what ``function(*arguments)`` returns in each of `ranks` processes that torch.distributed joins, by rank.
 
     `function` is a module's own, and arguments and answers must pickle. Raises UserError for fewer than two ranks or
-    more than `MOST_RANKS`, and RunFailure ``rank ended``, naming the rank and why, within a second of the first that
+    more than `MOST_RANKS`, and RunFailure ``rank ended``, naming the rank and why, within seconds of the first that
     ends without an answer; the others are stopped.
     """
     if not 2 <= ranks <= MOST_RANKS:
@@ -88,11 +90,26 @@ def _answers(receivers: list, processes: list) -> list[Any] | str:
                 processes[rank].join()
                 good, answers[rank] = False, _ending(processes[rank].exitcode)
             if not good:
-                killed = [(r, p.exitcode) for r, p in enumerate(processes) if (p.exitcode or 0) < 0]
-                if killed:  # the others fail because of it, and may be heard first
-                    rank, answers[rank] = killed[0][0], _ending(killed[0][1])
+                killed = _killed(processes)
+                if killed is not None:
+                    rank, answers[killed] = killed, _ending(processes[killed].exitcode)
                 return f"rank {rank} of {len(processes)} ended: {answers[rank]}; the others were stopped"
     return [answers[rank] for rank in range(len(processes))]
+
+
+def _killed(processes: list) -> int | None:
+    """Return the first rank that a signal ended; None where there is none within `GRACE` seconds.
+
+    The others fail because of it, and may be heard before the kernel tells of its end.
+    """
+    until = time.monotonic() + GRACE
+    while True:
+        for rank, process in enumerate(processes):
+            if (process.exitcode or 0) < 0:
+                return rank
+        if time.monotonic() > until:
+            return None
+        time.sleep(0.02)
 
 
 def _work(
