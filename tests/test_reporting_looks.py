@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from reporting_factory import claim, failed
 from scipy import stats
-from test_reporting_verdicts import EIGHT, REFERENCE, SUBJECT, judged, look_records, one, run
+from test_reporting_verdicts import EIGHT, FIVE, REFERENCE, SUBJECT, judged, look_records, one, records_of, run
 
 from replications.reporting import forest, formats, site, statistics, tables, terminal
 from replications.reporting.verify_claims import claims_again
@@ -54,8 +54,24 @@ def test_verify_finds_nothing_in_what_the_records_give():
     assert list(claims_again(finder(records), verdicts)) == []
 
 
+def test_claims_whose_rows_have_not_been_run_count_in_the_family():
+    """Else a verdict could be lost when another claim's rows are run."""
+    own = claim("C1", "S.", SUBJECT, REFERENCE, smallest_effect=0.5)
+    others = [
+        claim("C2", "S.", "cosface/cosface", REFERENCE),  # its row is not run
+        claim("C3", "S.", "cosface/cosface", REFERENCE, evidence="exact"),
+        claim("C4", "S.", "cosface/cosface", REFERENCE, tiers=("paper",)),
+    ]
+    records = look_records(FIVE)
+    alone, (found, *rest) = judged(records, own)[0], judged(records, own, *others)
+    assert [v.adjusted for v in rest] == ["not tested"] * 3
+    assert (alone.family, found.family) == (1, 2) and found.p == alone.p
+    assert found.p_holm == pytest.approx(2 * alone.p)
+    assert list(claims_again(finder(records), [found, *rest])) == []
+
+
 @pytest.mark.parametrize("place", range(8))
-@pytest.mark.parametrize("name", ["effect", "p", "p_against", "p_holm", "adjusted", "raw"])
+@pytest.mark.parametrize("name", ["effect", "p", "p_against", "p_holm", "q", "adjusted", "raw"])
 def test_verify_names_each_number_and_word_that_is_not_theirs(place, name):
     records, verdicts = many()
     own = verdicts[place]
@@ -63,7 +79,7 @@ def test_verify_names_each_number_and_word_that_is_not_theirs(place, name):
         value = "contradicted" if getattr(own, name) == "reproduced" else "reproduced"
     else:
         value = (getattr(own, name) or 0.0) / 2 + 0.0011
-    if name in ("effect", "p", "p_against", "p_holm") and own.p is None:
+    if name in ("effect", "p", "p_against", "p_holm", "q") and own.p is None:
         return
     if (name, own.effect_kind) == ("effect", "ratio"):
         value = own.effect * 1.01
@@ -125,7 +141,7 @@ def test_the_terminal_sums_up_what_is_undecided():
         claim("C9", "S.", SUBJECT, REFERENCE, smallest_effect=9.0, direction="equal"),
     )
     stream = io.StringIO()
-    terminal.print_report([], undecided, [], [], stream=stream)
+    terminal.print_report([], undecided, [], [], stream=stream, width=120)
     last = stream.getvalue().strip().splitlines()[-1]
     assert re.match(r"\d claims undecided: \d need 8 seeds \(\d+(\.\d)? core-minutes more\)", last), last
 
@@ -149,3 +165,12 @@ def test_folds_have_one_look_with_all_of_the_five_per_cent():
     error = np.std(folds, ddof=1) * (1 / 10 + 1 / 9) ** 0.5
     assert told.p == pytest.approx(stats.t.cdf(-2.0 / error, 9)) and told.p_looks == (told.p,)
     assert (told.replication, told.n, told.needed) == ("folds", 10, None)
+
+
+def test_the_second_column_is_over_all_papers_and_never_the_verdict():
+    records = records_of([91.0, 92.9, 92.3, 94.1, 95.6], FIVE)
+    told = judged(records, *(claim(f"C{i}", "S.", SUBJECT, REFERENCE, smallest_effect=0.1) for i in range(6)))
+    assert {v.adjusted for v in told} == {"inconclusive"} and {v.by_share for v in told} == {"reproduced"}
+    assert told[0].q == pytest.approx(told[0].p), "six equal p-values"
+    assert one(look_records([1.0, -1.1, 0.6])).by_share == "inconclusive"
+    assert one(look_records([1.0, 1.1]), evidence="exact").by_share == "–"

@@ -117,6 +117,7 @@ def test_a_paper_needs_the_seeds_that_each_judging_gives_its_rows(tmp_path):
         assert [path for path in paths if path.startswith(str(tmp_path))] == [
             str(tmp_path / f"lsoftmax-{look}.json") for look in range(1, passes)
         ]
+    assert found.records_after("resnet", 4, judged) == found.records("resnet"), "it has no claim to judge"
     after[2] = one
     assert not [path for path in found.records_after("lsoftmax", 4, judged) if path.endswith("lsoftmax-3.json")]
     after[1] = {"lsoftmax/gone": "many"}
@@ -151,7 +152,7 @@ def test_methods_are_named_by_themselves_by_paper_by_task_or_all():
         (["arcface", "vot"], "there is no paper, method or task 'vot'"),
         (["detection"], "there is no paper, method or task 'detection'"),
         (["votenet/votnet"], "unknown method 'votenet/votnet' (did you mean 'votenet'?)"),
-        ([""], "no method is named"),
+        ([""], "no method given"),
         (["arcface/arcface_m03"], "arcface/arcface_m03 is not run in tier 'mini'"),
     ],
 )
@@ -182,7 +183,7 @@ def test_papers_are_all_or_a_list():
         ({"seeds": "1,1"}, "seeds=1,1"),
         ({"throughput": "maybe"}, "throughput=maybe is wrong; it is whether"),
         ({"data_root": None}, "data_root="),
-        ({"papers": ""}, "names no paper"),
+        ({"papers": ""}, "papers= is empty"),
         ({"seeds": 101}, "seeds: 101 are too many; at most 100"),
         ({"seeds": list(range(5000))}, "seeds: 5000 are too many"),
         ({"seeds": 10**18}, "is not an integer up to 4294967295"),
@@ -312,9 +313,11 @@ def test_verdicts_are_made_anew_where_claims_rows_or_looks_change(monkeypatch):
     assert plan(device="cpu", results="there").judging_meaning("lsoftmax") == meaning
     assert plan(looks=4).judging_meaning("lsoftmax") != meaning
     assert plan(ablations=False).judging_meaning("lsoftmax") != meaning
-    paper = catalogue.find_paper("lsoftmax")
-    stricter = [claim.model_copy(update={"smallest_effect": 77.0}) for claim in paper.claims]
-    monkeypatch.setattr(catalogue, "find_paper", lambda key: paper.model_copy(update={"claims": stricter}))
+    find_paper = catalogue.find_paper
+    stricter = [claim.model_copy(update={"smallest_effect": 77.0}) for claim in find_paper("lsoftmax").claims]
+    changed = find_paper("lsoftmax").model_copy(update={"claims": stricter})
+    monkeypatch.setattr(catalogue, "find_paper", lambda key: changed if key == "lsoftmax" else find_paper(key))
+    Plan.judging_meaning.cache_clear()  # which a process keeps: claims do not change in it
     assert plan().judging_meaning("lsoftmax") != meaning
 
 

@@ -1,4 +1,4 @@
-"""The verdicts once more, from the bare JSON of the records: scipy's tests, and looks and Holm written anew."""
+"""Recompute the verdicts from the records' JSON: scipy's tests, and an independent implementation of looks and Holm."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,11 +9,11 @@ import numpy as np
 from replications.looks import LOOKS, WEIGHTS
 from replications.reporting.verdict import Verdict
 
-Find = Callable[[str, int], Mapping[str, Any] | None]  # the JSON of a method's record of a seed, where there is one
+Find = Callable[[str, int], Mapping[str, Any] | None]  # returns the JSON of a method's record for a seed, or None
 
 
 def claims_again(find: Find, verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """Yield a line for each number or word of a verdict that does not follow from the records."""
+    """Yield a line for each number or label of a verdict that does not follow from the records."""
     for v in verdicts:
         if v.evidence == "exact" and v.adjusted != "not tested":
             found, again = {"verdict": v.raw}, {"verdict": _checked(find, v)}
@@ -30,10 +30,11 @@ def claims_again(find: Find, verdicts: Sequence[Verdict]) -> Iterator[str]:
                 yield f"claim {v.address} {part}: {found[part]}, {value} from the records"
     papers: dict[str, list[Verdict]] = {}
     for v in verdicts:
-        if v.p is not None:
+        if v.p is not None or (v.testable and v.evidence == "sampled"):
             papers.setdefault(v.paper, []).append(v)
     for family in papers.values():
-        yield from _family_again(family)
+        yield from _family_again([v for v in family if v.p is not None], len(family))
+    yield from _shares_again([v for family in papers.values() for v in family if v.p is not None])
 
 
 def _alike(found: float | str | None, again: float | str | None) -> bool:
@@ -57,9 +58,7 @@ def _both(find: Find, v: Verdict, seed: int) -> tuple[float | None, float | None
 
 
 def _tested(find: Find, v: Verdict) -> dict[str, float | str]:
-    """Effect and interval of the last complete look, the sequential p-values of all, and the word of the first that
-    decides.
-    """
+    """Return effect and interval of the last complete look, all sequential p-values, and the first decision."""
     from scipy import stats
 
     delta, back = v.smallest_effect, float
@@ -108,7 +107,7 @@ def _tested(find: Find, v: Verdict) -> dict[str, float | str]:
 
 
 def _without_effect(find: Find, v: Verdict) -> str:
-    """The word of a claim whose sides are equal at every seed, with three values or more that differ."""
+    """Return the verdict on a claim whose sides are equal at every seed, with at least three different values."""
     pairs = [_both(find, v, seed) for seed in v.seeds]
     equal = all(None not in pair and math.isclose(*pair, rel_tol=1e-11) for pair in pairs)
     if not equal or v.smallest_effect <= 0 or (v.replication == "seeds" and len({a for a, _ in pairs}) < 3):
@@ -117,7 +116,7 @@ def _without_effect(find: Find, v: Verdict) -> str:
 
 
 def _checked(find: Find, v: Verdict) -> str:
-    """The word of an exact claim: each of its seeds on its own."""
+    """Return the verdict on an exact claim: each seed is checked alone."""
     failed = False
     inside = []
     methods = {v.subject, v.reference} - {None}
@@ -138,11 +137,11 @@ def _checked(find: Find, v: Verdict) -> str:
     return "contradicted" if not all(inside) else "inconclusive" if failed else "reproduced"
 
 
-def _family_again(family: Sequence[Verdict]) -> Iterator[str]:
-    """Holm's step-down over the statements and over the denials of one paper."""
+def _family_again(family: Sequence[Verdict], size: int) -> Iterator[str]:
+    """Apply Holm to the statements and to the denials of one paper; `size` includes claims that were never run."""
     for name in ("p", "p_against"):
         own = [min(1.0, getattr(v, name) * (2 if v.direction == "equal" else 1)) for v in family]
-        largest, place = 0.0, len(own)
+        largest, place = 0.0, size
         for i in sorted(range(len(own)), key=own.__getitem__):
             largest, place = max(largest, min(1.0, own[i] * place)), place - 1
             found = getattr(family[i], f"{name}_holm")
@@ -153,3 +152,14 @@ def _family_again(family: Sequence[Verdict]) -> Iterator[str]:
         word = v.raw if kept is None or kept <= 0.05 else "inconclusive"
         if v.adjusted != word:
             yield f"claim {v.address}: {v.adjusted}, {word} by Holm"
+
+
+def _shares_again(tested: Sequence[Verdict]) -> Iterator[str]:
+    """Apply Benjamini and Hochberg over all papers, with scipy."""
+    from scipy import stats
+
+    for p, q in (("p", "q"), ("p_against", "q_against")) if tested else ():
+        own = [min(1.0, getattr(v, p) * (2 if v.direction == "equal" else 1)) for v in tested]
+        for v, value in zip(tested, stats.false_discovery_control(own), strict=True):
+            if not _alike(getattr(v, q), float(value)):
+                yield f"claim {v.address} {q}: {getattr(v, q)}, {value} from all papers"
