@@ -63,7 +63,8 @@ def time_figure(timed: Mapping[str, Sequence[RunRecord]], width: float) -> Figur
     """Draw a panel for each row with times."""
     figure = Figure(figsize=(width, 0.5 * width), layout="constrained")
     for axes, (address, records) in zip(figure.subplots(1, len(timed), squeeze=False)[0], timed.items(), strict=True):
-        for (name, (x, rows)), (colour, marker) in zip(times(records).items(), LINES, strict=False):
+        for number, (name, (x, rows)) in enumerate(times(records).items()):
+            colour, marker = LINES[number % len(LINES)]
             axes.plot(x, rows.mean(0), color=colour, marker=marker, markersize=4, linewidth=1.2, label=name)
             axes.fill_between(x, rows.min(0), rows.max(0), color=colour, alpha=0.15, linewidth=0)
         label = next(c.x_label for record in records for n, c in record.curves.items() if n.startswith("time_"))
