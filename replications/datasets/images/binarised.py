@@ -1,4 +1,4 @@
-"""Binary images with fixed bits: scikit-learn's digits, the idx files of MNIST's form, or the text files of binarised MNIST.
+"""Binary images with fixed bits: scikit-learn's digits, idx files as of MNIST, or the text files of binarised MNIST.
 
 Grey images are cut at half of their range, once and for all: bits drawn anew in each epoch lower a likelihood by nats.
 """
@@ -27,9 +27,9 @@ class Options(Strict):
 
 
 def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -> dict:
-    """Write ``bits`` uint8 [N, S * S] of 0 and 1, ``label`` int32 [N] and ``split`` int8 [N] (0 train, 1 validation, 2 test).
+    """Write ``bits`` uint8 [N, S * S] of 0 and 1, ``label`` int32 [N] and ``split`` int8 [N].
 
-    The label is -1 where the source has none.
+    Splits are 0 train, 1 validation, 2 test. The label is -1 where the source has none.
     """
     wanted = parse(Options, options, "options of the binarised images")
     bits, label, split = {"digits": _digits, "idx": _idx, "text": _text}[wanted.form](wanted, files)

@@ -70,7 +70,7 @@ class LatentDensity(Density):
 
     @torch.no_grad()
     def measure(self, image: Tensor) -> Measures:
-        """Return ``kl`` and ``active_units``; with two latents log p(x) by a grid, and the plane of the decoder's means."""
+        """Return ``kl`` and ``active_units``; of two latents log p(x) by a grid and the decoder's means on a plane."""
         mean, log_std = self.encode(image)
         found = Measures(
             {

@@ -1,7 +1,7 @@
 """What a method of the density estimation task must offer.
 
-A paper's ``build`` gets ``shape`` (rows and columns of an image) and ``classes`` (0: the set has no labels), of which it
-takes what it needs, and returns a `Density`. An image is a row of its pixels, float 0 or 1, ``[batch, pixels]``.
+A paper's ``build`` gets ``shape`` (rows and columns of an image) and ``classes`` (0: the set has no labels), of which
+it takes what it needs, and returns a `Density`. An image is a row of its pixels, float 0 or 1, ``[batch, pixels]``.
 """
 
 from dataclasses import dataclass, field
@@ -25,8 +25,8 @@ class Measures:
 class Density(nn.Module):
     """A distribution over binary images. Log-probabilities are natural logarithms.
 
-    `kind` says what the NLL is: ``exact`` or ``bound`` (at most: the model bounds log p(x) from below by samples). `passes` counts how often the network was run, or for a recursion
-    how many of its steps were taken: the steps that must follow one another.
+    `kind` says what the NLL is: ``exact`` or ``bound`` (at most: the model bounds log p(x) from below by samples).
+    `passes` counts how often the network was run, or how many steps of a recursion were taken.
     """
 
     kind: Literal["exact", "bound"] = "exact"

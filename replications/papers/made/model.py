@@ -1,8 +1,10 @@
 """MADE: an autoencoder whose masks make output i depend on the inputs before i alone (Germain et al., ICML 2015).
 
-Orders and connectivities are drawn once, from the seed of the weights; training takes them in turn, a step each, and the
-density is the mean of their probabilities (section 4.2).
+Orders and connectivities are drawn once, from the seed of the weights; training takes them in turn, a step each, and
+the density is the mean of their probabilities (section 4.2).
 """
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +17,8 @@ from replications.layers.density.model import Autoregressive, Measures, log_bern
 class MADE(Autoregressive):
     """Masked layers and, where `direct`, masked connections from inputs to outputs (section 4.1).
 
-    ``degree_0`` [orders, pixels] is m of the inputs, their place in the order, from 1 to D; ``degree_l`` [orders, width]
-    that of a hidden layer. A weight is there where the lower unit's m is at most (into the outputs: below) the upper's.
+    ``degree_0`` [orders, pixels] is m of the inputs, their place in the order, from 1 to D; ``degree_l`` that of a
+    hidden layer. A weight is there where the lower unit's m is at most (into the outputs: below) the upper's.
     The first order is row by row where `natural`. With `classes` the label comes before all pixels: p(y) p(x|y).
     """
 
@@ -32,7 +34,7 @@ class MADE(Autoregressive):
             drawn = [torch.randint(min(int(low), max(1, pixels - 1)), max(2, pixels), (width,)) for low in lowest]
             self.register_buffer(f"degree_{layer}", torch.stack(drawn))
         sizes = [pixels, *widths]
-        self.hidden = nn.ModuleList(MaskedLinear(*pair) for pair in zip(sizes[:-1], sizes[1:], strict=True))
+        self.hidden = nn.ModuleList(MaskedLinear(*pair) for pair in pairwise(sizes))
         self.output = MaskedLinear(sizes[-1], pixels)
         self.direct = MaskedLinear(pixels, pixels, bias=False) if direct else None
         self.label_logit = nn.Parameter(torch.zeros(classes)) if classes else None
@@ -49,7 +51,7 @@ class MADE(Autoregressive):
         return above > below if upper == 0 else above >= below
 
     def logits(self, image: Tensor, order: int = 0, label: Tensor | None = None) -> Tensor:
-        """Return the logit of each pixel given those before it in an order, and the label (one-hot, ``[batch, C]``)."""
+        """Return the logit of each pixel given those before it in an order, and the label (one-hot)."""
         self.passes += 1
         x = image
         for layer, hidden in enumerate(self.hidden, 1):
@@ -95,27 +97,21 @@ class MADE(Autoregressive):
 
     @torch.no_grad()
     def sample(self, count: int) -> Tensor:
-        """Draw images, each at an order (and with a label) of its own; passes are those of all orders."""
-        image = self.output.bias.new_zeros(count, self.pixels)
-        chosen = torch.randint(self.orders, (count,), device=image.device)
-        label = None
+        """Draw images, all in one order, itself drawn; each has a label of its own."""
+        image, label = self.output.bias.new_zeros(count, self.pixels), None
         if self.label_logit is not None:
             drawn = torch.multinomial(self.label_logit.softmax(0).expand(count, -1), 1)[:, 0]
             label = F.one_hot(drawn, len(self.label_logit)).to(image.dtype)
-        for order in chosen.unique().tolist():
-            own = (chosen == order).nonzero()[:, 0]
-            part, given = image[own], None if label is None else label[own]
-            for pixel in self.degree_0[order].argsort().tolist():
-                part[:, pixel] = torch.bernoulli(self.logits(part, order, given)[:, pixel].sigmoid())
-            image[own] = part
+        order = torch.randint(self.orders, (1,)).item()
+        for pixel in self.degree_0[order].argsort().tolist():
+            image[:, pixel] = torch.bernoulli(self.logits(image, order, label)[:, pixel].sigmoid())
         return image
 
     @torch.no_grad()
     def measure(self, image: Tensor) -> Measures:
         """Keep the masks of the first order and, of several, the log-probabilities at that order alone."""
         layers = [*range(len(self.hidden) + 1), 0]
-        pairs = zip(layers[:-1], layers[1:], strict=True)
-        arrays = {f"mask_{n}": self._mask(*pair, 0).cpu().numpy() for n, pair in enumerate(pairs)}
+        arrays = {f"mask_{n}": self._mask(*pair, 0).cpu().numpy() for n, pair in enumerate(pairwise(layers))}
         if self.orders > 1 and self.label_logit is None:
             first = log_bernoulli(self.logits(image, 0), image)
             arrays["log_prob_one_order"] = first.double().cpu().numpy()

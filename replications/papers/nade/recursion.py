@@ -1,8 +1,8 @@
 """NADE's recursion over pixels, without a ``[batch, pixels, hidden]`` tensor: blocks of pixels, recomputed backwards.
 
-Within a block of K pixels the activations are a matrix product with a triangle, ``[batch, K, hidden]``; between blocks one
-``[batch, hidden]`` is carried on. The gradient runs over the blocks in reverse and computes each block's hidden units
-again, so memory does not grow with the number of pixels.
+Within a block of K pixels the activations are a matrix product with a triangle, ``[batch, K, hidden]``; between blocks
+one ``[batch, hidden]`` is carried on. The gradient runs over the blocks in reverse and computes each block's hidden
+units again, so memory grows with the number of blocks alone.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Estimators of the ELBO's gradient by the encoder's weights, and their variances at fixed weights (section 2.3, appendix B)."""
+"""Variances of estimators of the ELBO's gradient by the encoder's weights (section 2.2 to 2.4, appendix B)."""
 
 from collections.abc import Callable
 
@@ -14,8 +14,8 @@ def gradient_variances(model: LatentDensity, image: Tensor, draws: int) -> dict[
     """Return the trace of the covariance over `draws` draws of each estimator, of the images' mean ELBO.
 
     ``path``: through z = mean + std * noise, closed KL. ``path_sampled``: the same with log q(z|x) - log p(z) in the KL's
-    place. ``score``: log p(x|z) times the gradient of log q(z|x), closed KL. ``score_baseline``: log p(x|z) less its
-    mean over 50 other samples of the image.
+    place. ``score``: log p(x|z) times the gradient of log q(z|x), closed KL. ``score_baseline``: log p(x|z)
+    less its mean over 50 other samples of the image.
     """
     weights = list(model.encoder.parameters())
     found = {}

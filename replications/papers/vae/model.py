@@ -13,7 +13,7 @@ GRADIENT_IMAGES = 50
 class VAE(LatentDensity):
     """Trained on the ELBO with the closed-form KL (eq. 10) and one sample an image; `beta` weighs the KL.
 
-    `gradient_draws`: so often each estimator of the encoder's gradient is drawn after the training, to compare variances.
+    `gradient_draws`: so often each estimator of the encoder's gradient is drawn after training, for its variance.
     """
 
     def __init__(self, pixels: int, latents: int, hidden: int, beta: float, autoregressive: bool, gradient_draws: int):

@@ -29,24 +29,30 @@ def execute(context: Context) -> Evaluation:
     if any(parameter.requires_grad for parameter in density.parameters()):
         context.train(stage)
     density.eval()
-    test = _on(data.images("test"), context)
+    test = {name: value[: context.options.test_images] for name, value in _on(data.images("test"), context).items()}
     evaluation = Evaluation({}, category=f"{data.title}: {KINDS[density.kind]}")
     seed_everything(context.spec.seed, "test")
     with scoring(context.spec.recipe.precision, context.device):
         evaluation.arrays = score(density, test, context.options.evaluation_batch)
         evaluation.arrays["sample"] = density.sample(context.options.shown).cpu().numpy().astype(np.uint8)
     evaluation.arrays["pixels"] = np.array(data.bits.shape[1])
+    if "label" in test:
+        evaluation.arrays["label"] = test["label"].cpu().numpy().astype(np.int16)
     measured = density.measure(test["image"])
     evaluation.arrays |= measured.arrays
     evaluation.metrics = rescore(evaluation.arrays) | measured.metrics
     if "told" in evaluation.arrays:
-        evaluation.metrics["logistic_accuracy"] = logistic_accuracy(data)
+        evaluation.metrics["logistic_accuracy"] = logistic_accuracy(data, len(evaluation.arrays["told"]))
     if density.kind != "bound":
         rows, columns = context.options.mass_shape
         small = context.build("mass", shape=(rows, columns), classes=data.classes)
         evaluation.metrics |= mass_errors(small, rows * columns)
     evaluation.metrics |= speed_metrics(density, test["image"], context.options.timed_runs)
-    evaluation.data["images"] = {"set": data.key} | {s: len(data.rows(s)) for s in ("train", "validation", "test")}
+    evaluation.data["images"] = {"set": data.key} | {
+        "train": len(data.rows("train")),
+        "validation": len(data.rows("validation")),
+        "test": len(test["image"]),
+    }
     evaluation.extra["shape"] = list(data.shape)
     evaluation.count(density, lambda: log_prob(density, test["image"][:1], 1))
     return evaluation
@@ -102,15 +108,15 @@ def score(density: Density, test: Batch, size: int) -> dict[str, np.ndarray]:
     if density.label_log_prob(test["image"][:1]) is not None:
         joint = torch.cat([density.label_log_prob(part) for part in parts])
         found["log_joint"] = joint.gather(1, test["label"][:, None])[:, 0].double().cpu().numpy()
-        found |= {"told": joint.argmax(1).cpu().numpy(), "label": test["label"].cpu().numpy()}
+        found["told"] = joint.argmax(1).cpu().numpy().astype(np.int16)
     return found
 
 
-def logistic_accuracy(data: BinarySet) -> float:
-    """Return the test accuracy, in per cent, of a logistic regression on the training images' pixels."""
+def logistic_accuracy(data: BinarySet, count: int) -> float:
+    """Return the accuracy on the first `count` test images, in per cent, of a logistic regression on the pixels."""
     from sklearn.linear_model import LogisticRegression
 
-    train, test = data.rows("train"), data.rows("test")
+    train, test = data.rows("train"), data.rows("test")[:count]
     fitted = LogisticRegression(max_iter=1000).fit(data.bits[train], data.label[train])
     return float(100 * fitted.score(data.bits[test], data.label[test]))
 

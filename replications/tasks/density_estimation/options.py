@@ -14,6 +14,7 @@ class DensityOptions(Strict):
 
     evaluation_batch: Count = Field(description="images at a time; of bounds, fewer: samples count as images")
     validation_samples: Count = Field(description="of a bound, while training")
+    test_images: Count = Field(description="of the test split that are scored: the first, all if there are fewer")
     mass_shape: tuple[Count, Count] = Field(description="rows and columns of the images that are enumerated")
     timed_runs: Count = Field(description="of the densities and the samples that are timed; the fastest counts")
     shown: Count = Field(description="samples that are kept for pictures")

@@ -10,7 +10,7 @@ BOUNDS = ("elbo", "bound_5", "bound_50", "bound_500")
 
 
 def rescore(arrays: Mapping[str, Any]) -> dict[str, float]:
-    """Return the NLL in nats and bits, and what else follows from ``log_prob`` [N], ``bounds`` [N, 4] or ``told`` [N]."""
+    """Return the NLL in nats and bits, and what else follows from ``log_prob`` [N] or ``bounds`` [N, 4]."""
     found = {}
     if "bounds" in arrays:
         means = np.asarray(arrays["bounds"]).mean(0)
