@@ -121,6 +121,26 @@ def test_nade_s_blocks_are_the_naive_form(pixels):
         torch.testing.assert_close(other, one, rtol=0, atol=1e-12)
 
 
+def test_the_orderless_loss_is_the_mean_nll_over_all_orders():
+    density = random_weights(build_orderless((1, 3), hidden=4, orders=1))
+    image = torch.tensor([[1.0, 0, 1]]).double()
+    orders = [torch.tensor(order) for order in itertools.permutations(range(3))]
+    expected = -torch.stack([density.log_prob_at(image, order) for order in orders]).mean().item()
+    torch.manual_seed(0)
+    found = density({"image": image.expand(20000, -1)})["loss"].item()
+    assert found == pytest.approx(expected, rel=0.03)
+
+
+def test_the_orderless_network_knows_what_it_sees():
+    """A pixel that is 0 and one that is not seen differ; one that is not seen has no say."""
+    density = random_weights(EXACT["orderless"]())
+    image, seen = all_images(PIXELS)[[0, 1]], torch.ones(PIXELS).double()
+    unseen = seen.clone()
+    unseen[0] = 0
+    assert (density.logits(image, seen)[0] - density.logits(image, unseen)[0]).abs().max() > 1e-3
+    assert torch.equal(*density.logits(image, unseen))
+
+
 def test_nade_has_the_paper_s_number_of_weights():
     density = build_nade((28, 28), nade_hidden=500)
     assert sum(p.numel() for p in density.parameters()) == 2 * 784 * 500 + 784 + 500

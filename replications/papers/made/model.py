@@ -79,7 +79,7 @@ class MADE(Autoregressive):
         return log_mean_exp(torch.stack(each), 0)
 
     def pseudo_log_prob(self, image: Tensor) -> Tensor | None:
-        """Average the logits over the orders, as some public code does: a pixel then sees itself through other orders."""
+        """Average the orders' logits, as some public code does: a pixel then sees itself through other orders."""
         if self.orders == 1 or self.label_logit is not None:
             return None
         logits = torch.stack([self.logits(image, order) for order in range(self.orders)]).mean(0)

@@ -13,8 +13,8 @@ BASELINE_SAMPLES = 50
 def gradient_variances(model: LatentDensity, image: Tensor, draws: int) -> dict[str, float]:
     """Return the trace of the covariance over `draws` draws of each estimator, of the images' mean ELBO.
 
-    ``path``: through z = mean + std * noise, closed KL. ``path_sampled``: the same with log q(z|x) - log p(z) in the KL's
-    place. ``score``: log p(x|z) times the gradient of log q(z|x), closed KL. ``score_baseline``: log p(x|z)
+    ``path``: through z = mean + std * noise, closed KL. ``path_sampled``: the same with log q(z|x) - log p(z) in the
+    KL's place. ``score``: log p(x|z) times the gradient of log q(z|x), closed KL. ``score_baseline``: log p(x|z)
     less its mean over 50 other samples of the image.
     """
     weights = list(model.encoder.parameters())

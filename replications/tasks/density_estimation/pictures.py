@@ -44,8 +44,8 @@ def draw(album: Album) -> Iterator[Picture]:
                 lambda address=address, found=found: plane_figure(found, shapes[address], album.width),
                 "Left: test images in the plane of two latents, coloured by class. Right: what the decoder makes of a "
                 "grid of the plane.",
-                f"{address}, first seed. Left: the posterior mean of each test image. Right: the decoder's mean pixels, "
-                "from -2.5 to 2.5 on both axes.",
+                f"{address}, first seed. Left: the posterior mean of each test image. Right: the decoder's mean "
+                "pixels, from -2.5 to 2.5 on both axes.",
                 publish=True,
             )
             break
