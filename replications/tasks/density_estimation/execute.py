@@ -1,7 +1,5 @@
 """A run from its spec to its evaluation: the density is trained, then the test images are scored, once."""
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -80,8 +78,9 @@ def make_stage(context: Context, data: BinarySet) -> Stage:
 
     def validate(density: Density) -> dict[str, float]:
         with scoring(recipe.precision, context.device):
-            score_part = partial(log_prob, density, samples=options.validation_samples)
-            found = torch.cat([score_part(part) for part in chunks(validation["image"], options.evaluation_batch)])
+            size = _images_at_a_time(density, options.evaluation_batch, options.validation_samples)
+            parts = chunks(validation["image"], size)
+            found = torch.cat([log_prob(density, part, options.validation_samples) for part in parts])
         return {"nll": -found.double().mean().item()}
 
     return Stage("density", density, batches, recipe, validate=validate, select_metric="nll", higher_is_better=False)
@@ -97,7 +96,7 @@ def log_prob(density: Density, image: Tensor, samples: int) -> Tensor:
 def score(density: Density, test: Batch, size: int) -> dict[str, np.ndarray]:
     """Return arrays of the test images: ``log_prob`` or, of a bound, ``bounds`` [N, sizes], and what else there is."""
     if density.kind == "bound":
-        parts = chunks(test["image"], max(1, size // SIZES[-1]))
+        parts = chunks(test["image"], _images_at_a_time(density, size, SIZES[-1]))
         bounds = torch.cat([nested_bounds(density.log_weights(part, SIZES[-1]), SIZES) for part in parts])
         return {"bounds": bounds.double().cpu().numpy()}
     parts = list(chunks(test["image"], size))
@@ -110,6 +109,10 @@ def score(density: Density, test: Batch, size: int) -> dict[str, np.ndarray]:
         found["log_joint"] = joint.gather(1, test["label"][:, None])[:, 0].double().cpu().numpy()
         found["told"] = joint.argmax(1).cpu().numpy().astype(np.int16)
     return found
+
+
+def _images_at_a_time(density: Density, size: int, samples: int) -> int:
+    return max(1, size // samples) if density.kind == "bound" else size
 
 
 def logistic_accuracy(data: BinarySet, count: int) -> float:
