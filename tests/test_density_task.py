@@ -12,9 +12,10 @@ from replications.datasets.arrays import open_set
 from replications.datasets.images.binarised import prepare as prepare_binarised
 from replications.datasets.prepare import prepare
 from replications.errors import UserError
+from replications.layers.density.bounds import SIZES
 from replications.tasks.density_estimation import TASK
 from replications.tasks.density_estimation.data import open_binary
-from replications.tasks.density_estimation.rescore import rescore
+from replications.tasks.density_estimation.rescore import BOUNDS, rescore
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +111,7 @@ def test_wrong_options_are_one_line(change, message):
 
 
 def test_scores_follow_from_the_arrays():
+    assert tuple(BOUNDS.values()) == SIZES
     found = rescore({"log_prob": np.array([-3.0, -5.0]), "pixels": np.array(4)})
     assert found == {"nll": 4.0, "bits_per_dim": pytest.approx(4 / np.log(2) / 4)}
     bounds = np.array([[-9.0, -8, -7, -6], [-7, -6, -6.5, -6]])

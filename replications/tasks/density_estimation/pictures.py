@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from replications.layers.density.bounds import SIZES
 from replications.tasks.base import Album, Picture
+from replications.tasks.density_estimation.rescore import BOUNDS
 
 COLUMNS = 16
-BOUNDS = ("elbo", "bound_5", "bound_50", "bound_500")
 
 
 def draw(album: Album) -> Iterator[Picture]:
@@ -93,11 +92,18 @@ def bounds_figure(bounded: Mapping[str, np.ndarray], album: Album) -> Figure:
     axes = figure.subplots()
     for address, values in bounded.items():
         look = album.look(address)
-        axes.plot(SIZES, values[:-1], color=look.colour, marker=look.marker, linestyle=look.dash, label=address)
+        axes.plot(
+            list(BOUNDS.values()),
+            values[:-1],
+            color=look.colour,
+            marker=look.marker,
+            linestyle=look.dash,
+            label=address,
+        )
         if np.isfinite(values[-1]):
             axes.axhline(values[-1], color=look.colour, linestyle=":", linewidth=1)
     axes.set(xscale="log", xlabel="samples", ylabel="bound of log p(x), nats an image")
-    axes.set_xticks(SIZES, [str(size) for size in SIZES])
+    axes.set_xticks(list(BOUNDS.values()), list(map(str, BOUNDS.values())))
     axes.legend(fontsize=7, frameon=False)
     return figure
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-BOUNDS = ("elbo", "bound_5", "bound_50", "bound_500")
+BOUNDS = {"elbo": 1, "bound_5": 5, "bound_50": 50, "bound_500": 500}  # metric -> samples
 
 
 def rescore(arrays: Mapping[str, Any]) -> dict[str, float]:
