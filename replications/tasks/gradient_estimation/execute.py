@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from replications.errors import UserError
 from replications.layers.gradients.categorical_vae import CategoricalVAE
 from replications.layers.gradients.distributions import OneHot
 from replications.layers.gradients.leave_one_out import LeaveOneOut
@@ -30,6 +31,8 @@ class Digits(Splits):
     def part(self, split: str) -> torch.Tensor:
         grey = np.asarray(self.images[self.rows(split, needed=True)], np.float32)[..., 0]
         n, side, s = len(grey), grey.shape[1] // self.shrink, self.shrink
+        if not side:
+            raise UserError(f"task option network: shrink {s} leaves no pixel of images of {grey.shape[1]}")
         grey = grey[:, : side * s, : side * s].reshape(n, side, s, side, s).mean((2, 4))
         return torch.from_numpy((grey > 127.5).astype(np.float32).reshape(n, -1)).to(self.device)
 
