@@ -265,7 +265,9 @@ def test_the_network_gets_the_estimators_gradient_and_the_exact_one_of_the_kl():
         (lambda: rebar.build(temperature=-1.0), "temperature of REBAR's relaxation must be above 0, not -1"),
         (lambda: reinforce.leave_one_out(draws=1), "leave-one-out needs two draws or more, not 1"),
         (
-            lambda: reinforce.build(baseline=True).surrogate(one_hot_problem().f, OneHot(torch.zeros(1, 1, 4).double())),
+            lambda: reinforce.build(baseline=True).surrogate(
+                one_hot_problem().f, OneHot(torch.zeros(1, 1, 4).double())
+            ),
             "it needs a batch of two or more",
         ),
     ],

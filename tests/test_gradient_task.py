@@ -133,9 +133,7 @@ def test_digits_are_binarised_at_half_and_their_splits_do_not_meet(root):
 
 
 def test_all_methods_of_a_seed_start_from_the_same_network(root):
-    one, other = (
-        workload(context(a, root)).stage.module.state_dict() for a in ("reinforce/reinforce", "rebar/rebar")
-    )
+    one, other = (workload(context(a, root)).stage.module.state_dict() for a in ("reinforce/reinforce", "rebar/rebar"))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert workload(context("pathwise/pathwise", root)) is None
 

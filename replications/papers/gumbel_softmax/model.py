@@ -10,7 +10,7 @@ from replications.layers.gradients.model import Estimator, Function
 class GumbelSoftmax(Estimator):
     """``y = softmax((log pi + g) / tau)`` (equation 2); f and its derivative are taken at y.
 
-    `hard` takes f at the one-hot of the largest entry and passes the derivative on to y (section 2.2).
+    `hard` takes f at the one-hot of the largest entry and passes the derivative on to y.
     """
 
     def __init__(self, temperature: float, hard: bool):

@@ -31,7 +31,7 @@ class GradientOptions(Strict):
     categories: int = Field(8, ge=2, le=100_000)
     outputs: Positive = Field(8, description="length of t in f(y) = |tanh(y W) - t|^2")
     dimensions: tuple[Positive, ...] = Field((1, 10, 100), description="of the Gaussians")
-    temperatures: tuple[Temperature, ...] = Field((0.1, 0.2, 0.5, 1.0, 2.0, 5.0), description="of relaxations, rising")
+    temperatures: tuple[Temperature, ...] = Field((0.1, 0.3, 1.0, 3.0), description="of relaxations, rising")
     samples: int = Field(ge=2, le=100_000_000, description="estimates of each gradient")
     chunk: int = Field(10_000, ge=2, le=1_000_000, description="estimates at a time")
     network: NetworkOptions | None = Field(None, description="None: nothing is trained")
