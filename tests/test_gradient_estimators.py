@@ -24,7 +24,9 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def one_hot_problem(variables: int = 1, categories: int = 4) -> OneHotProblem:
-    def normal(*shape, generator=seeded(3)):
+    generator = seeded(3)
+
+    def normal(*shape):
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
     return OneHotProblem(normal(variables, categories), normal(variables * categories, 3), normal(3))

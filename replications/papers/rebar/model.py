@@ -27,7 +27,7 @@ class Rebar(Estimator):
         b = q.harden(z.detach())
         soft, given = ((x / self.temperature).softmax(-1) for x in (z, conditional(q, b, generator)))
         value = f(b)
-        (at_soft, slope), (at_given, slope_given) = (_value_and_slope(f, x) for x in (soft, given))
+        (_, slope), (at_given, slope_given) = (_value_and_slope(f, x) for x in (soft, given))
         relaxed = along(slope, soft).sum((-2, -1)) - along(slope_given, given).sum((-2, -1))
         return value + along(value - self.eta * at_given, q.log_prob(b)) + self.eta * relaxed
 

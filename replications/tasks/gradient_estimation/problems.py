@@ -16,7 +16,7 @@ from replications.training.determinism import generator_for
 
 @dataclass(frozen=True)
 class OneHotProblem:
-    """``f(y) = |tanh(y W) - t|^2``; `parameter` are logits ``[variables, K]``, `weight` is ``[variables K, outputs]``."""
+    """``f(y) = |tanh(y W) - t|^2``; `parameter`: logits ``[variables, K]``; `weight`: W ``[variables K, outputs]``."""
 
     parameter: Tensor
     weight: Tensor

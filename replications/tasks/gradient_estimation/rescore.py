@@ -8,9 +8,7 @@ import numpy as np
 
 def rescore(arrays: Mapping[str, Any]) -> dict[str, float]:
     """Derive bias, variance and bound again, problem by problem."""
-    found: dict[str, float] = {
-        name: float(np.sum(arrays[name]) / len(arrays[name])) for name in ("nelbo", "kl") if name in arrays
-    }
+    found = {name: float(np.sum(arrays[name]) / len(arrays[name])) for name in ("nelbo", "kl") if name in arrays}
     ratios = []
     for key in [name for name in arrays if name.startswith("exact_")]:
         case = key.split("_", 1)[1]
