@@ -172,34 +172,34 @@ def test_pathwise_is_the_slope_at_the_draw():
 
 
 def test_a_gumbel_draw_has_its_mean_and_variance_and_the_largest_has_the_probabilities():
-    q = OneHot(torch.tensor([[[0.0, 1.0, -1.0]]], dtype=torch.float64).expand(200_000, -1, -1))
+    q = OneHot(torch.tensor([[[0.0, 1.0, -1.0]]], dtype=torch.float64).expand(60_000, -1, -1))
     noise = q.gumbel(seeded())
-    assert float(noise.mean()) == pytest.approx(0.5772, abs=0.01)
-    assert float(noise.var()) == pytest.approx(math.pi**2 / 6, rel=0.01)
+    assert float(noise.mean()) == pytest.approx(0.5772, abs=0.02)
+    assert float(noise.var()) == pytest.approx(math.pi**2 / 6, rel=0.02)
     share = q.sample(seeded()).mean((0, 1))
-    torch.testing.assert_close(share, q.probabilities[0, 0], rtol=0, atol=0.005)
+    torch.testing.assert_close(share, q.probabilities[0, 0], rtol=0, atol=0.01)
 
 
 def test_rebars_second_draw_has_the_law_of_the_first_given_its_hard_form():
-    q = OneHot(torch.tensor([[[0.0, 1.0, -1.0]]], dtype=torch.float64).expand(200_000, -1, -1))
+    q = OneHot(torch.tensor([[[0.0, 1.0, -1.0]]], dtype=torch.float64).expand(60_000, -1, -1))
     first = q.log_probabilities + q.gumbel(seeded(1))
     b = q.harden(first)
     second = rebar.conditional(q, b, seeded(2))
     assert torch.equal(q.harden(second), b)
     for k in range(3):
         own = b[:, 0, k].bool()
-        torch.testing.assert_close(first[own].mean(0), second[own].mean(0), rtol=0, atol=0.03)
-        torch.testing.assert_close(first[own].std(0), second[own].std(0), rtol=0, atol=0.03)
+        torch.testing.assert_close(first[own].mean(0), second[own].mean(0), rtol=0, atol=0.05)
+        torch.testing.assert_close(first[own].std(0), second[own].std(0), rtol=0, atol=0.05)
 
 
 def test_rebar_is_unbiased_and_says_f_at_the_hard_draw():
     problem = one_hot_problem(categories=4)
     estimator = rebar.build(temperature=0.5, eta=1.0)
-    found = torch.cat([estimator.gradient(problem, problem.parameter, 50_000, seeded(s))[:, 0] for s in range(2)])
+    found = torch.cat([estimator.gradient(problem, problem.parameter, 20_000, seeded(s))[:, 0] for s in range(2)])
     error = found.std(0) / len(found) ** 0.5
     assert ((found.mean(0) - problem.exact()[0]).abs() < 4 * error).all()
     assert float(found.var(0).sum()) < float(
-        torch.cat([reinforce.build().gradient(problem, problem.parameter, 50_000, seeded())]).var(0).sum()
+        torch.cat([reinforce.build().gradient(problem, problem.parameter, 20_000, seeded())]).var(0).sum()
     )
     value = estimator.surrogate(problem.f, OneHot(problem.parameter.expand(20, -1, -1)), seeded())
     assert ((value[:, None] - problem.f(values_of(problem)[0])).abs().min(1).values < 1e-12).all()
@@ -208,7 +208,7 @@ def test_rebar_is_unbiased_and_says_f_at_the_hard_draw():
 @pytest.mark.parametrize("dimension", [1, 10])
 def test_variances_on_gaussians_are_the_closed_forms(dimension):
     """With f = sum s_j, s_j = (e_j + a)^2: moments of e_i^2 s_i^2, e_i^2 s_i and s_i, e standard normal."""
-    a, n = -1.5, 200_000
+    a, n = -1.5, 100_000
     problem = GaussianProblem(torch.full((dimension,), 2 + a, dtype=torch.float64))
     rest, rest2 = (dimension - 1) * (1 + a**2), (dimension - 1) * (2 + 4 * a**2)
     second = (15 + 18 * a**2 + a**4) + 2 * rest * (3 + a**2) + (rest2 + rest**2)
