@@ -4,7 +4,6 @@ import math
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 
 class OneHot:
@@ -26,7 +25,8 @@ class OneHot:
 
     def harden(self, scores: Tensor) -> Tensor:
         """Return the one-hot of the largest score; of equal ones, the first."""
-        return F.one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
+        places = torch.arange(scores.shape[-1], device=scores.device)
+        return (places == scores.argmax(-1, keepdim=True)).to(scores.dtype)
 
     def sample(self, generator: Generator | None = None) -> Tensor:
         """Draw by the largest of logit plus Gumbel noise; no gradient."""
