@@ -213,7 +213,7 @@ def test_variances_on_gaussians_are_the_closed_forms(dimension):
     rest, rest2 = (dimension - 1) * (1 + a**2), (dimension - 1) * (2 + 4 * a**2)
     second = (15 + 18 * a**2 + a**4) + 2 * rest * (3 + a**2) + (rest2 + rest**2)
     score = reinforce.build().gradient(problem, problem.parameter, n, seeded()).var(0).mean()
-    assert float(score) == pytest.approx(second - 4 * a**2, rel=0.05)
+    assert float(score) == pytest.approx(second - 4 * a**2, rel=0.1)
     path = pathwise.build().gradient(problem, problem.parameter, n, seeded()).var(0).mean()
     assert float(path) == pytest.approx(4, rel=0.02)
     if dimension == 1:
