@@ -15,7 +15,7 @@ from replications.papers.gumbel_softmax import model as gumbel_softmax
 from replications.papers.pathwise import model as pathwise
 from replications.papers.rebar import model as rebar
 from replications.papers.reinforce import model as reinforce
-from replications.papers.straight_through import model as straight_through
+from replications.papers.stochastic_neurons import model as straight_through
 from replications.tasks.gradient_estimation.problems import GaussianProblem, OneHotProblem
 
 
