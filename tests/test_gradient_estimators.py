@@ -235,7 +235,7 @@ def test_variances_on_gaussians_are_the_closed_forms(dimension):
 
 def test_the_networks_bound_is_the_sum_over_its_latents_and_its_kl_is_torchs():
     torch.manual_seed(0)
-    network = CategoricalVAE(reinforce.build(), pixels=6, variables=1, categories=4, hidden=5)
+    network = CategoricalVAE(reinforce.build(), torch.full((6,), 0.5), variables=1, categories=4, hidden=5)
     image = (torch.rand(3, 6) > 0.5).float()
     q = network.posterior(image)
     other = torch.distributions.Categorical(logits=q.parameter[:, 0])
@@ -255,7 +255,7 @@ def test_the_networks_bound_is_the_sum_over_its_latents_and_its_kl_is_torchs():
 
 def test_the_network_gets_the_estimators_gradient_and_the_exact_one_of_the_kl():
     torch.manual_seed(0)
-    network = CategoricalVAE(reinforce.build(), pixels=6, variables=2, categories=3, hidden=5).double()
+    network = CategoricalVAE(reinforce.build(), torch.full((6,), 0.5), variables=2, categories=3, hidden=5).double()
     image = (torch.rand(1, 6) > 0.5).double()
     weights = list(network.parameters())
     q = network.posterior(image)
@@ -271,6 +271,13 @@ def test_the_network_gets_the_estimators_gradient_and_the_exact_one_of_the_kl():
         found = torch.autograd.grad(network({"image": image})["loss"], weights)
         total = [t + p * g for t, g in zip(total, found, strict=True)]
     torch.testing.assert_close(total, list(wanted), rtol=1e-9, atol=1e-10)
+
+
+def test_the_decoder_starts_at_the_pixels_means():
+    mean = torch.tensor([0.2, 0.9, 0.0])
+    network = CategoricalVAE(reinforce.build(), mean, variables=1, categories=2, hidden=3)
+    start = network.decoder[-1].bias.sigmoid()
+    torch.testing.assert_close(start, torch.tensor([0.2, 0.9, 0.01]))  # of what never occurs, one in a hundred
 
 
 @pytest.mark.parametrize(

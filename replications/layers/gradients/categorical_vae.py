@@ -1,5 +1,6 @@
 """A variational autoencoder with one-hot latents and a uniform prior, on binary images."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,15 +12,19 @@ from replications.training.stage import Batch
 class CategoricalVAE(nn.Module):
     """Images ``[batch, pixels]`` of 0 and 1; latents ``[batch, variables, categories]``; one hidden layer each way.
 
-    The encoder's gradient through the reconstruction is the estimator's; that of the KL term is exact.
+    The encoder's gradient through the reconstruction is the estimator's; that of the KL term is exact. The decoder's
+    bias starts at the log odds of `mean`, the training images' mean ``[pixels]``: where it has to be learned first, the
+    KL term closes the latents meanwhile.
     """
 
-    def __init__(self, estimator: Estimator, pixels: int, variables: int, categories: int, hidden: int):
+    def __init__(self, estimator: Estimator, mean: Tensor, variables: int, categories: int, hidden: int):
         super().__init__()
         self.estimator, self.shape = estimator, (variables, categories)
-        latents = variables * categories
-        self.encoder = nn.Sequential(nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, latents))
-        self.decoder = nn.Sequential(nn.Linear(latents, hidden), nn.ReLU(), nn.Linear(hidden, pixels))
+        pixels, latents = len(mean), variables * categories
+        self.encoder = nn.Sequential(nn.Linear(pixels, hidden), nn.Tanh(), nn.Linear(hidden, latents))
+        self.decoder = nn.Sequential(nn.Linear(latents, hidden), nn.Tanh(), nn.Linear(hidden, pixels))
+        with torch.no_grad():
+            self.decoder[-1].bias.copy_(mean.clamp(0.01, 0.99).logit())
 
     def posterior(self, image: Tensor) -> OneHot:
         return OneHot(self.encoder(image).unflatten(-1, self.shape))

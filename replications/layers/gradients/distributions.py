@@ -18,10 +18,11 @@ class OneHot:
         return self.log_probabilities.exp()
 
     def gumbel(self, generator: Generator | None = None) -> Tensor:
-        """Return standard Gumbel noise in the shape of the logits: minus the log of an exponential draw."""
-        shape, like = self.parameter.shape, self.parameter
-        draw = torch.empty(shape, dtype=like.dtype, device=like.device).exponential_(generator=generator)
-        return -draw.clamp_min(torch.finfo(like.dtype).tiny).log()
+        """Return standard Gumbel noise in the shape of the logits. Uniform draws cost a third of exponential ones."""
+        like = self.parameter
+        uniform = torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator)
+        least = torch.finfo(like.dtype).tiny
+        return -(-uniform.clamp_min(least).log()).clamp_min(least).log()
 
     def harden(self, scores: Tensor) -> Tensor:
         """Return the one-hot of the largest score; of equal ones, the first."""

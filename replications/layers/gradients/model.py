@@ -30,7 +30,8 @@ class Estimator(nn.Module):
     """Base class. A subclass gives `surrogate`, and says what it applies to.
 
     `families` are the distributions that it applies to. `evaluations` is how often an estimate calls f.
-    `temperature` is that of a relaxation, None without one; the task sets it to measure at others.
+    `temperature` is that of a relaxation which trades bias for variance by it, None without one; the task sets it to
+    measure at others.
     """
 
     families: tuple[type, ...] = (OneHot,)

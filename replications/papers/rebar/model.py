@@ -20,12 +20,12 @@ class Rebar(Estimator):
         super().__init__()
         if temperature <= 0:
             raise UserError(f"the temperature of REBAR's relaxation must be above 0, not {temperature:g}")
-        self.temperature, self.eta = temperature, eta
+        self.tau, self.eta = temperature, eta
 
     def surrogate(self, f: Function, q: OneHot, generator: Generator | None = None) -> Tensor:
         z = q.log_probabilities + q.gumbel(generator)
         b = q.harden(z.detach())
-        soft, given = ((x / self.temperature).softmax(-1) for x in (z, conditional(q, b, generator)))
+        soft, given = ((x / self.tau).softmax(-1) for x in (z, conditional(q, b, generator)))
         value = f(b)
         (_, slope), (at_given, slope_given) = (_value_and_slope(f, x) for x in (soft, given))
         relaxed = along(slope, soft).sum((-2, -1)) - along(slope_given, given).sum((-2, -1))

@@ -8,6 +8,7 @@ from replications.spec import Strict
 
 MOST_ENUMERATED = 65536
 Positive = Annotated[int, Field(gt=0, le=100_000_000)]
+Several = Annotated[int, Field(ge=2, le=100_000_000)]
 Temperature = Annotated[float, Field(gt=0, le=1000)]
 
 
@@ -16,11 +17,11 @@ class NetworkOptions(Strict):
 
     shrink: Positive = Field(1, description="pixels of a side whose mean is one pixel, before it is binarised at half")
     variables: Positive = Field(description="one-hot latents of an image")
-    categories: int = Field(ge=2, le=100_000)
+    categories: Several
     hidden: Positive = Field(description="units of the hidden layer of encoder and decoder")
     bound_draws: Positive = Field(10, description="hard draws of each image for the bound")
     checkpoint_steps: Positive = Field(description="of the training by leave-one-out that gradients are measured after")
-    variance_draws: int = Field(200, ge=2, le=100_000, description="gradients whose variance is that of the encoder")
+    variance_draws: Several = Field(100, description="gradients whose variance is that of the encoder")
 
 
 class GradientOptions(Strict):
@@ -28,12 +29,11 @@ class GradientOptions(Strict):
 
     problems: Positive = Field(5, description="of each kind")
     variables: Positive = Field(1, description="one-hot variables of a problem")
-    categories: int = Field(8, ge=2, le=100_000)
+    categories: Several = 8
     outputs: Positive = Field(8, description="length of t in f(y) = |tanh(y W) - t|^2")
     dimensions: tuple[Positive, ...] = Field((1, 10, 100), description="of the Gaussians")
     temperatures: tuple[Temperature, ...] = Field((0.1, 0.3, 1.0, 3.0), description="of relaxations, rising")
-    samples: int = Field(ge=2, le=100_000_000, description="estimates of each gradient")
-    chunk: int = Field(10_000, ge=2, le=1_000_000, description="estimates at a time")
+    samples: Several = Field(description="estimates of each gradient")
     network: NetworkOptions | None = Field(None, description="None: nothing is trained")
 
     @model_validator(mode="after")
@@ -45,6 +45,4 @@ class GradientOptions(Strict):
             )
         if list(self.temperatures) != sorted(set(self.temperatures)):
             raise ValueError(f"temperatures must rise, not {list(self.temperatures)}")
-        if self.samples % self.chunk == 1:
-            raise ValueError(f"{self.samples} samples by chunks of {self.chunk} leave a chunk of one")
         return self

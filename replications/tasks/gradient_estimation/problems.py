@@ -50,7 +50,10 @@ class GaussianProblem:
         return 2 * (self.parameter - 2)
 
 
-def one_hot_problems(options: GradientOptions, seed: int) -> Iterator[OneHotProblem]:
+Problems = Iterator[OneHotProblem | GaussianProblem]
+
+
+def one_hot_problems(options: GradientOptions, seed: int) -> Problems:
     """Yield the seed's problems: logits, W and t are standard normal."""
     for number in range(options.problems):
         generator = generator_for(seed, "one-hot", number)
@@ -64,7 +67,7 @@ def one_hot_problems(options: GradientOptions, seed: int) -> Iterator[OneHotProb
         )
 
 
-def gaussian_problems(options: GradientOptions, dimension: int, seed: int) -> Iterator[GaussianProblem]:
+def gaussian_problems(options: GradientOptions, dimension: int, seed: int) -> Problems:
     """Yield the seed's problems of a dimension: means are standard normal."""
     for number in range(options.problems):
         generator = generator_for(seed, "gaussian", dimension, number)
