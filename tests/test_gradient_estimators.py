@@ -192,6 +192,24 @@ def test_rebars_second_draw_has_the_law_of_the_first_given_its_hard_form():
         torch.testing.assert_close(first[own].std(0), second[own].std(0), rtol=0, atol=0.05)
 
 
+def test_rebar_is_its_formula():
+    problem, temperature, eta = one_hot_problem(categories=5), 0.4, 0.7
+    generator = seeded(7)
+    noise, again = (OneHot(problem.parameter.expand(6, -1, -1)).gumbel(generator) for _ in range(2))
+    found = rebar.build(temperature=temperature, eta=eta).gradient(problem, problem.parameter, 6, seeded(7))
+    for row in range(6):
+        logits = problem.parameter[0].clone().requires_grad_()
+        p = logits.exp() / logits.exp().sum()
+        z = p.log() + noise[row, 0]
+        k = int(z.argmax())
+        top = again[row, 0, k]
+        cut = [top if i == k else -(torch.exp(-again[row, 0, i]) / p[i] + torch.exp(-top)).log() for i in range(5)]
+        relaxed, given = (problem.f((x / temperature).softmax(0)[None, None])[0] for x in (z, torch.stack(cut)))
+        hard = float(problem.f(torch.eye(5, dtype=torch.float64)[k][None, None]))
+        loss = (hard - eta * given.detach()) * p[k].log() + eta * (relaxed - given)
+        torch.testing.assert_close(found[row, 0], torch.autograd.grad(loss, logits)[0], rtol=1e-9, atol=1e-11)
+
+
 def test_rebar_is_unbiased_and_says_f_at_the_hard_draw():
     problem = one_hot_problem(categories=4)
     estimator = rebar.build(temperature=0.5, eta=1.0)

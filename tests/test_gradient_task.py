@@ -7,9 +7,11 @@ import torch
 from replications import catalogue, running
 from replications.datasets.prepare import prepare
 from replications.errors import UserError
+from replications.layers.gradients.categorical_vae import CategoricalVAE
 from replications.layers.gradients.distributions import Gaussian, OneHot
 from replications.layers.gradients.model import Estimator
 from replications.tasks.base import find_task
+from replications.tasks.gradient_estimation import execute
 from replications.tasks.gradient_estimation.execute import Digits, encoder_variance, workload
 from replications.tasks.gradient_estimation.measures import measure
 from replications.tasks.gradient_estimation.problems import one_hot_problems
@@ -162,9 +164,36 @@ def test_the_encoders_variance_is_that_of_its_gradient(root):
     assert found == pytest.approx(wanted, rel=0.1)
 
 
-def test_a_set_without_images_is_refused_in_a_line(root, tmp_path):
-    from replications.tasks.gradient_estimation import execute
+def test_all_methods_of_a_seed_are_compared_at_one_checkpoint_whatever_their_rate(root, monkeypatch):
+    seen = {}
 
+    def variance(module, image, draws):
+        seen[type(module.estimator).__name__] = {name: w.clone() for name, w in module.state_dict().items()}
+        return 5.0
+
+    monkeypatch.setattr(execute, "encoder_variance", variance)
+    monkeypatch.setattr(CategoricalVAE, "nelbo", lambda self, image, draws: (torch.full([len(image)], 7.0),) * 2)
+    for address, lr in (("reinforce/reinforce", 0.5), ("rebar/rebar", 0.003)):
+        made = context(address, root / address)
+        made.spec = made.spec.model_copy(update={"recipe": made.spec.recipe.model_copy(update={"lr": lr})})
+        made.data_root = root
+        found = execute.execute(made)
+    assert set(seen) == {"Reinforce", "Rebar"}
+    assert all(torch.equal(seen["Reinforce"][name], seen["Rebar"][name]) for name in seen["Rebar"])
+    assert found.metrics["encoder_variance"] == 15  # REBAR has three evaluations
+    assert found.metrics["nelbo"] == 7 and len(found.arrays["nelbo"]) == 357
+    assert found.metrics["nelbo_gap"] < -10  # own draws, untrained: 64 pixels of about 0.6 nats
+
+
+def test_a_batch_of_one_has_no_other_row_as_baseline(root):
+    made = context("reinforce/baseline", root)
+    made.spec = made.spec.model_copy(update={"recipe": made.spec.recipe.model_copy(update={"batch_size": 1})})
+    with pytest.raises(UserError, match="it needs a batch of two or more") as found:
+        execute.execute(made)
+    assert "\n" not in str(found.value)
+
+
+def test_images_that_shrink_to_nothing_are_refused_in_a_line(root):
     made = context("reinforce/reinforce", root, shrink=17)
     with pytest.raises(UserError, match="shrink 17 leaves no pixel of images of 16") as found:
         execute.execute(made)

@@ -79,8 +79,8 @@ def _stage(name: str, context: Context, digits: Digits, estimator: Estimator, re
 
 def _network(context: Context, estimator: Estimator, evaluation: Evaluation) -> None:
     digits, options = Digits(context), context.options.network
-    steps = {"steps": options.checkpoint_steps, "validate_every": None}
-    recipe = changed_recipe(context.spec.recipe, steps, "checkpoint")
+    changes = {"steps": options.checkpoint_steps, "lr": options.checkpoint_lr, "validate_every": None}
+    recipe = changed_recipe(context.spec.recipe, changes, "checkpoint")
     checkpoint = _stage("checkpoint", context, digits, CHECKPOINT, recipe)
     context.train(checkpoint)
     checkpoint.module.estimator = estimator

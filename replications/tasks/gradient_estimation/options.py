@@ -21,6 +21,7 @@ class NetworkOptions(Strict):
     hidden: Positive = Field(description="units of the hidden layer of encoder and decoder")
     bound_draws: Positive = Field(10, description="hard draws of each image for the bound")
     checkpoint_steps: Positive = Field(description="of the training by leave-one-out that gradients are measured after")
+    checkpoint_lr: float = Field(gt=0, le=1e3, description="of the same, whatever rate the method has")
     variance_draws: Several = Field(100, description="gradients whose variance is that of the encoder")
 
 

@@ -85,6 +85,7 @@ def bias_and_variance(rows: Mapping[str, Runs], album: Album) -> Figure:
     """Each estimator as a point, or as a line over its temperatures."""
     figure = Figure(figsize=(album.width, album.width * 0.5), layout="constrained")
     axes = figure.subplots()
+    below = True  # labels of one line below it, of the next above: they would meet
     for address, runs in rows.items():
         biases, variances = (by_number(runs, name, "tau") for name in ("bias", "variance"))
         if not biases:
@@ -94,7 +95,9 @@ def bias_and_variance(rows: Mapping[str, Runs], album: Album) -> Figure:
         if len(x) > 1:
             for place in (0, -1):
                 text = f"τ = {list(biases)[place]:g}"
-                axes.annotate(text, (x[place], y[place]), (4, 4), textcoords="offset points", fontsize=6)
+                offset = (4, -9) if below else (4, 4)
+                axes.annotate(text, (x[place], y[place]), offset, textcoords="offset points", fontsize=6)
+            below = not below
     log_axis(axes.xaxis)
     log_axis(axes.yaxis)
     axes.set(xlabel="relative variance at equal evaluations", ylabel="relative bias")
@@ -113,7 +116,7 @@ def variance_by_dimension(rows: Mapping[str, Runs], album: Album) -> Figure:
         axes.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0)
     log_axis(axes.xaxis)
     log_axis(axes.yaxis)
-    axes.set(xlabel="dimensions", ylabel="relative variance")
+    axes.set(xlabel="dimensions", ylabel="relative variance at equal evaluations")
     _legend(axes)
     return figure
 
