@@ -145,6 +145,16 @@ def test_all_methods_of_a_seed_start_from_the_same_network(root):
     assert workload(context("pathwise/pathwise", root)) is None
 
 
+def test_the_networks_output_starts_at_the_mean_where_it_is_asked_to(root):
+    half, mean = (
+        workload(context("rebar/rebar", root, start_at_mean=asked)).stage.module.decoder[-1].bias.sigmoid()
+        for asked in (False, True)
+    )
+    assert torch.equal(half, torch.full((64,), 0.5))
+    wanted = Digits(context("rebar/rebar", root)).part("train").mean(0).clamp(0.01, 0.99)
+    torch.testing.assert_close(mean, wanted)
+
+
 def test_the_encoders_variance_is_that_of_its_gradient(root):
     module = workload(context("reinforce/reinforce", root)).stage.module
     image = (torch.rand(4, 64) > 0.5).float()

@@ -13,18 +13,18 @@ class CategoricalVAE(nn.Module):
     """Images ``[batch, pixels]`` of 0 and 1; latents ``[batch, variables, categories]``; one hidden layer each way.
 
     The encoder's gradient through the reconstruction is the estimator's; that of the KL term is exact. The decoder's
-    bias starts at the log odds of `mean`, the training images' mean ``[pixels]``: where it has to be learned first, the
-    KL term closes the latents meanwhile.
+    output starts at `start` ``[pixels]``. Where it has to learn the pixels' means first, the KL term can close the
+    latents meanwhile.
     """
 
-    def __init__(self, estimator: Estimator, mean: Tensor, variables: int, categories: int, hidden: int):
+    def __init__(self, estimator: Estimator, start: Tensor, variables: int, categories: int, hidden: int):
         super().__init__()
         self.estimator, self.shape = estimator, (variables, categories)
-        pixels, latents = len(mean), variables * categories
+        pixels, latents = len(start), variables * categories
         self.encoder = nn.Sequential(nn.Linear(pixels, hidden), nn.Tanh(), nn.Linear(hidden, latents))
         self.decoder = nn.Sequential(nn.Linear(latents, hidden), nn.Tanh(), nn.Linear(hidden, pixels))
         with torch.no_grad():
-            self.decoder[-1].bias.copy_(mean.clamp(0.01, 0.99).logit())
+            self.decoder[-1].bias.copy_(start.clamp(0.01, 0.99).logit())
 
     def posterior(self, image: Tensor) -> OneHot:
         return OneHot(self.encoder(image).unflatten(-1, self.shape))

@@ -65,7 +65,8 @@ def workload(context: Context) -> Workload | None:
 def _stage(name: str, context: Context, digits: Digits, estimator: Estimator, recipe: Recipe) -> Stage:
     images, options, seed = digits.part("train"), context.options.network, context.spec.seed
     seed_everything(seed, name, "weights")  # whatever the estimator drew when it was built
-    module = CategoricalVAE(estimator, images.mean(0).cpu(), options.variables, options.categories, options.hidden)
+    start = images.mean(0).cpu() if options.start_at_mean else torch.full(images.shape[1:], 0.5)
+    module = CategoricalVAE(estimator, start, options.variables, options.categories, options.hidden)
     batches = DeviceBatches({"image": images}, recipe.batch_size, seed, device=context.device)
 
     def validate(module: CategoricalVAE) -> dict[str, float]:

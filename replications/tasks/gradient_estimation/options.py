@@ -19,6 +19,7 @@ class NetworkOptions(Strict):
     variables: Positive = Field(description="one-hot latents of an image")
     categories: Several
     hidden: Positive = Field(description="units of the hidden layer of encoder and decoder")
+    start_at_mean: bool = Field(False, description="the decoder's output starts at the pixels' means, not at a half")
     bound_draws: Positive = Field(10, description="hard draws of each image for the bound")
     checkpoint_steps: Positive = Field(description="of the training by leave-one-out that gradients are measured after")
     checkpoint_lr: float = Field(gt=0, le=1e3, description="of the same, whatever rate the method has")
