@@ -95,7 +95,7 @@ def bias_and_variance(rows: Mapping[str, Runs], album: Album) -> Figure:
         if len(x) > 1:
             for place in (0, -1):
                 text = f"τ = {list(biases)[place]:g}"
-                offset = (4, -9) if below else (4, 4)
+                offset = (-12, -10) if below else (4, 4)
                 axes.annotate(text, (x[place], y[place]), offset, textcoords="offset points", fontsize=6)
             below = not below
     log_axis(axes.xaxis)
