@@ -22,7 +22,7 @@ class Options(Strict):
 
 
 def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -> dict:
-    """Write ``inputs`` float32 [N, D], ``label`` int32 [N] (1: rare), ``split`` int8 [N] (0) and ``chance`` float32 [N].
+    """Write ``inputs`` float32 [N, D], ``label`` int32 [N] (1: rare), ``split`` int8 [N] (0), ``chance`` float32 [N].
 
     The log odds are ``strength * g(x) + b``: g is a sum of eight tanh units of random directions, scaled to variance 1,
     and b is found by bisection.

@@ -1,5 +1,6 @@
 """What a method of the task classification_objectives must offer, and the network that they share."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -49,6 +50,6 @@ class ObjectiveClassifier(nn.Module):
 def mlp(sizes: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
     """Return linear layers of these sizes, the input's first, each followed by ReLU and dropout."""
     layers: list[nn.Module] = []
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers)
