@@ -6,7 +6,7 @@ RIDGE = 1e-3  # of the code's variance
 
 
 def restored(code: np.ndarray, x: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what class and code ``[n, K]``, and the class alone, tell of the second half of the inputs: ``[m, D]`` each.
+    """Return what class and code ``[n, K]``, and the class alone, tell of the inputs' second half: ``[m, D]`` each.
 
     The first half gives the classes' means and the least squares of what is left, by a map of the standardised code.
     """

@@ -1,4 +1,4 @@
-"""Pictures: rate against accuracy, what a code forgets, a code of two dimensions; precision and recall of a rare class."""
+"""Pictures: rate against accuracy, what a code forgets, a code in the plane; precision and recall of a rare class."""
 
 from collections.abc import Iterator, Mapping
 
