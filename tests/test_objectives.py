@@ -203,7 +203,11 @@ def data_root(tmp_path_factory):
         ("vib/vib_1e2", ["task.rare_class=10"], "rare_class': data set 'digits_8' has classes 0 to 9"),
         ("smooth_metrics/soft_f1", ["task.deal.validation=2"], "no sample of class 'rare' in its validation split"),
         ("smooth_metrics/soft_f1", ["options.objective=soft_f2"], "'soft_f2' is none of cross_entropy, weighted"),
-        ("smooth_metrics/soft_f1", ["task.rare_class=null", "data.samples=digits_8"], "not of 10 classes"),
+        (
+            "smooth_metrics/soft_f1",
+            ["task.rare_class=null", "data.samples=digits_8", "task.deal.train=600", "task.deal.validation=200"],
+            "not of 10 classes",
+        ),
     ],
 )
 def test_bad_input_is_one_line(data_root, address, changes, message):
