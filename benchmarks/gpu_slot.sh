@@ -9,6 +9,9 @@
 # KEEP     folder of records, logs and notes of finished steps, outside of OUT (default: in the folder of temporary files)
 # FROM     a slot.tar.gz of an earlier slot to go on from, where KEEP is new
 # WHEELS   folder of wheels that the machine's Python lacks (pydantic and what it needs); none by default
+# STASH    folder of original data that this call brings: moved to KEEP/mirror, where NAME.part-0, NAME.part-1, ... are
+#          joined in their order, so that what is larger than a call may carry comes in several
+# DATA     the sets to prepare from there, such as lfw_112; none by default
 # DEVICE   cuda by default; cpu to rehearse
 # TIER     paper by default; smoke or mini to rehearse
 # COMPILE  --compile by default; --no-compile to rehearse, since compiling for a CPU takes minutes
@@ -28,7 +31,7 @@ END=$((SECONDS + MINUTES * 60))
 failed=0
 
 pack() {
-    tar -czf "$OUT/.slot.new" -C "$KEEP" --exclude=./site --exclude=./data --exclude=./work . &&
+    tar -czf "$OUT/.slot.new" -C "$KEEP" --exclude=./site --exclude=./data --exclude=./mirror --exclude=./work . &&
         mv "$OUT/.slot.new" "$OUT/slot.tar.gz"
 }
 
@@ -72,6 +75,15 @@ for wheel in "${WHEELS:-/none}"/*.whl; do
 done
 step machine 90 "$PYTHON" -c "import torch, replications.spec; print('torch', torch.__version__, torch.cuda.is_available() and torch.cuda.get_device_name())"
 step data 90 "$PYTHON" -m replications fetch --tier smoke --data-root "$KEEP/data"
+if [ -n "${STASH:-}" ]; then
+    mkdir -p "$KEEP/mirror" && cp -R "$STASH"/. "$KEEP/mirror" || exit 1
+fi
+find "$KEEP/mirror" -name '*.part-0' 2> /dev/null | while read -r first; do
+    cat "${first%0}"* > "${first%.part-0}"
+done
+for name in ${DATA:-}; do
+    step "data-$name" 120 "$PYTHON" -m replications fetch "$name" --data-root "$KEEP/data" --data-mirror "$KEEP/mirror"
+done
 if "$PYTHON" -m replications doctor --help > /dev/null 2>&1; then
     step doctor "${DOCTOR_SECONDS:-150}" "$PYTHON" -m replications doctor --device "$DEVICE" --out "$KEEP/doctor.jsonl" \
         --limit "$((${DOCTOR_SECONDS:-150} - 10))" --data-root "$KEEP/data"
@@ -97,7 +109,7 @@ if [ "$DEVICE" != cpu ]; then
     TIER=standard speed small-captured arcface/arcface --set recipe.capture=true
     speed arcface-max arcface/arcface --batch max
 fi
-# What is left of the minutes goes to claims.
+# What is left of the minutes goes to claims: CAMPAIGN="--tier standard --targets face_verification" for LFW.
 LEFT=$(((END - SECONDS - 15) / 60))
 if [ -n "${CAMPAIGN:-}" ] && [ "$LEFT" -gt 0 ]; then
     # shellcheck disable=SC2086

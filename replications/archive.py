@@ -1,7 +1,7 @@
 """The records of a publication in one file: a line of JSON for each, compressed by xz.
 
-A tier's folder has a file for each record; both read alike. ``pandas.read_json(path, lines=True)`` and ``xzcat`` read
-the one file too, and ``cat`` joins several.
+A tier's folder has a file for each record; both are read in the same way. The single file can also be read by
+``pandas.read_json(path, lines=True)`` and ``xzcat``, and ``cat`` joins several.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ def _name(text: bytes) -> str:
 def pack(results: Path) -> bytes:
     """Return the archive of the records below a folder: the same records give the same bytes.
 
-    Left out is what no report counts: a file that is no record, or that of another run than its path says.
+    Files that no report counts are left out: those that are not records, or records of another run than the path.
     """
     lines = []
     for name, read in record_files(results):

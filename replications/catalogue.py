@@ -63,7 +63,7 @@ def papers() -> dict[str, Paper]:
 
 
 def read_papers() -> dict[str, Paper]:
-    """Read every paper.yaml, without looking at what its names stand for; raises UserError for a malformed file."""
+    """Read every paper.yaml without resolving its names; raises UserError for a malformed file."""
     return {
         path.parent.name: parse(
             Paper, {"key": path.parent.name, **(read_yaml(path) or {})}, f"papers/{path.parent.name}/paper.yaml"
@@ -289,7 +289,7 @@ def methods_of(keys: Iterable[str], tier: str, ablations: bool = True) -> list[s
 
 
 def is_in_tier(address: str, tier: str) -> bool:
-    """Whether a method is run in a tier: it says so and its task has data there."""
+    """Whether a method runs in a tier: its `tiers` include it and its task has data there."""
     paper, method = find_method(address)
     return tier in method.tiers and tier in task_tiers(paper.task)
 

@@ -46,7 +46,7 @@ class Provenance(RecordModel):
 
 
 class Cost(RecordModel):
-    """What a run cost. Seconds are wall seconds, sizes bytes; None where the device does not report it."""
+    """The cost of a run. Seconds are wall seconds, sizes bytes; None where the device does not report it."""
 
     train_seconds: float | None = None
     total_seconds: float | None = None
@@ -100,7 +100,7 @@ class RunRecord(RecordModel):
     """One method x tier x seed.
 
     `metrics` are the numbers of the final, single test evaluation, in the units of the task's metric table.
-    `groups` holds per-fold or per-class values by metric name. `data` says what the numbers are from.
+    `groups` holds per-fold or per-class values by metric name. `data` describes the data behind the numbers.
     """
 
     kind: Literal["run"] = "run"
@@ -244,5 +244,5 @@ def throughput_path(results: Path, paper: str, method: str) -> Path:
 
 
 def synthetic_path(results: Path, paper: str, method: str, variant: str = "") -> Path:
-    """Where a speed on random data lies below ``results/<tier>``; a variant names batch and compilation."""
+    """Path of a speed record on random data below ``results/<tier>``; a variant has batch size and compilation."""
     return Path(results) / "synthetic" / paper / f"{'-'.join(filter(None, (method, variant)))}.json"

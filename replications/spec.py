@@ -66,7 +66,7 @@ def _number(value: Any) -> float:
 
 
 def check_plain(value: Any, depth: int = 0) -> Any:
-    """Return an option's value if it is plain: what JSON has, and finite. Raises ValueError that says what is not."""
+    """Return an option's value if it is plain: a finite JSON value. Raises ValueError that names the invalid part."""
     if depth > DEEPEST:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep")
     if isinstance(value, float) and not math.isfinite(value):
@@ -239,7 +239,7 @@ def _check_recipe_changes(changes: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-# What a stage changes in a recipe; each value is checked by itself, before the recipe it changes is known.
+# A stage's changes to a recipe; each value is checked alone, before the recipe is known.
 RecipeChanges = Annotated[dict[str, Any], AfterValidator(_check_recipe_changes)]
 
 
@@ -350,5 +350,5 @@ class RunSpec(Strict):
 
     def canonical_json(self) -> str:
         """One line of JSON, keys sorted: the form that is hashed and passed to Snakemake."""
-        # What was changed stands in its place above: how it came there decides no number.
+        # The changed values are in the fields above; how they were set affects no number.
         return json.dumps(self.model_dump(mode="json", exclude={"changes"}), sort_keys=True, separators=(",", ":"))

@@ -27,6 +27,17 @@ ROWS = (
 )
 
 
+def processor() -> str:
+    """The processor's name and, where Linux tells them, its family, model and stepping: names alone may be shared."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    found = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    known = {key.strip(): value.strip() for key, value in found.items()}
+    return ", ".join(
+        [cpu_model(), *(f"{key} {known[key]}" for key in ("cpu family", "model", "stepping") if key in known)]
+    )
+
+
 def run(folder: Path) -> dict[str, dict[str, float]]:
     """Run the rows below `folder`; return their losses and metrics by row."""
     command = ["run", *ROWS, "--tier", "smoke", "--seeds", "0,", "--portable", "--device", "cpu"]
@@ -53,5 +64,5 @@ def _numbers(path: Path) -> dict[str, float]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        json.dump({"cpu": cpu_model(), "rows": run(Path(folder))}, sys.stdout, indent=1)
+        json.dump({"cpu": processor(), "rows": run(Path(folder))}, sys.stdout, indent=1)
     print()

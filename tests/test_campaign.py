@@ -26,6 +26,10 @@ def test_sequential_p_is_the_least_over_looks_of_p_over_its_weight():
     against = [stats.ttest_1samp(effects[:n], 0.5, alternative="less").pvalue * 2 / w for n, w in
                ((3, 0.1), (5, 0.4), (8, 0.3))]  # fmt: skip
     assert sequential(effects, "greater", 0.5) == pytest.approx((min(1, *alone), min(1, *against)))
+    sides = [stats.ttest_1samp(effects[:n], side * 2.0, alternative=way).pvalue for n in (3, 5, 8)
+             for side, way in ((1, "less"), (-1, "greater"))]  # fmt: skip
+    tost = [2 * max(pair) / w for *pair, w in zip(sides[::2], sides[1::2], (0.1, 0.4, 0.3), strict=True)]
+    assert sequential(effects, "equal", 2.0)[0] == pytest.approx(min(1, *tost))
     assert sequential(-effects, "less", 0.5) == pytest.approx((min(1, *alone), min(1, *against)))
 
 
@@ -96,6 +100,15 @@ def test_the_choice_is_near_the_best_of_all_sets_of_claims(seed):
     assert 0.9 * best <= chosen.rate <= best * (1 + 1e-9)
 
 
+def test_a_look_that_can_be_completed_comes_before_a_better_one_that_cannot():
+    made = [question("long", ("a", "b"), 0.9, 0.9, 0.9, 0.9), question("short", ("c",), 0.1, 0.1, 0.1, 0.1)]
+    board = Board(made, {"a": 10.0, "b": 10.0, "c": 10.0})
+    assert board.ranked(frozenset())[0].claims == {"long": 1}
+    chosen = {left: next_job(board, frozenset(), {}, left, Slots(1, 3)) for left in (60, 59, 30, 29, 9)}
+    assert [job and job.address for job in chosen.values()] == ["a", "c", "c", "a", None]
+    assert chosen[29].seeds == (0, 1), "no look can be completed: a part of the best one"
+
+
 def test_seeds_of_a_row_share_a_process_where_slots_are_few():
     board = Board([question("C", ("a", "b"), 0.9, 0.9, 0.9, 0.9)], {"a": 10.0, "b": 10.0})
     assert len(next_job(board, frozenset(), {}, 1e6, Slots(1, 3)).seeds) == 3
@@ -137,6 +150,9 @@ def test_runs_that_take_longer_than_expected_are_stopped_and_nothing_finished_is
     assert spent.runs == frozenset(lab.took)
     made = {made.job: made for made in device.jobs}
     assert all(made[job].ended <= 60 for job in spent.stopped)
+    assert spent.late == pytest.approx(max((54 - made[job].begun) / job.seconds for job in spent.stopped), rel=0.05)
+    slow, fast = (open_board(spent.after, frozenset(), late).seconds for late in (spent.late, 1.0))
+    assert slow == {row: pytest.approx(spent.late * took) for row, took in fast.items()}
 
 
 @pytest.mark.parametrize(("at", "count"), [(0.3, 1), (100, 1), (333, 1), (100, 3)])

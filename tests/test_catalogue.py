@@ -199,7 +199,11 @@ CHECKED = {  # what is changed in the paper, and what is then said
         BUILD.replace("build", "bild"),
         f"{FILE}:12: build of toy/wide names 'bild', which model.py does not have (did you mean 'build'?)",
     ),
-    "a method's name": ("  plain: {", "  plain-x: {", f"{FILE}:9: 'plain-x' is no name of a method: give lower-case"),
+    "a method's name": (
+        "  plain: {",
+        "  plain-x: {",
+        f"{FILE}:9: 'plain-x' is not a valid method name: use lower-case",
+    ),
     "a module": (
         BUILD,
         BUILD.replace("model", "net"),
@@ -242,8 +246,8 @@ def test_the_check_names_paper_claim_and_line(checked_house, kind, capsys):
 @pytest.mark.parametrize(
     ("folder", "words"),
     [
-        ("To-y", "papers/To-y: 'To-y' is no name: give a lower-case letter, then up to 39 of them"),
-        ("report", "papers/report: 'report' is a word of snakemake"),
+        ("To-y", "papers/To-y: 'To-y' is not a valid name: use a lower-case letter, then up to 39 of a-z, 0-9 and _"),
+        ("report", "papers/report: 'report' is reserved by Snakemake"),
         ("faces_mini", "papers/faces_mini: 'faces_mini' is a data set"),
         ("toy_task", "papers/toy_task: 'toy_task' is a task"),
     ],

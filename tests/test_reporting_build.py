@@ -11,7 +11,7 @@ from reporting_factory import DEVIATIONS, GIVEN, TASKS, describe_set, faces, pap
 from replications import catalogue
 from replications.errors import UserError
 from replications.records import read_run, write_record
-from replications.reporting import aside, citation, drawing, report
+from replications.reporting import citation, drawing, process_pool, report
 from replications.reporting.album import TierAlbum, pictures
 from replications.reporting.verify import first_difference, verify
 
@@ -61,10 +61,10 @@ def test_everything_is_there(made):
     assert not list(results.glob(".report-*")), "the temporary folder is gone"
 
 
-def test_pictures_drawn_aside_are_the_same_in_the_same_order(made, tmp_path, monkeypatch):
+def test_pictures_drawn_by_the_pool_are_the_same_in_the_same_order(made, tmp_path, monkeypatch):
     write_results(tmp_path / "mini")
-    other = 1 if aside.cpu_count() > 1 else 3
-    monkeypatch.setattr(aside, "cpu_count", lambda: other)
+    other = 1 if process_pool.cpu_count() > 1 else 3
+    monkeypatch.setattr(process_pool, "cpu_count", lambda: other)
     files = build(tmp_path / "mini", open_arrays=lambda key: faces())
     assert list(files) == list(made[1])
     for name, path in files.items():

@@ -9,7 +9,7 @@ import shutil
 import pytest
 from reporting_factory import DEVIATIONS, TASKS, describe_set, faces, papers, write_results
 
-from replications.reporting import aside, drawing, report, style
+from replications.reporting import drawing, process_pool, report, style
 from replications.reporting.verify import verify
 
 
@@ -143,7 +143,7 @@ def test_a_report_comes(name, made, tmp_path, monkeypatch):
     folder = tmp_path / "mini"
     shutil.copytree(made, folder)
     spoil(folder)
-    monkeypatch.setattr(aside, "cpu_count", lambda: 1)
+    monkeypatch.setattr(process_pool, "cpu_count", lambda: 1)
     monkeypatch.setattr(style, "save", lambda figure, *_: figure.draw_without_rendering())
     if not re.search("NaN|cost|infinite|huge|curves|extras|loops", name):
         monkeypatch.setattr(drawing, "draw", lambda *args: {})

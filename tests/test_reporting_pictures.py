@@ -18,7 +18,7 @@ from published import unpack_runs
 
 from replications import catalogue
 from replications.errors import UserError
-from replications.reporting import aside, drawing, forest, plots, report, style
+from replications.reporting import drawing, forest, plots, process_pool, report, style
 from replications.reporting.album import TierAlbum, pictures
 from replications.reporting.verify import verify
 
@@ -64,7 +64,7 @@ def results_of(tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """Pictures are made, here, and not written; only those of the tasks."""
-    monkeypatch.setattr(aside, "cpu_count", lambda: 1)
+    monkeypatch.setattr(process_pool, "cpu_count", lambda: 1)
     monkeypatch.setattr(style, "save", lambda figure, folder, name: None)
     for name in ("score_curves", "cost_plot", "seeds_plot", "training_curves"):
         monkeypatch.setattr(plots, name, lambda *args: None)
@@ -249,7 +249,7 @@ def test_a_picture_that_cannot_be_saved_is_not_on_the_page(whole, papers, monkey
             os.kill(os.getpid(), signal.SIGKILL)
         png.write_text(name)
 
-    monkeypatch.setattr(aside, "cpu_count", lambda: 2)
+    monkeypatch.setattr(process_pool, "cpu_count", lambda: 2)
     monkeypatch.setattr(style, "save", save)
     files = build(whole, papers)
     page = files["index.html"].read_text()

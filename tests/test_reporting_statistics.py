@@ -10,6 +10,7 @@ from replications.reporting.power import detectable_effect, equality_margin
 from replications.reporting.statistics import (
     ALPHA,
     adjust_family,
+    benjamini_hochberg,
     half_width,
     holm,
     outcome,
@@ -167,6 +168,11 @@ def test_an_equality_claim_alone_errs_at_most_five_times_in_a_hundred(n):
     assert (inside | outside).mean() <= ALPHA
     raw = outcome(evidence.p, evidence.p_against)
     assert (raw != 0).mean() > ALPHA + NOISE, "not doubled, it errs too often"
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
+def test_benjamini_and_hochberg_are_scipys(p):
+    np.testing.assert_allclose(benjamini_hochberg(np.array(p)), stats.false_discovery_control(p), rtol=1e-9)
 
 
 def test_one_directional_claim_needs_no_adjustment():

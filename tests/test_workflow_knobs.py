@@ -117,6 +117,7 @@ def test_a_paper_needs_the_seeds_that_each_judging_gives_its_rows(tmp_path):
         assert [path for path in paths if path.startswith(str(tmp_path))] == [
             str(tmp_path / f"lsoftmax-{look}.json") for look in range(1, passes)
         ]
+    assert found.records_after("resnet", 4, judged) == found.records("resnet"), "it has no claim to judge"
     after[2] = one
     assert not [path for path in found.records_after("lsoftmax", 4, judged) if path.endswith("lsoftmax-3.json")]
     after[1] = {"lsoftmax/gone": "many"}
@@ -151,7 +152,7 @@ def test_methods_are_named_by_themselves_by_paper_by_task_or_all():
         (["arcface", "vot"], "there is no paper, method or task 'vot'"),
         (["detection"], "there is no paper, method or task 'detection'"),
         (["votenet/votnet"], "unknown method 'votenet/votnet' (did you mean 'votenet'?)"),
-        ([""], "no method is named"),
+        ([""], "no method given"),
         (["arcface/arcface_m03"], "arcface/arcface_m03 is not run in tier 'mini'"),
     ],
 )
@@ -182,7 +183,7 @@ def test_papers_are_all_or_a_list():
         ({"seeds": "1,1"}, "seeds=1,1"),
         ({"throughput": "maybe"}, "throughput=maybe is wrong; it is whether"),
         ({"data_root": None}, "data_root="),
-        ({"papers": ""}, "names no paper"),
+        ({"papers": ""}, "papers= is empty"),
         ({"seeds": 101}, "seeds: 101 are too many; at most 100"),
         ({"seeds": list(range(5000))}, "seeds: 5000 are too many"),
         ({"seeds": 10**18}, "is not an integer up to 4294967295"),
@@ -221,8 +222,9 @@ def test_what_is_wrong_is_one_line_that_names_it(changes, line):
 def test_a_hundred_seeds_are_planned_in_seconds():
     began = time.process_time()
     found = plan(tier="mini", seeds=100, papers="eigenfaces,deepid")
-    seeds = ",".join(map(str, found.knobs.seeds))
-    assert [len(found.run_meaning(address, seeds)) > 100 * 64 for address in found.methods_of("all")]
+    found.selection_meaning("all")
+    prints = {found.fingerprints(address, seed).run for address in found.methods_of("all") for seed in range(100)}
+    assert len(prints) == 100 * len(found.methods_of("all"))
     assert time.process_time() - began < 5
 
 
@@ -286,9 +288,9 @@ def test_targets_on_the_command_line_become_a_selection():
 def test_seeds_that_share_a_process_and_their_records():
     groups = plan(tier="standard", seeds=2).seed_groups if catalogue.methods_of(PAPERS, "standard") else ["0", "1"]
     assert groups == ["0", "1"]
-    assert plan(tier="mini", looks=4).seed_groups == ["0,1,2", "3,4", "5,6,7", "8,9,10", "11"]
-    found = plan(tier="mini", seeds=4)
-    assert found.seed_groups == ["0,1,2", "3"]
+    assert plan(tier="mini", looks=4).seed_groups == ["0,1,2", "3,4", "5,6,7", "8,9,10,11"]
+    found = plan(tier="mini", seeds=5)
+    assert found.seed_groups == ["0,1,2,3", "4"]
     wildcards = SimpleNamespace(paper="p", method="m")
     assert [path.format(**vars(wildcards)) for path in found.records_of_group("0,1,2")] == [
         f"results/tried/mini/runs/p/m/seed{seed}/run.json" for seed in (0, 1, 2)
@@ -304,6 +306,19 @@ def test_meaning_is_of_what_decides_a_number_and_of_nothing_else(monkeypatch):
     assert plan(seeds=5).run_meaning(address, "0,1") != meaning, "its records name the seeds of the trial"
     assert plan().run_meaning(address, "0,2") != meaning
     assert plan(tier="smoke").run_meaning(address, "0,1") != meaning
+
+
+def test_verdicts_are_made_anew_where_claims_rows_or_looks_change(monkeypatch):
+    meaning = plan().judging_meaning("lsoftmax")
+    assert plan(device="cpu", results="there").judging_meaning("lsoftmax") == meaning
+    assert plan(looks=4).judging_meaning("lsoftmax") != meaning
+    assert plan(ablations=False).judging_meaning("lsoftmax") != meaning
+    find_paper = catalogue.find_paper
+    stricter = [claim.model_copy(update={"smallest_effect": 77.0}) for claim in find_paper("lsoftmax").claims]
+    changed = find_paper("lsoftmax").model_copy(update={"claims": stricter})
+    monkeypatch.setattr(catalogue, "find_paper", lambda key: changed if key == "lsoftmax" else find_paper(key))
+    Plan.judging_meaning.cache_clear()  # which a process keeps: claims do not change in it
+    assert plan().judging_meaning("lsoftmax") != meaning
 
 
 def test_a_folder_has_one_snakemake(tmp_path):

@@ -12,4 +12,12 @@ checkpoint judge:
     message:
         "verdicts of {wildcards.paper} (look {wildcards.look})"
     shell:
-        plan.shell("judge {wildcards.paper:q} --look {wildcards.look:q}", "looks", "tier", "tried", "portable", "ablations", "results")
+        plan.shell(
+            "judge {wildcards.paper:q} --look {wildcards.look:q}",
+            "looks",
+            "tier",
+            "tried",
+            "portable",
+            "ablations",
+            "results",
+        )

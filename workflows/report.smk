@@ -14,4 +14,6 @@ rule report:
     message:
         "report"
     shell:
-        plan.shell("report --papers {params.papers:q}", "tier", "tried", "portable", "ablations", "data_root", "results")
+        plan.shell(
+            "report --papers {params.papers:q}", "tier", "tried", "portable", "ablations", "data_root", "results"
+        )

@@ -1,4 +1,4 @@
-"""The command line: ``python -m replications <command>``. Each step of the workflow by hand, and ways to inspect it."""
+"""The command line: ``python -m replications <command>``. Workflow steps and inspection."""
 
 import argparse
 import os
@@ -12,11 +12,11 @@ from replications.errors import UserError, one_line
 from replications.planning.front import PARENT
 from replications.progress import take_any_letter
 
-EPILOG = "the whole of it: snakemake --cores all (what it would cost: snakemake -n)"
+EPILOG = "all papers: snakemake --cores all (estimated cost: snakemake -n)"
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with an option as every other error is said: one line."""
+    """Reports option errors in one line, like all other errors."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 for what a person can fix, 130 where it was stopped."""
+    """Run a command and return its exit code: 0, 2 for a user error, 130 if it was interrupted."""
     take_any_letter()
     try:
         args = build_parser().parse_args(argv)
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of the output has had enough
+    except BrokenPipeError:  # the reader closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (UserError, OSError) as error:
@@ -55,11 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _follow_snakemake() -> None:
-    """A job of snakemake ends with it, however that ends. A command started by hand may outlast its shell."""
+    """End a job when its snakemake process ends, for any reason. A command started by hand may outlive its shell."""
     parent = os.environ.pop(PARENT, None)
     if parent is not None:
         import signal
 
         from replications.measurement.process import die_with_parent
 
-        die_with_parent(signal.SIGKILL, parent=int(parent))  # at once: a long step would hold up a gentler signal
+        die_with_parent(signal.SIGKILL, parent=int(parent))  # SIGKILL, because a long step would delay other signals

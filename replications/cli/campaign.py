@@ -1,4 +1,4 @@
-"""``campaign``: a budget of time, spent where it decides most claims."""
+"""``campaign``: spend a time budget on the runs that decide most claims."""
 
 import argparse
 import math
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from replications.planning.undecided import State, Study
 
 WIDTH = 80
-START_SECONDS = 6.0  # of a process until its run begins; measured as jobs end
+START_SECONDS = 6.0  # start-up of a process; updated from finished jobs
 MORE = f"""
-Claims are judged at {", ".join(map(str, looks.LOOKS[:-1]))} and {looks.LOOKS[-1]} seeds. The runs that bring most
-decisions a minute are begun first, by what runs took and what effects were
-seen; runs that several claims need are paid once. A run that would not end in
-time is not begun. Records are written as runs end, and the same command goes on
-from them, here or where the folders of results and work are copied to. On a CPU
-as many runs go at once as --cores allows.
+Claims are judged at {", ".join(map(str, looks.LOOKS[:-1]))} and {looks.LOOKS[-1]} seeds. Runs with the most expected
+decisions per minute start first, estimated from past run times and effects;
+runs that several claims need are counted once. A run that would not finish in
+time is not started. Records are written as runs finish, and the same command
+resumes from them, also on another machine with a copy of the results and work
+folders. On a CPU, --cores limits the number of simultaneous runs.
 """
 
 
@@ -52,7 +52,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_runs_per_gpu(parser)
     about = "on a CPU: cores to use (default: all)"
     parser.add_argument("--cores", type=_cores, metavar="N", help=about)
-    parser.add_argument("--plan", action="store_true", help="print what would be run, and run nothing")
+    parser.add_argument("--plan", action="store_true", help="print the plan without running anything")
     add_folders(parser, "data_root", "work", "results")
 
 
@@ -69,7 +69,7 @@ def _cores(text: str) -> int:
 
 
 def campaign(args: argparse.Namespace) -> int:
-    """Plan, or plan and run; the exit code is 1 where a run has failed."""
+    """Plan, or plan and run; the exit code is 1 if a run failed."""
     began = time.monotonic()
     from replications.planning.spend import launcher, open_board, spend, stop_seconds
     from replications.planning.undecided import SEEDS, Study
@@ -97,14 +97,14 @@ def campaign(args: argparse.Namespace) -> int:
             f"compare runs of one device: give --results and --work folders for {name or kind}"
         )
     state, budget = study.look(), 60 * args.minutes
-    _say_state(state, f"{args.tier} on {where}, {args.minutes:g} min")
+    _print_state(state, f"{args.tier} on {where}, {args.minutes:g} min")
     board = open_board(state)
     jobs = _simulated(board, state.done, budget - stop_seconds(budget), slots)
     if not jobs:
-        return _say_nothing_fits(board, state.done, args.minutes)
+        return _print_nothing_fits(board, state.done, args.minutes)
     if args.plan:
         print(f"\n{plan_table(jobs, board, state.done)}")
-        _say_expected(jobs, board, state.done, budget, slots)
+        _print_expected(jobs, board, state.done, budget, slots)
         return 0
     from replications.measurement.process import sigterm_as_interrupt
 
@@ -112,14 +112,14 @@ def campaign(args: argparse.Namespace) -> int:
     with sigterm_as_interrupt():
         left = budget - (time.monotonic() - began)  # reading and planning are part of the budget
         spent = spend(study, left, slots, launcher(study.plan), say=lambda line: print(line, flush=True))
-    _say_spent(spent, budget)
+    _print_spent(spent, budget)
     return int(bool(spent.failed))
 
 
 def parse_targets(words: Sequence[str], tier: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the papers that targets stand for, and the claims that were named, none where all are meant.
+    """Return the papers of the targets, and the claims that were named (none: all).
 
-    Raises UserError for an unknown name, with the nearest.
+    Raises UserError for an unknown name, with the closest match.
     """
     papers, tasks = catalogue.papers(), catalogue.tasks()
     every = {f"{key}/{claim.id}": key for key, paper in papers.items() for claim in paper.claims}
@@ -139,9 +139,9 @@ def parse_targets(words: Sequence[str], tier: str) -> tuple[tuple[str, ...], tup
 
 
 def _place(args: argparse.Namespace, device: str) -> tuple["Slots", str, str, str | None]:
-    """Return the slots of a device, its name for a person, its kind and the card's name.
+    """Return the slots of a device, its display name, its kind and the GPU's model.
 
-    Raises UserError where there is no such GPU, or none is free.
+    Raises UserError if there is no such GPU, or none is free.
     """
     from replications.measurement.hardware import cpu_count, gpu_name, visible_gpus
     from replications.measurement.lease import free_leases
@@ -171,7 +171,7 @@ def _place(args: argparse.Namespace, device: str) -> tuple["Slots", str, str, st
 
 
 def _missing_data(study: "Study", data_root: Path) -> dict[str, str]:
-    """Say of which rows a set has to be fetched first: what does not come with this package, and is not there."""
+    """Return rows whose data must be fetched first: sets that are neither prepared nor part of this package."""
     from replications.datasets import registry
     from replications.datasets.arrays import set_path
 
@@ -189,10 +189,10 @@ def _simulated(board: "Board", done: frozenset["Run"], seconds: float, slots: "S
     return simulate(board, done, seconds, slots)
 
 
-# ------------------------------------------------------------------ what is said
+# ------------------------------------------------------------------ output
 
 
-def _say_state(state: "State", head: str) -> None:
+def _print_state(state: "State", head: str) -> None:
     print(head)
     print(f"{len(state.decided)} claims are decided, {len(state.questions)} can be by more seeds")
     why: dict[str, list[str]] = {}
@@ -202,8 +202,8 @@ def _say_state(state: "State", head: str) -> None:
         print(textwrap.shorten(f"not these {len(claims)}: {reason}: {', '.join(claims)}", WIDTH, placeholder=" ..."))
 
 
-def _say_nothing_fits(board: "Board", done: frozenset["Run"], minutes: float) -> int:
-    """Say that there is nothing left to decide; raises UserError where the budget is shorter than the cheapest run."""
+def _print_nothing_fits(board: "Board", done: frozenset["Run"], minutes: float) -> int:
+    """Print that nothing is left to decide; raises UserError if the budget is shorter than the cheapest run."""
     job = board.cheapest(done)
     if job is None:
         print("nothing is left that more seeds could decide")
@@ -216,7 +216,7 @@ def _say_nothing_fits(board: "Board", done: frozenset["Run"], minutes: float) ->
 
 
 def plan_table(jobs: Sequence[tuple[float, "Job"]], board: "Board", done: frozenset["Run"]) -> str:
-    """Return what would be run, a line for each group of claims in the order of begins, at most 80 columns wide."""
+    """Return the plan: a line per group of claims in order of start times, at most 80 columns wide."""
     groups: dict[frozenset[str], list[tuple[float, Job]]] = {}
     for begin, job in jobs:
         claims = frozenset(job.claims)
@@ -249,7 +249,7 @@ def _claims(claims: Mapping[str, int], width: int) -> str:
     return f"{text} +{left}".strip() if left else text
 
 
-def _say_expected(
+def _print_expected(
     jobs: Sequence[tuple[float, "Job"]], board: "Board", done: frozenset["Run"], budget: float, slots: "Slots"
 ) -> None:
     from replications.planning.spend import stop_seconds
@@ -258,17 +258,17 @@ def _say_expected(
     end = max(begin + job.seconds for begin, job in jobs)
     gain = board.expected(done, after)
     print(f"\n{_runs(len(after - done))}, done after {duration(end)}: about {gain:.1f} decisions")
-    _say_next(board, after, budget, slots, stop_seconds(budget))
+    _print_next(board, after, budget, slots, stop_seconds(budget))
 
 
-def _say_next(board: "Board", done: frozenset["Run"], budget: float, slots: "Slots", reserve: float) -> None:
+def _print_next(board: "Board", done: frozenset["Run"], budget: float, slots: "Slots", reserve: float) -> None:
     jobs = _simulated(board, done, budget - reserve, slots)
     gain = board.expected(done, done.union(*(job.runs for _, job in jobs)))
     runs = _runs(sum(len(job.seeds) for _, job in jobs))
     print(f"the next {budget / 60:g} min would decide about {gain:.1f} more ({runs})")
 
 
-def _say_spent(spent: "Spent", budget: float) -> None:
+def _print_spent(spent: "Spent", budget: float) -> None:
     from replications.planning.spend import open_board, stop_seconds
 
     cost = sum(spent.after.took[run] for run in spent.runs)
@@ -280,12 +280,16 @@ def _say_spent(spent: "Spent", budget: float) -> None:
         if names := sorted(name for name, found in spent.decided.items() if found == word):
             print(textwrap.fill(f"{word}: {', '.join(names)}", WIDTH, subsequent_indent="  "))
     if spent.stopped:
-        names = ", ".join(job.address for job in spent.stopped)
+        names = ", ".join(dict.fromkeys(job.address for job in spent.stopped))
         print(textwrap.fill(f"stopped at the limit, to go on from a checkpoint: {names}", WIDTH))
+    if spent.late > 1:
+        print(f"they had run {spent.late:.1f} times as long as expected, and so are others reckoned now:")
     if spent.failed:
         names = ", ".join(f"{row} seed {seed}" for row, seed in sorted(spent.failed))
         print(textwrap.fill(f"failed: {names}", WIDTH))
-    _say_next(open_board(spent.after, spent.failed), spent.after.done, budget, spent.slots, stop_seconds(budget))
+    _print_next(
+        open_board(spent.after, spent.failed, spent.late), spent.after.done, budget, spent.slots, stop_seconds(budget)
+    )
     print("'python -m replications report' makes the tables")
 
 

@@ -48,19 +48,19 @@ def fetch(args: argparse.Namespace) -> None:
 
 
 def needed_sets(papers: Iterable[str], tier: str) -> list[str]:
-    """Keys of the sets that the runs of some papers need in a tier."""
+    """Return the keys of the sets that some papers' runs need in a tier."""
     return sets_of(catalogue.resolve(address, tier, 0) for address in catalogue.methods_of(papers, tier))
 
 
 def sets_of(specs: Iterable[RunSpec]) -> list[str]:
-    """Keys of the sets that some runs need."""
+    """Return the keys of the sets that some runs need."""
     return sorted({key for spec in specs for key in spec.data.values()})
 
 
 def prepare_own(keys: Iterable[str], data_root: Path) -> None:
-    """Prepare those of the sets that come with this package and are not there: procedural and embedded ones.
+    """Prepare missing sets that come with this package: procedural and embedded ones.
 
-    What has to be downloaded is left to ``fetch``, which a person asks for.
+    Downloads happen only by ``fetch``.
     """
     from replications.datasets import registry
     from replications.datasets.arrays import set_path

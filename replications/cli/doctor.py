@@ -1,4 +1,4 @@
-"""``doctor``: whether methods compute on this machine's device what they compute on a CPU."""
+"""``doctor``: check that methods compute the same on this machine's device as on a CPU."""
 
 import argparse
 import math
@@ -13,12 +13,15 @@ def add(commands: argparse._SubParsersAction) -> None:
         commands,
         "doctor",
         doctor,
-        "check every method on a device against the CPU: losses, gradients, repeated bits, resuming, bf16",
+        "compare every method on a device with the CPU: losses, gradients, determinism, resuming, bf16",
         "doctor --device cuda --limit 120 --out doctor.jsonl",
     )
     parser.add_argument("--methods", metavar="PAPER/METHOD,...", default="all", help="default: %(default)s")
     parser.add_argument(
-        "--out", type=file_type, metavar="FILE", help="JSON lines as they are found; goes on from there"
+        "--out",
+        type=file_type,
+        metavar="FILE",
+        help="file of JSON lines, written as checks finish; a second call resumes from it",
     )
     parser.add_argument("--limit", type=seconds, metavar="SECONDS", help="no check begins after that")
     add_device(parser)
@@ -26,7 +29,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def seconds(text: str) -> float:
-    """Read a time; raises UserError for what is none."""
+    """Parse a time in seconds; raises UserError for other text."""
     try:
         value = float(text)
     except ValueError:
@@ -37,13 +40,13 @@ def seconds(text: str) -> float:
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """Print a line a finding and then a table; the exit code says whether anything differs or failed."""
+    """Print one line per finding and then a table; the exit code is 1 if anything differs or failed."""
     if args.methods == "all":
         methods = catalogue.methods_of(catalogue.papers(), "smoke")
     else:
         methods = args.methods.split(",")
     for address in methods:
-        catalogue.resolve(address, "smoke", 0)  # before the seconds that torch takes
+        catalogue.resolve(address, "smoke", 0)  # before torch is imported, which takes seconds
     from replications.measurement.hardware import resolve_device
     from replications.measurement.lease import reserve_device
     from replications.measurement.throughput import device_name
@@ -57,7 +60,7 @@ def doctor(args: argparse.Namespace) -> int:
             name=device_name(choice),
             out=args.out,
             limit=args.limit,
-            say=_say,
+            say=_print,
         )
     print()
     print(table(outcome.lines))
@@ -72,7 +75,7 @@ def doctor(args: argparse.Namespace) -> int:
     return int(bool(wrong))
 
 
-def _say(line: dict) -> None:
+def _print(line: dict) -> None:
     figure = "" if line["figure"] is None else f" {line['figure']:.2e}"
     print(f"{line['verdict']:8} {line['subject']} {line['check']}{figure}", flush=True)
 

@@ -1,4 +1,4 @@
-"""``list``: what there is, as tables or as JSON."""
+"""``list``: papers, methods, claims, tasks, tiers and data sets, as tables or JSON."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ from replications.spec import TIERS, Claim, Paper
 
 Row = dict[str, Any]
 JSON = """
---json prints a list of objects, or without KIND an object of such lists by kind. Their keys stay; others may be added:
+--json prints a list of objects, or without KIND an object of such lists by kind. Keys are stable; more may be added:
   papers   paper, title, year, venue, role, task, methods (names), claims (ids)
   methods  method (paper/name), paper, title, role, task, tiers
   claims   claim (paper/id), paper, task, statement, where, subject {method, metric}, reference (the same) or null,
@@ -29,7 +29,7 @@ JSON = """
 
 @dataclass(frozen=True)
 class Asked:
-    """What the filters leave: papers (`chosen`, where some are named), tiers and one task, or all."""
+    """The filters: papers (`chosen`, if some are named), tiers, and one task or all."""
 
     papers: dict[str, Paper]
     chosen: bool
@@ -41,7 +41,7 @@ class Asked:
         return not self.chosen and self.task is None and self.tiers == TIERS
 
     def runs(self, address: str) -> list[str]:
-        """Those of the tiers in which a method is run."""
+        """Return the tiers in which a method is run."""
         return [tier for tier in self.tiers if catalogue.is_in_tier(address, tier)]
 
     @property
@@ -56,12 +56,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("kind", nargs="?", choices=KINDS, metavar="KIND", help=f"{', '.join(KINDS)}; none: all of them")
     parser.add_argument("--paper", metavar="PAPER,...", help="only what belongs to these papers")
     parser.add_argument("--task", help="only what belongs to this task")
-    parser.add_argument("--tier", type=tier_name, help=f"only what is run or tested in it: {', '.join(TIERS)}")
+    parser.add_argument("--tier", type=tier_name, help=f"only what runs or is tested in this tier: {', '.join(TIERS)}")
     parser.add_argument("--json", action="store_true", help="as JSON, for programs (see below)")
 
 
 def show_list(args: argparse.Namespace) -> None:
-    """Print each kind that is asked for; raises UserError where the catalogue is not in order or a name is unknown."""
+    """Print each kind that is asked for; raises UserError if the catalogue is invalid or a name is unknown."""
     refuse(catalogue.papers())
     asked = _asked(args)
     kinds = [args.kind] if args.kind else list(KINDS)
@@ -143,7 +143,7 @@ def _claims(asked: Asked) -> list[Row]:
 
 
 def comparison(claim: Claim) -> str:
-    """Return what a claim compares, as ``a/b accuracy > c/d accuracy``."""
+    """Return a claim's comparison, as ``a/b accuracy > c/d accuracy``."""
     return _compares(claim.model_dump(mode="json"))
 
 
@@ -200,7 +200,7 @@ def _size(row: Row) -> str:
     return megabytes(row["bytes"]) if row["bytes"] else "-"
 
 
-# What makes the rows of a kind, and the columns of its table.
+# For each kind, the function that makes its rows, and the columns of its table.
 KINDS = {
     "papers": (
         _papers,

@@ -1,4 +1,4 @@
-"""``new paper`` and ``new task``: write a skeleton that runs, for a person to fill in."""
+"""``new paper`` and ``new task``: write a working skeleton to fill in."""
 
 import argparse
 import shutil
@@ -18,7 +18,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     about = "write the skeleton of a paper or a task"
     parser = command(commands, "new", None, about, "new paper lsoftmax --task face_verification")
     kinds = parser.add_subparsers(title="kinds", metavar="KIND", required=True)
-    about = "write replications/papers/KEY, with the smallest method of a task"
+    about = "write replications/papers/KEY with a minimal method of a task"
     paper = command(kinds, "paper", new_paper, about, "new paper lsoftmax --task face_verification")
     paper.add_argument("key", metavar="KEY", help="the folder's name: lower-case letters, digits, underscores")
     paper.add_argument("--task", required=True, help="as `list tasks` shows it")
@@ -28,15 +28,15 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def new_paper(args: argparse.Namespace) -> None:
-    """Write a paper's folder; raises UserError for an unknown task and a name that cannot be one or is taken."""
+    """Write a paper's folder; raises UserError for an unknown task, or a name that is invalid or taken."""
     task = find_task(args.task)
     _refuse(args.key)
     _write_paper(args.key, task.name, task.primary_metric)
-    _say_next(args.key)
+    _print_next(args.key)
 
 
 def new_task(args: argparse.Namespace) -> None:
-    """Write a task's folder and a paper's; raises UserError for a name that cannot be one or is taken."""
+    """Write a task's folder and a paper's; raises UserError for a name that is invalid or taken."""
     paper = f"{args.key}_baseline"
     _refuse(args.key)
     _refuse(paper)
@@ -45,7 +45,7 @@ def new_task(args: argparse.Namespace) -> None:
         _write(catalogue.TASKS / args.key / path.name, path, words)
     _write_paper(paper, args.key, "accuracy")
     print(f"the protocol is in {catalogue.TASKS / args.key / 'execute.py'}")
-    _say_next(paper)
+    _print_next(paper)
 
 
 def _refuse(key: str) -> None:
@@ -78,7 +78,7 @@ def _write(target: Path, skeleton: Path, words: Mapping[str, str]) -> None:
     target.write_text("".join(lines), encoding="utf-8")
 
 
-def _say_next(paper: str) -> None:
+def _print_next(paper: str) -> None:
     print(f"the method, its bibliography and its deviations are in {catalogue.PAPERS / paper}")
     print(f"try it: python -m replications run {paper}/{paper} --tier smoke")
     print(f"check it: python -m replications check {paper}; python -m pytest tests/test_conformance.py -k {paper}")

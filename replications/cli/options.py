@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 import argparse
 import os
@@ -18,7 +18,7 @@ Act = Callable[[argparse.Namespace], int | None]
 def command(
     commands: argparse._SubParsersAction, name: str, act: Act | None, summary: str, example: str, more: str = ""
 ):
-    """Add a command; its ``--help`` ends with `more` and an example. `act` is None where it has commands itself."""
+    """Add a command; its ``--help`` ends with `more` and an example. `act` is None if it has subcommands."""
     parser = commands.add_parser(
         name,
         help=summary,
@@ -36,17 +36,17 @@ def add_tier(parser: argparse.ArgumentParser) -> None:
 
 
 def tier_name(text: str) -> str:
-    """Return a tier's name; raises UserError, naming the nearest, for what is none."""
+    """Return a tier's name; raises UserError with the closest match for an unknown tier."""
     return catalogue.tier_config(text).name
 
 
 def folder_type(name: str) -> Callable[[str], Path]:
-    """What reads the folder of an argument; raises UserError, naming the argument, where it can be none."""
+    """Return a parser for a folder argument; it raises UserError, naming the argument, for an invalid folder."""
     return lambda text: Path(folder_name(name, text, there="mirror" in name))
 
 
 def file_type(text: str) -> Path:
-    """Read a file's name; ``~`` is expanded."""
+    """Parse a file name; ``~`` is expanded."""
     return Path(os.path.expanduser(text))
 
 
@@ -79,7 +79,7 @@ def add_folders(parser: argparse.ArgumentParser, *names: str) -> None:
         parser.add_argument(
             option,
             type=folder_type(option),
-            default=defaults.get(name) or (None if name == "data_mirror" else ""),  # "" is refused where it is used
+            default=defaults.get(name) or (None if name == "data_mirror" else ""),  # "" is rejected later
             metavar="DIR",
             help=f"{about[name]} (default: %(default)s)",
         )
@@ -108,7 +108,7 @@ def add_runs_per_gpu(parser: argparse.ArgumentParser) -> None:
         type=_runs_per_gpu,
         metavar="K",
         default=default("runs_per_gpu"),
-        help="so many runs that say so share a GPU; their times are not judged (default: %(default)s)",
+        help="number of runs that may share a GPU; their times are not judged (default: %(default)s)",
     )
 
 
@@ -119,5 +119,5 @@ def _runs_per_gpu(text: str) -> int:
 
 
 def default(knob: str) -> Any:
-    """What config/config.yaml says."""
+    """Return the contents of config/config.yaml."""
     return catalogue.read_yaml(catalogue.CONFIG / "config.yaml")[knob]

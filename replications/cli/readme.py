@@ -34,7 +34,7 @@ def sections(published: Path) -> dict[Path, dict[str, str]]:
 
 
 def update(published: Path) -> list[Path]:
-    """Regenerate the sections and the plot; return the files. Raises UserError where a marker is missing."""
+    """Regenerate the sections and the plot; return the files. Raises UserError if a marker is missing."""
     found = sections(published)
     for path, parts in found.items():
         text = path.read_text(encoding="utf-8")
@@ -47,10 +47,10 @@ def update(published: Path) -> list[Path]:
 
 
 def published_verdicts(published: Path) -> dict[str, Verdict]:
-    """Return one published verdict a claim, by ``paper/claim``.
+    """Return one published verdict per claim, by ``paper/claim``.
 
-    Where several publications have a claim, that of the largest tier which tests it counts: a decided verdict is not
-    preferred, which would pick the lucky one of several attempts.
+    If several publications have a claim, the largest tier that tests it at a complete look counts. Decided verdicts are
+    not preferred: that would select the luckiest of several attempts.
     """
     best: dict[str, Verdict] = {}
     for path in sorted(published.glob("*/claims.json")):
@@ -61,7 +61,8 @@ def published_verdicts(published: Path) -> dict[str, Verdict]:
 
 
 def _weight(verdict: Verdict) -> tuple[bool, int]:
-    return verdict.adjusted != "not tested", TIERS.index(verdict.tier)
+    whole = verdict.n >= LOOKS[0] or verdict.evidence == "exact" or verdict.replication == "folds"
+    return verdict.adjusted != "not tested" and whole, TIERS.index(verdict.tier)
 
 
 def interval_text(verdict: Verdict) -> str:
@@ -88,14 +89,14 @@ def _verdicts(verdicts: dict[str, Verdict]) -> str:
 
 
 def _plotted(verdicts: dict[str, Verdict]) -> list[Verdict]:
-    """Return the decided verdicts on claims of which the paper gives a figure, in the order of papers and claims."""
+    """Return the decided verdicts on claims for which the paper states a figure, in the order of papers and claims."""
     addresses = [f"{paper.key}/{claim.id}" for _, papers in _by_task() for paper in papers for claim in paper.claims]
     of = [verdicts[address] for address in addresses if address in verdicts]
     return [verdict for verdict in of if verdict.adjusted in DECIDED and verdict.reported_effect is not None]
 
 
 def plotted_texts(verdicts: dict[str, Verdict]) -> list[str]:
-    """Return what the plot shows, a text a claim."""
+    """Return the contents of the plot, one text per claim."""
     return [f"{v.address} {v.adjusted}, {v.effect_text}" for v in _plotted(verdicts)]
 
 
@@ -105,7 +106,7 @@ def _plot(verdicts: dict[str, Verdict]) -> str:
 
 
 def _draw(verdicts: dict[str, Verdict]) -> None:
-    """Draw the README's plot. Its description lists what it shows, by which a test sees whether it is current."""
+    """Draw the README's plot. Its description lists the contents, so that a test can check that it is current."""
     import matplotlib
 
     from replications.reporting import forest, style

@@ -1,4 +1,4 @@
-"""``report``, ``judge``, ``verify``, ``cite``, ``compare`` and ``publish``: what is made from records alone."""
+"""``report``, ``judge``, ``verify``, ``cite``, ``compare`` and ``publish``: commands that need only records."""
 
 import argparse
 from collections.abc import Collection, Iterable
@@ -25,10 +25,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_portable(parser)
     parser.add_argument("--no-ablations", action="store_true", help="leave the ablation rows out")
     add_folders(parser, "data_root", "results")
-    parser.add_argument("--show", action="store_true", help="only print what the records say; make no file")
+    parser.add_argument("--show", action="store_true", help="only print the tables; write no file")
 
     example = "judge arcface --look 1 --looks 2"
-    parser = command(commands, "judge", judge, "say which of a paper's rows need the seeds of the next look", example)
+    parser = command(
+        commands, "judge", judge, "determine which of a paper's rows need the seeds of the next look", example
+    )
     parser.add_argument("paper", metavar="PAPER")
     numbers = range(1, len(LOOKS) + 1)
     parser.add_argument("--look", type=int, choices=numbers, required=True, help="the look that its rows have had")
@@ -39,7 +41,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--no-ablations", action="store_true", help="leave the ablation rows out")
     add_folders(parser, "results")
 
-    parser = command(commands, "verify", verify, "derive every number of a report again", "verify --tier mini")
+    parser = command(commands, "verify", verify, "recompute every number of a report", "verify --tier mini")
     parser.add_argument(
         "folder", nargs="?", type=folder_type("FOLDER"), help="a published report (default: the tier's)"
     )
@@ -80,13 +82,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_portable(parser)
     add_folders(parser, "results")
     parser.add_argument("--name", help="of the publication (default: the date of its last record)")
+    parser.add_argument("--readme", action="store_true", help="only regenerate the files of all publications")
     parser.add_argument(
-        "--readme", action="store_true", help="publish nothing; derive the files of all publications again"
+        "--speeds",
+        metavar="NAME",
+        help="publish only the speeds on random data (`throughput --synthetic`), of all tiers",
     )
 
 
 def report(args: argparse.Namespace) -> None:
-    """Make the report, unless it is only to be shown, and print leaderboard, verdicts and paths."""
+    """Make the report (or only show it), and print leaderboard, verdicts and paths."""
     from replications.datasets import registry
     from replications.datasets.arrays import open_set
     from replications.reporting.report import build, derive, papers_on_page, read_manifest
@@ -125,11 +130,11 @@ def report(args: argparse.Namespace) -> None:
 
 
 def judge(args: argparse.Namespace) -> None:
-    """Judge a paper after a look, and leave a file that says which rows go on: a step between two looks."""
+    """Judge a paper after a look and write which rows take the next look."""
     folder = tier_folder(args.results, args.tier, args.tried, args.portable)
     key = catalogue.find_paper(args.paper).key
     have = dict.fromkeys(catalogue.methods_of([key], args.tier, not args.no_ablations), LOOKS[0])
-    if args.look > 1:  # what other papers ask of the same rows decides nothing here
+    if args.look > 1:  # other papers' claims on the same rows do not matter here
         have |= judging.seeds_after(judging.place(folder, key, args.look - 1))
     judged = judging.judge(folder, args.tier, key, have, args.look, args.looks)
     judging.write(judged, judging.place(folder, key, args.look))
@@ -141,16 +146,16 @@ def _deviations(papers: Iterable[str]) -> dict[str, dict[int, str]]:
 
 
 def _shown(files: Iterable[Path]) -> list[Path]:
-    """The files that a person opens first: the page and the tables to read. The page links the rest."""
+    """Return the files to open first: the page and the readable tables. The page links the rest."""
     return [path for path in files if path.name == "index.html" or path.suffix in (".md", ".bib")]
 
 
 def _outdated(records: "Records") -> list[str]:
-    """Sentences on records that the present code, data or configuration would not make."""
+    """Return warnings about records whose code, data or configuration differs from the current one."""
     from replications.running import Fingerprints, fingerprints
 
     found = []
-    known: dict[str, Fingerprints] = {}  # of a method's seeds, which share code and data
+    known: dict[str, Fingerprints] = {}  # code and data are the same for all seeds of a method
     for address, runs in sorted(records.runs.items()):
         other = []
         for seed, record in sorted(runs.items()):
@@ -166,14 +171,14 @@ def _outdated(records: "Records") -> list[str]:
                 other.append(str(seed))
         if other:
             found.append(
-                f"{address}: seed {', '.join(other)} is not what the present code, data and configuration make: "
+                f"{address}: seed {', '.join(other)} does not match the current code, data and configuration: "
                 f"run it again"
             )
     return found
 
 
 def _folder_and_tier(args: argparse.Namespace) -> tuple[Path, str]:
-    """The folder that is named, with the tier of its report; else the tier's own."""
+    """Return the given folder with its report's tier, or the tier's own folder."""
     from replications.reporting.report import read_manifest
 
     folder = args.folder or tier_folder(args.results, args.tier, args.tried, args.portable)
@@ -181,7 +186,7 @@ def _folder_and_tier(args: argparse.Namespace) -> tuple[Path, str]:
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Print each number that does not follow from the records; the exit code says whether there is any."""
+    """Print each number that does not follow from the records; the exit code is 1 if there is any."""
     from replications.reporting import verify as check
 
     folder, tier = _folder_and_tier(args)
@@ -222,9 +227,12 @@ def publish(args: argparse.Namespace) -> None:
     from replications.cli import readme
     from replications.reporting import publications
     from replications.reporting.publish import publish as copy
+    from replications.reporting.speeds import publish_speeds
 
     published, papers = args.results / "published", catalogue.papers()
-    if not args.readme:
+    if args.speeds:
+        print(publish_speeds(args.results, published, args.speeds))
+    elif not args.readme:
         folder = tier_folder(args.results, args.tier, args.tried, args.portable)
         print(copy(folder, published, papers, name=args.name, deviations=_deviations(papers)))
     publications.update(published, papers)

@@ -1,4 +1,4 @@
-"""``run``, ``evaluate`` and ``throughput``: what needs a device."""
+"""``run``, ``evaluate`` and ``throughput``: the commands that need a device."""
 
 import argparse
 import contextlib
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 IN_THE_TABLE = ("diverged", "out of memory")
 NAMES = (
-    "a method (paper/method, as `list methods` shows it), a paper, a task or 'all'; a paper or a task stands for its "
+    "a method (paper/method, as `list methods` shows it), a paper, a task or 'all'; a paper or a task means its "
     "methods in the tier and those that their claims compare with"
 )
 
@@ -54,11 +54,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         commands,
         "run",
         run,
-        "train and judge methods, one record a seed",
+        "train and score methods, one record per seed",
         "run arcface/softmax --tier smoke --seeds 0,1 --set recipe.lr=0.05",
     )
     _add_method(parser)
-    about = "take the seeds look by look (3, 5, 8, 12), after the first only for rows that an open claim needs"
+    about = "run in looks of 3, 5, 8 and 12 seeds; after the first look only rows that an undecided claim needs"
     parser.add_argument("--looks", metavar="1-4", help=f"{about}; instead of --seeds")
     add_set(parser)
     parser = command(
@@ -89,15 +89,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_device(parser)
     add_portable(parser)
     add_folders(parser, "data_root", "work", "results")
-    about = (
-        "on random data in the form of the tier's own: needs no data, is no result; records go to DIR/TIER/synthetic"
-    )
+    about = "use random data with the shapes of the tier's data; not a result; records go to DIR/TIER/synthetic"
     parser.add_argument("--synthetic", action="store_true", help=about)
-    about = "with --synthetic: samples a training step, or 'max', doubled until memory is out; default: the recipe's"
+    about = "with --synthetic: samples per training step, or 'max': doubled until out of memory; default: the recipe's"
     parser.add_argument("--batch", type=_batch, metavar="N|max", help=about)
-    about = "with --synthetic: compile the step, or not; default: as the recipe says"
+    about = "with --synthetic: whether to compile the step; default: the recipe's"
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help=about)
-    parser.add_argument("--done", type=file_type, metavar="FILE", help="list here what was measured, when all is")
+    parser.add_argument(
+        "--done", type=file_type, metavar="FILE", help="file that lists the measurements when all are done"
+    )
 
 
 def _add_method(parser: argparse.ArgumentParser) -> None:
@@ -111,10 +111,10 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run each method and seed, one after the other; data that come with this package are prepared.
+    """Run each method and seed in sequence; embedded and procedural data are prepared.
 
-    A failure that belongs in the table is a record, not an exit code. Another one does not stop the other methods; the
-    exit code is then 1. With several looks the claims are judged after each, by the rows that are named.
+    A run that fails (diverged, out of memory) is a record and does not change the exit code. After any other error the
+    other methods still run, and the exit code is 1. With several looks, the rows' claims are judged after each.
     """
     tier = catalogue.tier_config(args.tier)
     addresses = parse_methods(args.methods, args.tier)
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _seeds(args: argparse.Namespace) -> tuple[int, ...]:
-    """The seeds that are named; else those of the first look, or of the tier where it has no looks."""
+    """Return the given seeds, else those of the first look, or the tier's seeds if it has no looks."""
     tier = catalogue.tier_config(args.tier)
     looks = 1 if args.seeds is None and tier.looks else None
     return seeds_or_looks(args.seeds, looks, tier)[0]
@@ -177,7 +177,7 @@ def _score_file(args: argparse.Namespace) -> int:
 
 
 def _reader_of(paper: str) -> str:
-    """The paper's first method that reads weights files; raises UserError where it has none."""
+    """The paper's first method that reads weights files; raises UserError if there is none."""
     known = catalogue.papers()
     if paper not in known:
         raise UserError(f"unknown paper '{paper}'{nearest(paper, known)}")
@@ -188,7 +188,7 @@ def _reader_of(paper: str) -> str:
 
 
 def _execute(args: argparse.Namespace, rows: Mapping[str, Sequence[int]], changes: list[str], again: bool) -> int:
-    """Run or score each row's seeds; return the exit code."""
+    """Run or score the seeds of each row; return the exit code."""
     from replications.measurement.process import sigterm_as_interrupt
     from replications.running import fingerprints, finished_record, restore
 
@@ -206,14 +206,14 @@ def _execute(args: argparse.Namespace, rows: Mapping[str, Sequence[int]], change
             )
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     if not again and alone:
-        # What is finished needs neither a device nor the seconds that importing torch takes.
+        # Finished runs need neither a device nor torch, whose import takes seconds.
         for address in addresses:
             restored = [restore(spec, work_root=args.work, results=results) for spec in specs[address]]
             if all(restored):
-                _say_records(restored)
+                _print_records(restored)
                 del specs[address]
     if not specs:
-        _say_end(addresses, [])
+        _print_end(addresses, [])
         return 0
     prepare_own(sets_of(chain(*specs.values())), args.data_root)
     failed = []
@@ -237,7 +237,7 @@ def _execute(args: argparse.Namespace, rows: Mapping[str, Sequence[int]], change
                 if records[-1].reason == "interrupted":
                     return 1
     if distribution.is_first:
-        _say_end(addresses, failed)
+        _print_end(addresses, failed)
     return int(bool(failed))
 
 
@@ -249,10 +249,10 @@ def _run_seeds(
     distribution: "Distribution",
     again: bool,
 ) -> list[RunRecord]:
-    """Run a method's seeds up to the first that ends without a row of the table."""
+    """Run a method's seeds until one ends without a record for the table."""
     from replications.running import execute
 
-    say = print if distribution.is_first else _say_nothing
+    say = print if distribution.is_first else _print_nothing
     records: list[RunRecord] = []
     for spec in specs:
         records.append(
@@ -269,7 +269,7 @@ def _run_seeds(
         )
         say(_line(records[-1]), flush=True)
         if records[-1].status == "failed" and records[-1].reason not in IN_THE_TABLE:
-            # Not a row of the table: snakemake takes an existing record as done.
+            # Remove the record: snakemake would take it for a finished run.
             run_path(results, spec.paper, spec.method, spec.seed).unlink(missing_ok=True)
             return records
     if len(records) > 1:
@@ -277,7 +277,7 @@ def _run_seeds(
     return records
 
 
-def _say_end(addresses: list[str], failed: list[str]) -> None:
+def _print_end(addresses: list[str], failed: list[str]) -> None:
     if failed and len(addresses) > 1:
         print(
             f"{len(failed)} of {len(addresses)} methods failed ({', '.join(failed)}): run the command again to resume"
@@ -286,19 +286,19 @@ def _say_end(addresses: list[str], failed: list[str]) -> None:
         print(f"{len(addresses)} methods have run: 'python -m replications report' makes their tables")
 
 
-def _say_records(records: list[RunRecord]) -> None:
+def _print_records(records: list[RunRecord]) -> None:
     print("\n".join(_line(record) for record in records))
     if len(records) > 1:
         print(_summary(records))
 
 
-def _say_nothing(*_, **__) -> None:
-    """What the processes of one run other than the first say."""
+def _print_nothing(*_, **__) -> None:
+    """The output of all processes of a run but the first."""
 
 
 @contextlib.contextmanager
 def _device(choice: str, runs_per_gpu: int = 1) -> Iterator[tuple["Distribution", "torch.device"]]:
-    """Reserve a device and take this process's place in its run; torchrun has chosen the devices of its own."""
+    """Lease a device and join the run's process group; under torchrun the devices are chosen already."""
     from replications.measurement.hardware import count_gpus, resolve_device
     from replications.measurement.lease import reserve_device
     from replications.training.distribution import join, leave
@@ -313,7 +313,7 @@ def _device(choice: str, runs_per_gpu: int = 1) -> Iterator[tuple["Distribution"
 
 
 def chosen_device(choice: str, tier: str) -> str:
-    """What a choice of device means in a tier: 'auto' is a GPU only in the tiers that want one."""
+    """Resolve the device option in a tier: 'auto' is a GPU only in tiers that want one."""
     return "cpu" if choice == "auto" and not catalogue.tier_config(tier).accelerator else choice
 
 
@@ -330,7 +330,7 @@ def _line(record: RunRecord) -> str:
 
 
 def _summary(records: list[RunRecord]) -> str:
-    """Several seeds as a line."""
+    """Return the results of several seeds as one line."""
     from statistics import mean
 
     from replications.tasks.base import find_task
@@ -354,7 +354,7 @@ def _batch(text: str) -> int | str:
 
 
 def throughput(args: argparse.Namespace) -> None:
-    """Measure each method in a separate process; one that was measured on this device before is not again."""
+    """Measure each method in a separate process, unless it was measured on this device before."""
     from replications.measurement.hardware import count_gpus
     from replications.measurement.throughput import Request, measure_many
     from replications.running import fingerprints, make_synthetic_workload, make_workload, task_modules
@@ -400,7 +400,7 @@ def throughput(args: argparse.Namespace) -> None:
 
 
 def _speed(record: ThroughputRecord) -> str:
-    """A speed as a line; of random data with all that was measured."""
+    """Return a speed as one line; on random data with all measurements."""
     from statistics import median
 
     rate = record.train_samples_per_second

@@ -1,4 +1,4 @@
-"""``describe`` and ``check``: what there is, and whether it is in order, without running anything."""
+"""``describe`` and ``check``: show and validate parts of the catalogue, without running anything."""
 
 import argparse
 import ast
@@ -19,7 +19,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         commands,
         "describe",
         describe,
-        "say what a paper, method, claim, data set or task is",
+        "show a paper, method, claim, data set or task in full",
         "describe arcface/softmax --tier standard",
     )
     parser.add_argument("name", metavar="NAME", help="a paper, paper/method, paper/claim, data set or task")
@@ -28,14 +28,14 @@ def add(commands: argparse._SubParsersAction) -> None:
         commands,
         "check",
         check,
-        "check that papers are in order: claims, methods, metrics, deviations, functions",
+        "validate papers: claims, methods, metrics, deviations, functions",
         "check arcface",
     )
     parser.add_argument("paper", nargs="?", metavar="PAPER", help="none: all of them")
 
 
 def check(args: argparse.Namespace) -> int:
-    """Print what is wrong with a paper, or with all, a line each; the exit code says whether there is anything."""
+    """Print the problems of one paper, or of all, one per line; the exit code is 1 if there are any."""
     papers = catalogue.read_papers()
     if args.paper is not None and args.paper not in papers:
         raise UserError(f"unknown paper '{args.paper}'{nearest(args.paper, papers)}")
@@ -48,7 +48,7 @@ def check(args: argparse.Namespace) -> int:
 
 
 def describe(args: argparse.Namespace) -> None:
-    """Print one thing in full; raises UserError, with the nearest name, where there is no such thing."""
+    """Print one item in full; raises UserError with the closest match for an unknown name."""
     from replications.datasets import registry
 
     papers = catalogue.papers()

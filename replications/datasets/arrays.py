@@ -12,7 +12,7 @@ from replications.datasets.registry import data_fingerprint
 from replications.datasets.unchanged import first_changed
 from replications.errors import UserError, disk_error
 
-if TYPE_CHECKING:  # planning asks where sets lie, and does not wait for numpy
+if TYPE_CHECKING:  # planning needs only the paths of sets, without importing numpy
     import numpy as np
 
 MANIFEST = "set.json"

@@ -1,6 +1,6 @@
 """Decoding pictures into rows of uint8 [H, W, 3], RGB.
 
-Whatever a picture is stored as, all readers see the same RGB: samples of 16 bits are scaled to 8 (the high byte, as
+All readers get the same RGB for any storage format: samples of 16 bits are scaled to 8 (the high byte, as
 Pillow does for colour), greyscale, palettes and CMYK are converted, of several frames the first is taken. Alpha is
 dropped: a pixel keeps its colour, however transparent. An orientation in the EXIF data is not applied, since boxes and
 landmarks are annotated on the pixels as they are stored. Samples with no known range (floats, integers beyond 16 bits)

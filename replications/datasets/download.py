@@ -2,7 +2,7 @@
 
 A download grows in ``<name>.part``, is continued by HTTP Range after any interruption, is checked, and only then
 renamed to its name: a file below ``downloads`` is whole. The network is asked politely: back-off with jitter, and the
-next place where one fails, whatever it is that fails: what a server sends may break the HTTP library in any way.
+next place if one fails for any reason: a server's response may break the HTTP library in any way.
 """
 
 import email.utils
@@ -180,7 +180,7 @@ def _fill(url: str, part: Path, variant: Variant, patience: Patience) -> bool:
 
 @contextmanager
 def _network() -> Iterator[None]:
-    """Turn whatever a server makes the HTTP library raise into another attempt, or the next place."""
+    """Turn any exception of the HTTP library into another attempt, or the next place."""
     try:
         yield
     except PlaceFailed:

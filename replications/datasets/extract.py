@@ -28,7 +28,7 @@ MOST_FILES = 20_000_000
 MOST_RATIO = 200  # of what is unpacked to the archive; text in a tar.xz comes to about 20
 SMALL = 1 << 30  # bytes that any archive may unpack to
 BLOCK = 1 << 20
-# What the libraries raise for an archive that is damaged or odd; and OSError without errno.
+# Exceptions of the libraries for a damaged or unusual archive; also OSError without errno.
 DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, struct.error, ValueError, IndexError,
     OverflowError, RuntimeError,

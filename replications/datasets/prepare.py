@@ -111,7 +111,7 @@ def _fault(set_key: str, data_root: Path) -> Damaged | None:
 def _form(path: Path) -> dict:
     """Shape, type and checksum of an array; its bytes reach the disk before the set gets its name.
 
-    Raises UserError for NaN or infinity, whatever the preparer let through.
+    Raises UserError for NaN or infinity that the preparer did not reject.
     """
     with path.open("rb") as stream:
         os.fsync(stream.fileno())

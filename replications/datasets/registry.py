@@ -73,7 +73,7 @@ class Variant(Strict):
 
 
 class Source(Strict):
-    """Something to download, or, where `gated` says so, to be put in place by a person."""
+    """A file to download or, if `gated`, to be put in place by the user."""
 
     title: str
     homepage: str | None = None
@@ -84,7 +84,7 @@ class Source(Strict):
 
     @property
     def identity(self) -> str:
-        """What stands for the content in a fingerprint; equal for all variants."""
+        """The content's part of a fingerprint; equal for all variants."""
         official = self.variants[0]
         return official.md5 or official.sha256 or official.path
 

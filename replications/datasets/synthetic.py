@@ -22,7 +22,7 @@ class SyntheticSet:
 
 
 def write_synthetic(key: str, found: SyntheticSet, data_root: Path) -> None:
-    """Write a set below a data root of its own, so that `replications.datasets.arrays.open_set` opens it as `key`."""
+    """Write a set below a separate data root, so that `replications.datasets.arrays.open_set` opens it as `key`."""
     folder = set_path(key, data_root)
     folder.mkdir(parents=True)
     forms = {}

@@ -1,6 +1,6 @@
 """Weights in a ``.pth`` file as a prepared set: an array for each parameter, under its name.
 
-What a run starts from is part of its data: it is fetched, checked and fingerprinted like any other set.
+Initial weights are part of a run's data: they are fetched, checked and fingerprinted like any other set.
 """
 
 import re

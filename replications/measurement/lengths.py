@@ -1,7 +1,7 @@
 """What length costs a model of sequences: a training step of one sequence at each length, beside references.
 
 The method and its references are timed in turn, in one process a length, so that what else the machine does falls
-on all of them alike; the fastest step counts, since the rest of the machine only ever adds. Of the runs that share a
+on all of them equally; the fastest step counts, since the rest of the machine only ever adds. Of the runs that share a
 machine one sweeps at a time: two would want its memory at once. Out of memory is an answer: that length is missing.
 
 A model is called as ``model(batch)`` with ``tokens`` and ``target`` ``[1, n]``; where it has ``decodes`` true, also as
@@ -109,7 +109,7 @@ def summarise(points: dict[str, dict[int, dict[str, float | None]]]) -> Sweep:
 def _measure(
     models: dict[str, nn.Module], n: int, stamps: int, device_type: str, precision: str
 ) -> dict[str, dict[str, float | None]]:
-    """Time training steps of the models in turn, and decoding of the first; what does not fit is None.
+    """Time training steps of the models in turn, and decoding of the first; models that do not fit give None.
 
     Algorithms and precision are those that the loop trains with, so a table holds one choice of attention kernels.
     """

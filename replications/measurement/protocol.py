@@ -37,7 +37,7 @@ EFFORTS = {
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was found. Seconds are of one step, sizes bytes, FLOPs and joules of one sample.
+    """The result of a measurement. Seconds are of one step, sizes bytes, FLOPs and joules of one sample.
 
     `background_load` is the share of the machine's processors that others kept busy meanwhile; `uncounted` names heavy
     kernels that the FLOPs leave out.

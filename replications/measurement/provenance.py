@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from replications import __version__
-from replications.measurement.hardware import cpu_count, cpu_model, describe_device, memory_bytes
+from replications.measurement.hardware import cpu_count, cpu_model, describe_device, memory_bytes, nvml
 from replications.records import Provenance
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def provenance(device: "torch.device", threads: int, *, deterministic: bool | No
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that can change a number, and of CUDA and cuDNN where they are used."""
+    """Return the versions of the packages that can change a number, and of CUDA, cuDNN and driver where used."""
     import torch
 
     versions = {name: version for name in PACKAGES if (version := _version(name))}
@@ -58,6 +58,9 @@ def package_versions() -> dict[str, str]:
     if torch.version.cuda and torch.cuda.is_available():
         versions["cuda"] = torch.version.cuda
         versions["cudnn"] = str(torch.backends.cudnn.version())
+        with nvml() as library:
+            if library:
+                versions["driver"] = library.nvmlSystemGetDriverVersion()
     return versions
 
 

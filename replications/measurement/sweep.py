@@ -69,7 +69,7 @@ def crossover(
     """Find where two methods that were measured at the same sizes cost the same.
 
     Fits a line to the logarithm of their quotient; the interval holds every size at which the line's t interval
-    covers zero (Fieller's theorem). None where the two exponents do not differ at `level`: then it cannot be told.
+    covers zero (Fieller's theorem). None if the two exponents do not differ significantly at `level`.
     """
     x = _logarithms(sizes)
     line = _fit(x, _logarithms(costs) - _logarithms(other_costs), level)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PRELOAD = ("torch", "replications.measurement.timing")
 PROBE = Effort(1, 1, 0.0)  # of a batch size that may not fit
 LARGEST_BATCH = 2**17
-BUSY = 0.1  # share of the machine in use by others from which on a measurement says so
+BUSY = 0.1  # load by other programs (share of the machine) above which a measurement reports it
 
 # Makes a method's workload in the fresh process: a function of a module, given spec, data root and device.
 MakeWorkload = Callable[[RunSpec, Path, "torch.device"], "Workload"]
@@ -226,7 +226,7 @@ def _death(exit_code: int | None) -> tuple[str, str]:
 
 
 def _work(gpus, spec, make_workload, data_root, device_choice, effort, halvings) -> tuple[Any, ...]:
-    """Run in the fresh process: measure, and return what was found or why not. Exceptions are passed as text."""
+    """Run in the fresh process: measure, and return the result or the failure. Exceptions are passed as text."""
     os.environ.update(gpus)
     try:
         from replications.measurement.hardware import resolve_device

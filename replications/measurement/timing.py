@@ -26,7 +26,7 @@ from replications.training.stage import Batch, Stage, Workload
 from replications.training.update import Updater
 
 STAMP_SECONDS = 0.01  # shorter steps share a stamp: the clock and the synchronisation would show in them
-STILL = 1e-6  # factor on the rate: a batch seen a thousand times must neither diverge nor be learnt by heart
+STILL = 1e-6  # factor on the rate: a batch seen a thousand times must neither diverge nor be memorised
 UNENDING = 10**9
 FLUSH_STEPS = 10  # between looks at the losses, as in the loop on an accelerator
 

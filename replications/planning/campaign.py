@@ -1,9 +1,9 @@
 """What to run next so that a budget of time decides most claims: pure arithmetic, without files or clocks.
 
-The unit of choice is a bundle: some claims and the look (replications.looks) that each is to reach. It costs the runs
-that are missing, those that claims share once, and is worth the sum of the chances that the claims are decided by
-then. The bundle of most decisions a second is begun first, at its earliest look, and the choice is made anew for each
-job: it depends on nothing but what is known and what has run, so a campaign goes on where another one stopped.
+The unit of choice is a bundle: some claims and the look (replications.looks) that each should reach. Its cost is the
+time of the missing runs, with shared runs counted once; its value is the sum of the probabilities that the claims are
+decided by then. The bundle with the most decisions per second starts first, at its earliest look. The choice is made
+again for each job from the current records alone, so a campaign can resume where another one stopped.
 """
 
 import heapq
@@ -16,26 +16,26 @@ from replications import looks
 Run = tuple[str, int]  # address and seed
 Targets = tuple[tuple[str, int], ...]
 LOOKS = range(1, len(looks.LOOKS) + 1)
-LEAST = 1e-9  # a chance that counts as none
-WORTH_GROWING = 0.5  # of the best rate: a claim on its own below it is not looked at with its neighbours
+LEAST = 1e-9  # smaller probabilities count as 0
+WORTH_GROWING = 0.5  # share of the best rate; claims below it alone are not combined with their neighbours
 
 
 @dataclass(frozen=True)
 class Question:
-    """An undecided claim: the rows that it needs, and the chance that it is decided by each look; 0 for past ones."""
+    """An undecided claim: the rows that it needs, and the probability of a decision by each look (0 for past looks)."""
 
     claim: str
     rows: tuple[str, ...]
     chance: tuple[float, ...]
 
     def gain(self, before: int, after: int) -> float:
-        """The chance that looks `before` + 1 to `after` decide it."""
+        """The probability that looks `before` + 1 to `after` decide it."""
         return (self.chance[after - 1] if after else 0.0) - (self.chance[before - 1] if before else 0.0)
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Runs that belong together: what is missing until each of `claims` has had its look, earlier looks first."""
+    """Runs that belong together: those missing for each of `claims` to reach its look, earlier looks first."""
 
     runs: tuple[Run, ...]
     claims: Mapping[str, int]
@@ -49,7 +49,7 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Job:
-    """Seeds of one row that one process runs; what they are run for, and the claims' looks."""
+    """Seeds of one row that one process runs, with the claims that need them and their looks."""
 
     address: str
     seeds: tuple[int, ...]
@@ -71,7 +71,7 @@ class Slots:
 
 
 class Board:
-    """The undecided claims. `seconds` is what a run of each row takes."""
+    """The undecided claims. `seconds` is the duration of a run of each row."""
 
     def __init__(self, questions: Sequence[Question], seconds: Mapping[str, float]):
         self.questions, self.seconds = tuple(questions), seconds
@@ -79,7 +79,7 @@ class Board:
         self._known: dict[tuple, list[Bundle]] = {}
 
     def ranked(self, paid: frozenset[Run]) -> list[Bundle]:
-        """Return what could be run, most decisions a second first; `paid` runs have ended or are under way."""
+        """Return candidate bundles, most decisions per second first; `paid` runs are finished or running."""
         seeds: dict[str, set[int]] = {}
         for address, seed in paid:
             seeds.setdefault(address, set()).add(seed)
@@ -93,7 +93,7 @@ class Board:
         return sorted(found, key=lambda bundle: (-bundle.rate, bundle.seconds, bundle.runs))
 
     def expected(self, before: frozenset[Run], after: frozenset[Run]) -> float:
-        """How many claims the runs that `after` has more than `before` should decide."""
+        """Return the expected number of claims decided by the runs in `after` that are not in `before`."""
         return sum(q.gain(_looks(q.rows, before), _looks(q.rows, after)) for q in self.questions)
 
     def cheapest(self, done: frozenset[Run]) -> Job | None:
@@ -106,10 +106,10 @@ class Board:
 
 
 def next_job(board: Board, done: frozenset[Run], running: Mapping[Job, float], left: float, slots: Slots) -> Job | None:
-    """Return what a free slot should run, or None: nothing is left, or nothing would end within `left` seconds.
+    """Return the job for a free slot, or None if nothing is left or nothing would finish within `left` seconds.
 
-    `running` are jobs with the seconds that each still takes. The best bundle that can be finished in time comes
-    first; where none can, as much of the best look as ends in time, for a later campaign to complete.
+    `running` are jobs with their remaining seconds. The best bundle that can finish in time comes first; if none
+    can, as much of the best look as finishes in time, for a later campaign to complete.
     """
     paid = done.union(*(job.runs for job in running))
     ranked = board.ranked(paid)
@@ -124,7 +124,7 @@ def next_job(board: Board, done: frozenset[Run], running: Mapping[Job, float], l
 def simulate(
     board: Board, done: frozenset[Run], budget: float, slots: Slots, running: Mapping[Job, float] = ()
 ) -> list[tuple[float, Job]]:
-    """Return the jobs that `budget` seconds would take, with their begins, where each takes what is expected."""
+    """Return the jobs that fit in `budget` seconds with their start times, if all take as long as expected."""
     now, begun = 0.0, []
     ends = [(seconds, number, job) for number, (job, seconds) in enumerate(dict(running).items())]
     heapq.heapify(ends)
@@ -143,7 +143,7 @@ def simulate(
 
 
 def _first_job(bundle: Bundle, seconds: Mapping[str, float], slots: Slots, left: float) -> Job | None:
-    """The first seeds of a bundle that a process takes and that end in time."""
+    """The first seeds of a bundle, as many as one process takes and as finish in time."""
     address, first = bundle.runs[0]
     look = looks.looks_of(first) + 1
     alike = [seed for row, seed in bundle.runs if looks.looks_of(seed) + 1 == look and row == address]
@@ -158,7 +158,7 @@ def _first_job(bundle: Bundle, seconds: Mapping[str, float], slots: Slots, left:
 def _fits(
     bundle: Bundle, seconds: Mapping[str, float], running: Mapping[Job, float], left: float, slots: Slots
 ) -> bool:
-    """Whether the bundle and what runs end within `left` seconds, longest first on the slot that is free first."""
+    """Whether the bundle and the running jobs finish within `left` seconds, with the longest runs scheduled first."""
     free = sorted([0.0] * (slots.count - len(running)) + list(running.values()))
     share = slots.start / slots.per_process
     for took in sorted((seconds[row] + share for row, _ in bundle.runs), reverse=True):
@@ -183,9 +183,9 @@ def _connected(questions: Sequence[Question]) -> list[tuple[Question, ...]]:
 
 
 class _Group:
-    """Claims that are connected by their rows, the seeds that each row has, and what raising rows to looks brings.
+    """Claims connected by shared rows, the seeds of each row, and the value of raising rows to later looks.
 
-    `Targets` are rows with the look that each is to reach, sorted.
+    `Targets` are rows with the look that each should reach, sorted.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class _Group:
         return [seed for seed in range(looks.LOOKS[look - 1]) if seed not in self.state[row]]
 
     def bundles(self) -> Iterable[Bundle]:
-        """Yield each claim's looks alone and, of the better ones, with claims that share rows as long as that pays."""
+        """Yield each claim's looks alone and, for better ones, with claims that share rows while the rate improves."""
         alone = dict.fromkeys(self.raised((), question, look) for question in self.questions for look in LOOKS)
         worth = {targets: self.weigh(targets) for targets in alone}
         worth = {targets: (value, cost) for targets, (value, cost) in worth.items() if value > LEAST and cost > 0}
@@ -220,7 +220,7 @@ class _Group:
                 yield self.bundle(targets, value, cost)
 
     def raised(self, targets: Targets, question: Question, look: int) -> Targets:
-        """Targets with a claim's rows raised to a look, too."""
+        """Return the targets with a claim's rows raised to a look as well."""
         levels = dict(targets)
         levels |= {row: max(look, levels.get(row, 0)) for row in question.rows if self.now[row] < look}
         return tuple(sorted(levels.items()))
@@ -230,7 +230,7 @@ class _Group:
         return list({q.claim: q for row, _ in targets for q in self.touching[row]}.values())
 
     def weigh(self, targets: Targets) -> tuple[float, float]:
-        """Value and seconds of raising rows to their looks."""
+        """Return value and seconds of raising rows to their looks."""
         after = {**self.now, **dict(targets)}
         gains = [q.gain(_level(q, self.now), _level(q, after)) for q in self.near(targets)]
         return sum(gains), sum([self.price[target] for target in targets])
@@ -253,5 +253,5 @@ def _downwards() -> list[tuple[int, int]]:
 
 
 def _looks(rows: Iterable[str], done: frozenset[Run]) -> int:
-    """How many looks the rows allow."""
+    """Return the number of complete looks of the rows."""
     return next((k for k, size in _downwards() if all((row, s) in done for row in rows for s in range(size))), 0)

@@ -1,4 +1,4 @@
-"""The check of the catalogue beyond what reading it tells: metrics, scales and functions that paper.yaml names.
+"""Checks of the catalogue beyond parsing: metrics, scales and functions that paper.yaml names.
 
 Nothing here imports torch or a paper's code.
 """
@@ -15,20 +15,20 @@ from replications.errors import UserError, nearest
 from replications.spec import Claim, Paper
 from replications.tasks.base import find_task
 
-# A name is a folder, a module, a target of snakemake and a part of files' names.
+# A key is a folder, a module, a Snakemake target and part of file names.
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 METHOD = re.compile(r"[a-z0-9_]{1,60}")
 RULES = ("all", "prepare", "report", "throughput")
 
 
 def name_problem(key: str) -> str:
-    """Say why a paper or a task cannot be called so; empty where it can. What has the name already is not looked at."""
+    """Return why a key is invalid for a paper or task; empty if it is valid. Existing keys are not considered."""
     if not NAME.fullmatch(key):
         plain = re.sub(r"[^a-z0-9]+", "_", key.lower()).strip("_0123456789")[:40]
         hint = f" (for instance '{plain}')" if NAME.fullmatch(plain) else ""
-        return f"'{key}' is no name: give a lower-case letter, then up to 39 of them, digits and underscores{hint}"
+        return f"'{key}' is not a valid name: use a lower-case letter, then up to 39 of a-z, 0-9 and _{hint}"
     if key in RULES or key.startswith("train_") or keyword.iskeyword(key):
-        return f"'{key}' is a word of snakemake or Python: choose another name"
+        return f"'{key}' is reserved by Snakemake or Python: choose another name"
     if key in registry.load().sets:
         return f"'{key}' is a data set: choose another name"
     return ""
@@ -41,7 +41,7 @@ def refuse(papers: Mapping[str, Paper]) -> None:
 
 
 def problems(papers: Mapping[str, Paper], keys: Mapping[str, Paper] | tuple[str, ...]) -> Iterator[str]:
-    """Say what is wrong with the papers `keys`, a line each: file and line, claim or method, and the remedy."""
+    """Yield the problems of the papers `keys`, one per line: file and line, claim or method, and the remedy."""
     for key in keys:
         problem = name_problem(key)
         if not problem and (catalogue.TASKS / key / "tiers.yaml").exists():
@@ -49,19 +49,19 @@ def problems(papers: Mapping[str, Paper], keys: Mapping[str, Paper] | tuple[str,
         if problem:
             yield f"papers/{key}: {problem}"
         for index, claim in enumerate(papers[key].claims):
-            for where, told in _claim(claim, papers).items():
-                yield f"{catalogue.place(key, 'claims', index, *where)}: claim {claim.id} {told}"
+            for where, problem in _claim(claim, papers).items():
+                yield f"{catalogue.place(key, 'claims', index, *where)}: claim {claim.id} {problem}"
         for name, method in papers[key].methods.items():
             if not METHOD.fullmatch(name):
                 where = catalogue.place(key, "methods", name)
-                yield f"{where}: '{name}' is no name of a method: give lower-case letters, digits and underscores"
+                yield f"{where}: '{name}' is not a valid method name: use lower-case letters, digits and underscores"
             for part, function in (("build", method.build), ("weights", method.weights)):
-                if function and (told := _function(catalogue.PAPERS / key, function)):
-                    yield f"{catalogue.place(key, 'methods', name, part)}: {part} of {key}/{name} {told}"
+                if function and (problem := _function(catalogue.PAPERS / key, function)):
+                    yield f"{catalogue.place(key, 'methods', name, part)}: {part} of {key}/{name} {problem}"
 
 
 def _claim(claim: Claim, papers: Mapping[str, Paper]) -> dict[tuple[str, ...], str]:
-    """What is wrong with a claim, by the place in it."""
+    """Return the problems of a claim, by the key within it."""
     wrong: dict[tuple[str, ...], str] = {}
     for name, side in claim.sides().items():
         metrics = find_task(papers[side.method.partition("/")[0]].task).metrics
@@ -75,7 +75,7 @@ def _claim(claim: Claim, papers: Mapping[str, Paper]) -> dict[tuple[str, ...], s
 
 
 def _function(folder: Path, name: str) -> str:
-    """Say why ``module:function`` is not in a paper's folder; empty where it is."""
+    """Return why ``module:function`` is not in a paper's folder; empty if it is."""
     module, _, function = name.partition(":")
     path = folder / f"{module}.py"
     if not path.is_file():

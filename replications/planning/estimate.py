@@ -1,8 +1,8 @@
-"""What a request will cost, before any of it is spent: whole seconds and megabytes, for Snakemake's resources.
+"""Estimated cost of a request: whole seconds and megabytes, for Snakemake's resources.
 
-Seconds come from run records of the same method in the same tier and on the same kind of device: one's own, else the
-published ones, else the task's ``minutes_per_run``. Megabytes come from what earlier runs of the method keep, and from
-the registry for data.
+Seconds come from run records of the same method in the same tier and on the same kind of device: local records, else
+published ones, else the task's ``minutes_per_run``. Megabytes come from the disk use of earlier runs of the method and,
+for data, from the registry.
 """
 
 import functools
@@ -24,7 +24,7 @@ UNKNOWN = -1
 
 
 def run_seconds(plan: Plan, address: str, seeds: str) -> int:
-    """Wall seconds of a group of runs; those already finished in the work store cost nothing."""
+    """Wall seconds of a group of runs; runs already in the work store cost nothing."""
     left = _left(plan, address, seeds)
     spent = [r.cost.total_seconds for r in _earlier(plan, address) if r.status == "finished" and r.cost.total_seconds]
     minutes = catalogue.task_tiers(catalogue.find_method(address)[0].task)[plan.knobs.tier].minutes_per_run
@@ -36,7 +36,7 @@ def run_seconds(plan: Plan, address: str, seeds: str) -> int:
 def published_seconds(plan: Plan, address: str) -> float | None:
     """Seconds of one run by the published records, else by the task; None: unknown.
 
-    They are of other machines, and only in proportion to each other of use for this one.
+    They come from other machines, so only their ratios apply to this one.
     """
     spent = [r.cost.total_seconds for r in published_records(plan, address) if r.status == "finished"]
     minutes = catalogue.task_tiers(catalogue.find_method(address)[0].task)[plan.knobs.tier].minutes_per_run
@@ -47,9 +47,9 @@ def published_seconds(plan: Plan, address: str) -> float | None:
 
 @functools.cache
 def published_records(plan: Plan, address: str) -> tuple[RunRecord, ...]:
-    """A method's published records in the tier, of its own set-up: of this kind of device, else of any.
+    """A method's published records in the tier with the unchanged set-up: on this kind of device, else on any.
 
-    They lie beside the results, or come with this checkout.
+    They are beside the results folder, or in this checkout.
     """
     places = (Path(plan.knobs.results), catalogue.PACKAGE.parent / "results")
     folders = next(filter(None, (sorted(p.glob(f"published/{plan.knobs.tier}-*")) for p in places)), [])
@@ -62,7 +62,7 @@ def published_records(plan: Plan, address: str) -> tuple[RunRecord, ...]:
 
 
 def run_megabytes(plan: Plan, address: str, seeds: str) -> int:
-    """Disk that a group of runs will take for checkpoints, finished weights and records."""
+    """Disk space of a group of runs: checkpoints, finished weights and records."""
     left = _left(plan, address, seeds)
     folders = (Path(plan.knobs.work) / "runs" / record.fingerprint[:16] for record in _earlier(plan, address))
     kept = [_bytes(folder) for folder in folders if folder.exists()]
@@ -72,9 +72,9 @@ def run_megabytes(plan: Plan, address: str, seeds: str) -> int:
 
 
 def later(plan: Plan, jobs: Sequence[Job]) -> tuple[int, int, bool] | None:
-    """Return how many runs further looks may add to `jobs`, at most, their seconds, and whether those are of a GPU.
+    """Return the maximum number of runs that further looks add to `jobs`, their seconds, and whether they use a GPU.
 
-    Seconds are of one run after the other, times its threads on a CPU; below 0 where nothing is known.
+    Seconds are summed over runs, times threads on a CPU; negative if unknown.
     """
     found = _later(plan, jobs)
     seconds = [run_seconds(plan, address, ",".join(map(str, seeds))) for address, seeds in found.items()]
@@ -84,7 +84,7 @@ def later(plan: Plan, jobs: Sequence[Job]) -> tuple[int, int, bool] | None:
 
 
 def _later(plan: Plan, jobs: Sequence[Job]) -> dict[str, list[int]]:
-    """Seeds by row that a look may still ask for once the judging among `jobs` has been done."""
+    """Return the seeds by row that a look may still require after the judging among `jobs`."""
     planned = {path for job in jobs for path in job.output}
     first: dict[str, int] = {}
     for job in jobs:
@@ -103,13 +103,13 @@ def _later(plan: Plan, jobs: Sequence[Job]) -> dict[str, list[int]]:
 
 
 def set_megabytes(key: str) -> int:
-    """Disk that a data set will take: what is downloaded and the arrays."""
+    """Disk space of a data set: downloads and prepared arrays."""
     about = registry.describe_set(key)
     return math.ceil((about["bytes"] + about["prepared_bytes"]) / 1e6)
 
 
 def _left(plan: Plan, address: str, seeds: str) -> int:
-    """How many of the runs are not in the work store, finished."""
+    """Return the number of runs without a finished record in the work store."""
     return sum(not _is_finished(plan, address, int(seed)) for seed in seeds.split(","))
 
 
@@ -119,12 +119,12 @@ def _is_finished(plan: Plan, address: str, seed: int) -> bool:
         prints = plan.fingerprints(address, seed)
         return running.finished_record(plan.spec(address, seed), prints, Path(plan.knobs.work)) is not None
     except UserError:
-        return False  # a damaged record: the run is made again
+        return False  # damaged record: the run is repeated
 
 
 @functools.cache
 def _earlier(plan: Plan, address: str) -> tuple[RunRecord, ...]:
-    """Records of a method: those of the results folder, or the published ones where it has none."""
+    """Records of a method: those of the results folder, or the published ones if it has none."""
     published = sorted(Path(plan.knobs.results).glob(f"published/{plan.knobs.tier}-*"))
     for folder in (plan.folder, *published):
         found = tuple(_readable(folder, address, _device_kind(plan)))
@@ -140,7 +140,7 @@ def _readable(folder: Path, address: str, device_kind: str) -> Iterator[RunRecor
         try:
             record = parse(read(), RunRecord, name)
         except UserError:
-            continue  # a damaged record is ignored here, and made again
+            continue  # damaged records are ignored here; their runs are repeated
         if record.provenance is None or record.provenance.device_kind == device_kind:
             yield record
 

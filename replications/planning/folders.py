@@ -1,6 +1,6 @@
-"""The folder knobs: the text that a person wrote, checked, and a name of it that Snakemake takes.
+"""The folder knobs: validation of the text as written, and a form of the name that Snakemake accepts.
 
-Snakemake and YAML give values types: there 2026_11_27 is a number and 2026-11-27 a date. A folder's name is text.
+YAML and Snakemake would parse 2026_11_27 as a number and 2026-11-27 as a date; folder names stay text.
 """
 
 import hashlib
@@ -37,11 +37,11 @@ _AsWritten.yaml_implicit_resolvers = {
 def as_written(files: Iterable[Path], assignments: Iterable[str] = ()) -> dict[str, str | None]:
     """Return the folder knobs that configuration files and then words like ``results=x`` give, as text.
 
-    Of two that give the same knob the later one counts. Values that are no text (a list, say) are left out.
+    If a knob is given twice, the later value counts. Values that are not text (such as lists) are left out.
     """
     found = {}
     for path in files:
-        with suppress(OSError, ValueError, yaml.YAMLError):  # said where all of the file is read
+        with suppress(OSError, ValueError, yaml.YAMLError):  # reported when the whole file is read
             content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_AsWritten)
             found.update({key: content[key] for key in FOLDERS if key in content})
     for key, _, text in (word.partition("=") for word in assignments):
@@ -56,8 +56,8 @@ def as_written(files: Iterable[Path], assignments: Iterable[str] = ()) -> dict[s
 def folder_name(knob: str, text: str, there: bool = False) -> str:
     """Return a folder's name with ``~`` expanded, as pathlib writes it.
 
-    Raises UserError, naming the knob, for a name that no line of text can hold, where a file is in the way, and for a
-    folder that is not `there` though it should be.
+    Raises UserError, naming the knob, if the name has unprintable characters, a file is in the way, or a folder that
+    must exist (`there`) does not.
     """
     if not text or UNPRINTABLE.search(text):
         raise UserError(f"{knob}={text!a}: give a folder's name in printable characters")
@@ -77,7 +77,7 @@ def folder_name(knob: str, text: str, there: bool = False) -> str:
 
 
 def name_for_snakemake(folder: str) -> str:
-    """Return the folder's name, or that of a link to it where Snakemake or a job would take the name for more."""
+    """Return the folder's name, or that of a symbolic link if Snakemake or a shell would interpret its characters."""
     if not TAKEN_FOR_MORE.search(folder):
         return folder
     link = LINKS / hashlib.sha256(os.path.abspath(folder).encode()).hexdigest()[:16]

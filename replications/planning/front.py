@@ -1,4 +1,4 @@
-"""What the Snakefile calls: any error ends the process with one line."""
+"""Functions for the Snakefile: any error ends the process with a one-line message."""
 
 import contextlib
 import os
@@ -27,18 +27,18 @@ def _one_line() -> Iterator[None]:
         yield
     except (UserError, OSError) as error:
         sys.exit(f"error: {one_line(error)}")
-    except SyntaxError as error:  # of a module that some run reaches by imports
+    except SyntaxError as error:  # in a module that some run imports
         sys.exit(f"error: {error.filename}:{error.lineno}: {error.msg}")
 
 
 def check_file(path: str) -> None:
-    """End with one line where a configuration file cannot be read; Snakemake would with a traceback."""
+    """End with one line if a configuration file cannot be read, where Snakemake would print a traceback."""
     with _one_line():
         catalogue.read_yaml(Path(path))
 
 
 def make_plan(config: Mapping[str, Any], workflow: Any) -> Plan:
-    """Check the knobs and make the plan; jobs find this Python and this package, and know whose jobs they are."""
+    """Check the knobs and make the plan; set the environment by which jobs find this Python, package and process."""
     take_any_letter()
     with _one_line():
         if workflow.cores is not None and workflow.cores < 1:
@@ -48,7 +48,7 @@ def make_plan(config: Mapping[str, Any], workflow: Any) -> Plan:
         written = as_written(files, given.config_args or ())
         plan = Plan(read_knobs({**config, **written}))
         refuse(catalogue.papers())
-        plan.selection_meaning("all")  # reads every paper, recipe and set that the request needs: errors come now
+        plan.selection_meaning("all")  # parse every paper, recipe and data set of the request, so that errors come now
         if plan.gpu and plan.knobs.runs_per_gpu > 1:
             _count_slots(workflow, plan.knobs.runs_per_gpu)
     _prepend("PATH", str(Path(sys.executable).parent))
@@ -58,7 +58,7 @@ def make_plan(config: Mapping[str, Any], workflow: Any) -> Plan:
 
 
 def _count_slots(workflow: Any, runs_per_gpu: int) -> None:
-    """Turn the limit of GPUs into one of slots. Jobs of their own (a cluster's) see neither limit nor each other."""
+    """Convert the limit on GPUs to one on slots. Cluster jobs run separately and see no limit."""
     if workflow.is_main_process:
         if "gpu" not in workflow.global_resources:
             raise UserError(
@@ -73,7 +73,7 @@ def _prepend(variable: str, folder: str) -> None:
 
 
 def attach_terminal(plan: Plan, logger: Logger, workflow: Any) -> Terminal:
-    """Replace Snakemake's messages by the suite's; a snakemake that runs one job of another prints nothing."""
+    """Replace Snakemake's messages by the suite's; a snakemake that runs a single job of another prints nothing."""
     terminal = Terminal(plan, dryrun=workflow.output_settings.dryrun, cores=workflow.cores)
     if workflow.is_main_process:
         attach(logger, terminal)
@@ -81,10 +81,10 @@ def attach_terminal(plan: Plan, logger: Logger, workflow: Any) -> Terminal:
 
 
 def begin(plan: Plan) -> None:
-    """Keep a second snakemake out of the working folder for the life of this one, and make the folders of the knobs."""
+    """Lock the working folder against a second snakemake until this one ends, and create the folders of the knobs."""
     with _one_line():
         for folder in (plan.knobs.results, plan.knobs.data_root, plan.knobs.work):
-            Path(folder).mkdir(parents=True, exist_ok=True)  # Snakemake makes none behind a link
+            Path(folder).mkdir(parents=True, exist_ok=True)  # Snakemake does not create folders behind a link
         _HELD.append(hold_folder(Path.cwd() / ".snakemake"))
 
 

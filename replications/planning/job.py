@@ -21,8 +21,8 @@ class Job:
     threads: int
     resources: dict[str, Any]
     started: float = field(default_factory=time.monotonic)
-    look: int = 0  # of a job that judges: the look that its paper has had
-    waits_for: str = ""  # what it said last on waiting for another process
+    look: int = 0  # judge jobs: the look that has run
+    waits_for: str = ""  # its last message about waiting for another process
 
     @property
     def name(self) -> str:
@@ -31,7 +31,7 @@ class Job:
 
     @property
     def last_line(self) -> str:
-        """What the job said last, without its own name."""
+        """The last line of the job's log, without the job's name."""
         try:
             with open(self.log or os.devnull, "rb") as stream:
                 stream.seek(max(0, os.fstat(stream.fileno()).st_size - 2000))
@@ -43,7 +43,7 @@ class Job:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: '41 s', '3 min', '2.5 h'."""
+    """Format seconds: '41 s', '3 min', '2.5 h'."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,6 +1,6 @@
-"""Between two looks: a paper's claims are judged, and the rows that an open one needs go on to the next.
+"""Between two looks: judge a paper's claims and choose the rows that take the next look.
 
-A judging leaves a small file, from which alone the plan knows who goes on: how many seeds each row then takes.
+A judging writes a small file with the number of seeds of each row; the plan depends on this file alone.
 """
 
 import json
@@ -30,7 +30,7 @@ class Judged:
         return [address for address, seeds in self.seeds.items() if seeds == more]
 
     def line(self, most: int) -> str:
-        """What is said of it where there are `most` looks."""
+        """Return the message on this judging out of `most` looks."""
         rows = "row goes" if len(self.going_on) == 1 else "rows go"
         then = f"{len(self.going_on)} {rows} on to {LOOKS[self.look]}" if self.going_on else "no row needs more"
         then = then if self.look < most else "that was the last look"
@@ -43,7 +43,7 @@ def place(folder: Path, paper: str, look: int | str) -> Path:
 
 
 def seeds_after(path: Path | str) -> dict[str, int]:
-    """Return how many seeds each row takes after a judging; raises UserError where its file cannot be read."""
+    """Return how many seeds each row takes after a judging; raises UserError if its file cannot be read."""
     try:
         return {
             str(address): int(seeds)
@@ -60,7 +60,7 @@ def write(judged: Judged, path: Path) -> None:
 def judge(folder: Path, tier: str, paper: str, have: Mapping[str, int], look: int, most: int) -> Judged:
     """Judge a paper's claims after a look, of at most `most`, by the first `have` seeds of each row.
 
-    A row that was left behind at an earlier look takes all seeds up to the next when it is needed again.
+    A row that stopped at an earlier look and is needed again takes all seeds up to the next look.
     """
     from replications.reporting.need import next_seeds
     from replications.reporting.results import read_results, tasks_of
@@ -81,7 +81,7 @@ def judge(folder: Path, tier: str, paper: str, have: Mapping[str, int], look: in
 
 
 def going_on(folder: Path, tier: str, have: Mapping[str, int], look: int, most: int) -> list[str]:
-    """Judge the papers of some rows after a look, print what comes of it, and return the rows that go on."""
+    """Judge the papers of some rows after a look, print the outcome, and return the rows that take the next look."""
     found: list[str] = []
     for paper in dict.fromkeys(address.partition("/")[0] for address in have):
         own = {address: have[address] for address in catalogue.methods_of([paper], tier) if address in have}

@@ -1,6 +1,6 @@
-"""The knobs of a request: what config/config.yaml, ``--config`` and the command line's options say, checked.
+"""Validated knobs of a request, from config/config.yaml, ``--config`` and command-line options.
 
-workflows/config.schema.yaml says which knobs there are and what each may be; anything wrong is one line.
+workflows/config.schema.yaml defines the knobs and their values; errors are one line.
 """
 
 import re
@@ -20,8 +20,8 @@ WORDS = {"true": True, "false": False, "null": None, "none": None}
 TRIED = "tried"  # folder below the results
 PORTABLE = "portable"  # the same
 MOST_RUNS_PER_GPU = 64
-MOST_SEEDS = 100  # a plan of more takes minutes to read; claims are judged at no more than 12
-HIGHEST_SEED = 2**32 - 1  # what numpy takes
+MOST_SEEDS = 100  # larger plans take minutes; claims use at most 12 seeds
+HIGHEST_SEED = 2**32 - 1  # numpy's limit
 SEEDS_REMEDY = "give a count, as in seeds=5, or a list, as in seeds=0,1,2"
 
 
@@ -29,8 +29,8 @@ SEEDS_REMEDY = "give a count, as in seeds=5, or a list, as in seeds=0,1,2"
 class Knobs:
     """A checked request. `papers` have a method in the tier; of folders ``~`` is expanded.
 
-    `seeds`, sorted, are all that a row may be run with. With `looks`, rows take those of the first look, and then those
-    of each further one that a claim needs; without, every row takes all.
+    `seeds`, sorted, are the largest set that a row may take. With `looks`, rows take the first look's seeds and then
+    those of each further look that a claim needs; without looks, every row takes all seeds.
     """
 
     tier: str
@@ -64,7 +64,7 @@ class Knobs:
 
 
 def tier_folder(results: Path, tier: str, tried: bool, portable: bool = False) -> Path:
-    """Where records and tables of a tier are: a changed set-up, or other kernels, never mix with the tier's own."""
+    """Return the folder of a tier's records and tables; a changed set-up or portable kernels have separate folders."""
     results = results / PORTABLE if portable else results
     return results / TRIED / tier if tried else results / tier
 
@@ -100,7 +100,7 @@ def read_knobs(config: Mapping[str, Any]) -> Knobs:
 
 
 def _typed(key: str, value: Any, schema: Mapping[str, Any]) -> Any:
-    """Undo what a shell does to values: 'true' is a boolean, 5 a folder's name where a name is asked for."""
+    """Restore types of values given as text: 'true' becomes a boolean; a folder named 5 stays text."""
     if key == "seeds":
         return _seed_list(value)
     if key == "looks":
@@ -131,7 +131,7 @@ def _check(values: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
 
 
 def check_device(choice: str) -> str:
-    """Return a device's name; raises UserError for what is none."""
+    """Return a device's name; raises UserError for an invalid one."""
     if not re.fullmatch(catalogue.read_yaml(SCHEMA)["properties"]["device"]["pattern"], choice):
         raise UserError(_unknown_device(choice))
     return choice
@@ -221,7 +221,7 @@ def parse_seeds(value: Any) -> tuple[int, ...]:
 def parse_papers(value: str | list[str], tier: str) -> tuple[str, ...]:
     """Return the papers that 'all', a list or comma-separated keys stand for.
 
-    Raises UserError for an unknown paper, or one without a method in the tier where it was named.
+    Raises UserError for an unknown paper, or a named paper without a method in the tier.
     """
     keys = [key.strip() for key in value.split(",")] if isinstance(value, str) else list(value)
     keys = [key for key in keys if key]
@@ -232,15 +232,15 @@ def parse_papers(value: str | list[str], tier: str) -> tuple[str, ...]:
         if not catalogue.methods_of([key], tier):
             raise UserError(f"paper '{key}' has no method in tier '{tier}'")
     if not keys:
-        raise UserError("papers= names no paper (give papers=all, or keys joined by commas)")
+        raise UserError("papers= is empty (give papers=all, or keys joined by commas)")
     return tuple(sorted(set(keys)))
 
 
 def parse_methods(words: Iterable[str], tier: str) -> list[str]:
-    """Return the addresses that words stand for, each once: methods, papers, tasks or 'all', also joined by commas.
+    """Return the addresses of methods, papers, tasks or 'all' (also joined by commas), without duplicates.
 
-    A paper or a task stands for its methods in the tier and those that their claims compare with, as in snakemake.
-    Raises UserError for an unknown name, with the nearest, and for one without a method in the tier.
+    A paper or a task means its methods in the tier and those that their claims compare with, as in snakemake.
+    Raises UserError for an unknown name, with the closest match, and for one without a method in the tier.
     """
     papers = catalogue.papers()
     tasks = catalogue.tasks()
@@ -258,5 +258,5 @@ def parse_methods(words: Iterable[str], tier: str) -> list[str]:
             raise UserError(f"'{name}' has no method in tier '{tier}'")
         found |= dict.fromkeys(methods)
     if not found:
-        raise UserError("no method is named (`list methods` shows them)")
+        raise UserError("no method given (see `list methods`)")
     return list(found)

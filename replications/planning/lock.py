@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def hold_folder(folder: Path) -> "FileLock":
     """Take the lock of a working folder for the life of this process.
 
-    Raises UserError, naming the process, where another one has it.
+    Raises UserError, naming the process, if another one has it.
     """
     from filelock import FileLock, Timeout
 

@@ -1,4 +1,4 @@
-"""What a request means: methods, runs, prepared sets, and for each job what would make it run again."""
+"""The plan of a request: methods, runs, prepared sets, and for each job the inputs whose change makes it rerun."""
 
 import functools
 import json
@@ -24,7 +24,7 @@ EVERYTHING = "all"
 class Plan:
     """The jobs of a request, for the Snakefile. Methods are addressed ``paper/method``; paths are text.
 
-    A `selection` is what a call of snakemake asks for: 'all' (the papers of the knobs), or the papers named as
+    A `selection` is what a snakemake call requests: 'all' (the papers of the knobs), or the papers named as
     targets, joined by '+'. A group of seeds is text too, '0,1,2': what ``replications run --seeds`` takes.
     """
 
@@ -56,12 +56,12 @@ class Plan:
 
     @property
     def gpu(self) -> int:
-        """Slots of a GPU that a run asks for; the profile's limit makes it none where there is none."""
+        """Slots of a GPU that a run asks for; the profile's limit makes it none on machines without a GPU."""
         return int(self.knobs.device.startswith("cuda") or (self.knobs.device == "auto" and self.tier.accelerator))
 
     @property
     def whole_gpu(self) -> int:
-        """Slots that a job asks for that must have a GPU alone: all that one has."""
+        """Slots that a job with exclusive use of a GPU asks for: all slots of one GPU."""
         return self.gpu * self.knobs.runs_per_gpu
 
     @functools.cached_property
@@ -71,7 +71,7 @@ class Plan:
 
     @functools.cached_property
     def targets(self) -> dict[str, tuple[str, ...]]:
-        """Names that a person can ask for, with the papers they stand for: papers with a method in the tier, tasks."""
+        """Target names and their papers: papers with a method in the tier, and tasks."""
         papers = {key: (key,) for key in self.papers}
         tasks: dict[str, tuple[str, ...]] = {}
         for key in papers:
@@ -80,7 +80,7 @@ class Plan:
         return {**tasks, **papers}
 
     def selection(self, asked: Iterable[str]) -> str:
-        """The selection that the targets of a command line stand for."""
+        """The selection of the targets on a command line."""
         asked = set(asked)
         papers = {key for target in asked for key in self.targets.get(target, ())}
         return EVERYTHING if EVERYTHING in asked or not papers else "+".join(sorted(papers))
@@ -94,7 +94,7 @@ class Plan:
 
     @property
     def seed_groups(self) -> list[str]:
-        """The seeds of each pass, cut into what shares a process."""
+        """The seeds of each pass, in groups that share a process."""
         size = self.tier.seeds_per_process
         return [
             ",".join(map(str, seeds[start : start + size]))
@@ -112,13 +112,13 @@ class Plan:
         return [record for address in self.methods_of(selection) for record in self._records(address, first)]
 
     def records_after(self, paper: str, passes: int, judged: Callable[[str, int], str]) -> list[str]:
-        """Paths of what a paper needs in its first `passes` passes: run records, and what says which rows went on.
+        """Paths that a paper needs in its first `passes` passes: run records and judgings.
 
-        `judged` returns the path of the judging of a paper after a look, or does not return where there is none yet.
+        `judged` returns the path of the judging of a paper after a look; if there is none yet, it does not return.
         """
         have = dict.fromkeys(self.methods_of(paper), len(self.knobs.passes[0]))
         said = []
-        for look in range(1, passes):
+        for look in range(1, passes if self.open_to(paper) else 1):
             said.append(judged(paper, look))
             after = judging.seeds_after(said[-1])
             if all(after.get(address, 0) <= seeds for address, seeds in have.items()):
@@ -131,9 +131,11 @@ class Plan:
         """Path of a judging, with the wildcards 'paper' and 'look'."""
         return str(judging.place(self.outputs, "{paper}", "{look}"))
 
+    @functools.cache  # noqa: B019
     def open_to(self, paper: str) -> list[str]:
-        """The rows that a further look of a paper may need: those that its claims compare."""
-        sides = {side.method for claim in catalogue.find_paper(paper).claims for side in claim.sides().values()}
+        """Rows that a further look of a paper may need: those that its claims compare in the tier."""
+        claims = [claim for claim in catalogue.find_paper(paper).claims if self.knobs.tier in claim.tiers]
+        sides = {side.method for claim in claims for side in claim.sides().values()}
         return [address for address in self.methods_of(paper) if address in sides]
 
     def _records(self, address: str, seeds: int) -> list[str]:
@@ -162,37 +164,41 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def _fingerprints(self, address: str) -> running.Fingerprints:
-        """Those of one seed: code and data, which take long, are the same for all."""
+        """Fingerprints for one seed: those of code and data, which are slow to compute, are the same for all seeds."""
         return running.fingerprints(self._spec(address))
 
     def run_meaning(self, address: str, seeds: str) -> str:
-        """What decides the records of a group, as text: they are made again where it changes."""
-        meaning = {seed: self.fingerprints(address, int(seed)).run for seed in seeds.split(",")}
-        return json.dumps(meaning | ({"set": self.knobs.set} if self.knobs.set else {}))
+        """The inputs of a group's records, as text: the records are made again if it changes.
 
+        Runs of a row differ only in the seed, so one fingerprint covers all. Changes set by hand are included, because
+        records and tables show them.
+        """
+        return json.dumps({"row": self._fingerprints(address).run, "seeds": seeds, "set": self.knobs.set})
+
+    @functools.cache  # noqa: B019
     def selection_meaning(self, selection: str) -> str:
-        """What decides the records of a selection, whatever their seeds."""
-        return json.dumps({a: self.run_meaning(a, str(self.knobs.seeds[0])) for a in self.methods_of(selection)})
+        """The inputs of a selection's records, independent of the seeds."""
+        return json.dumps({address: self._fingerprints(address).run for address in self.methods_of(selection)})
 
+    @functools.cache  # noqa: B019
     def judging_meaning(self, paper: str) -> str:
-        """What decides which rows a paper's claims still need: records, claims, and the code that judges them."""
+        """The inputs of a paper's judging: records, claims, and the code that judges them."""
         about = catalogue.find_paper(paper)
-        task = catalogue.TASKS / about.task / "__init__.py"
-        code = code_fingerprint([catalogue.PACKAGE / "reporting" / "need.py", task])
+        code = _judging_code(about.task)
         claims = [claim.model_dump_json() for claim in about.claims]
         return f"{code} {self.knobs.looks} {claims} {self.selection_meaning(paper)}"
 
     def report_meaning(self, selection: str) -> str:
-        """What decides the report of a selection: the records, and the code that makes tables of them."""
+        """The inputs of a selection's report: records, and the code that makes tables from them."""
         code = code_fingerprint(sorted((catalogue.PACKAGE / "reporting").rglob("*.py")))
         return f"{code} {self.selection_meaning(selection)}"
 
     def speeds(self, selection: str) -> list[str]:
-        """Path of what says that the speeds of a selection are measured, where they are asked for."""
+        """Path of the list of a selection's speed measurements, if they are requested."""
         return [str(self.outputs / "throughput" / f"{selection}.json")] if self.knobs.throughput else []
 
     def sets(self, addresses: Iterable[str]) -> list[str]:
-        """Paths that say that the prepared sets of some methods are there."""
+        """Paths of the markers of some methods' prepared sets."""
         keys = {key for address in addresses for key in self.spec(address, self.knobs.seeds[0]).data.values()}
         return [self._set(key) for key in sorted(keys)]
 
@@ -202,20 +208,20 @@ class Plan:
 
     @property
     def any_set(self) -> str:
-        """Path that says that a prepared set is there, with the wildcards 'dataset' and 'fingerprint'."""
+        """Path of a prepared set's marker, with the wildcards 'dataset' and 'fingerprint'."""
         return str(Path(self.data) / "prepared" / "{dataset}-{fingerprint}" / MANIFEST)
 
     def shell(self, command: str, *knobs: str) -> str:
-        """The shell line of a job: a subcommand with the named knobs, so that a person can copy it from a log.
+        """The shell line of a job: a subcommand with the named knobs, which can be copied from a log.
 
-        ``exec`` makes the job itself the child of snakemake, so that it ends when snakemake is killed. `command` is
-        formatted by Snakemake and quotes with ``:q`` what it names; the knobs are quoted here.
+        ``exec`` makes the job a direct child of snakemake, so that it ends when snakemake is killed. Snakemake formats
+        `command`, which quotes its wildcards with ``:q``; the knobs are quoted here.
         """
         quoted = shlex.join(self.options(*knobs)).replace("{", "{{").replace("}", "}}")
         return f"exec python -m replications {command} {quoted} > {{log:q}} 2>&1"
 
     def options(self, *knobs: str) -> list[str]:
-        """The words that hand the named knobs to a subcommand."""
+        """The command-line options that pass the named knobs to a subcommand."""
         words = []
         for name in knobs:
             value = getattr(self.knobs, name)
@@ -233,6 +239,12 @@ class Plan:
         return words
 
 
+@functools.cache
+def _judging_code(task: str) -> str:
+    """Fingerprint of the code that a judging reaches: the procedure, and the task's table of metrics."""
+    return code_fingerprint([catalogue.PACKAGE / "reporting" / "need.py", catalogue.TASKS / task / "__init__.py"])
+
+
 def _not_home(value: str) -> str:
-    """A value whose ``~`` the command line does not expand once more."""
+    """A value whose ``~`` is not expanded a second time."""
     return f"./{value}" if value.startswith("~") else value

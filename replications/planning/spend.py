@@ -1,4 +1,4 @@
-"""Spending a budget of time: begins the jobs that replications.planning.campaign chooses, and stops them in time."""
+"""Run a campaign: start the jobs that replications.planning.campaign chooses, and stop them in time."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from replications.planning.undecided import State
 from replications.reporting import labels
 
 POLL_SECONDS = 0.2
-STOP_SECONDS = 15.0  # before the end: what writing a checkpoint may take
+STOP_SECONDS = 15.0  # before the end: time to write a checkpoint
 
 
 class Process(Protocol):
@@ -40,7 +40,10 @@ class Looks(Protocol):
 
 @dataclass
 class Spent:
-    """What a campaign did: before and after, wall seconds, jobs that were stopped and runs that failed."""
+    """The outcome of a campaign: state before and after, wall seconds, stopped jobs and failed runs.
+
+    `late` is the actual over the expected run time of the stopped jobs, at least 1.
+    """
 
     before: State
     after: State
@@ -48,6 +51,7 @@ class Spent:
     slots: Slots
     stopped: list[Job] = field(default_factory=list)
     failed: frozenset[Run] = frozenset()
+    late: float = 1.0
 
     @property
     def runs(self) -> frozenset[Run]:
@@ -59,8 +63,8 @@ class Spent:
 
 
 class Stopwatch:
-    """Seconds since it was made, by a clock that may jump: back counts as none, forward as it is, so that a machine
-    that slept is not used beyond its time.
+    """Seconds since creation by the wall clock. Backward jumps are ignored and forward jumps count, so that a machine
+    that was suspended is not used beyond its time.
     """
 
     def __init__(self, clock: Callable[[], float]):
@@ -78,10 +82,14 @@ def stop_seconds(budget: float) -> float:
     return min(STOP_SECONDS, budget / 10)
 
 
-def open_board(state: State, failed: frozenset[Run] = frozenset()) -> Board:
-    """The questions that can still be answered: not those on a run that has failed in this campaign."""
+def open_board(state: State, failed: frozenset[Run] = frozenset(), late: float = 1.0) -> Board:
+    """The claims that can still be decided: those without a run that failed in this campaign.
+
+    Expected run times are multiplied by `late`, the factor seen in overdue runs.
+    """
     rows = {row for row, _ in failed}
-    return Board([q for q in state.questions if not rows & set(q.rows)], state.seconds)
+    seconds = {row: late * took for row, took in state.seconds.items()}
+    return Board([q for q in state.questions if not rows & set(q.rows)], seconds)
 
 
 def spend(
@@ -96,9 +104,9 @@ def spend(
 ) -> Spent:
     """Run jobs for `budget` seconds; records are written as runs end.
 
-    A job that would not end in time is not begun, and one that overruns is asked to stop, which leaves a checkpoint,
-    and ended at the limit. Any exception, KeyboardInterrupt too, stops the jobs likewise. A run that ends without a
-    record is not tried again.
+    A job that would not finish in time is not started. One that overruns is asked to stop, which leaves a checkpoint,
+    and is killed at the limit. Any exception, also KeyboardInterrupt, stops the jobs in the same way. A run that ends
+    without a record is not retried.
     """
     watch = Stopwatch(clock)
     state = study.look()
@@ -107,6 +115,7 @@ def spend(
     starts: list[float] = []
     with _running() as running:
         board = open_board(state)
+        late = 1.0
         while (now := watch()) < stop_at:
             ended = [job for job, (process, _) in running.items() if process.poll() is not None]
             if ended:
@@ -117,8 +126,11 @@ def spend(
                     if job.runs <= state.done:
                         starts.append(max(0.0, now - begun - sum(state.took[run] for run in job.runs)))
                         spent.slots = replace(slots, start=statistics.median(starts))
-                _say_ended(ended, spent, state, now, say)
-                spent.after, board = state, open_board(state, spent.failed)
+                _print_ended(ended, spent, state, now, say)
+                spent.after = state
+            overdue = max([1.0, *((now - begun) / job.seconds for job, (_, begun) in running.items())])
+            if ended or (overdue > 1.1 * late and len(running) < slots.count):
+                board, late = open_board(state, spent.failed, overdue), overdue
             while len(running) < slots.count:
                 left = {job: max(1.0, begun + job.seconds - now) for job, (_, begun) in running.items()}
                 job = next_job(board, state.done, left, stop_at - now, spent.slots)
@@ -130,16 +142,17 @@ def spend(
                 break
             sleep(POLL_SECONDS)
         spent.stopped = [job for job, (process, _) in running.items() if process.poll() is None]
+        spent.late = max([1.0, *((now - running[job][1]) / job.seconds for job in spent.stopped)])
         _stop([process for process, _ in running.values()], budget, watch, sleep)
     spent.after, spent.seconds = study.look(), watch()
     spent.stopped = [job for job in spent.stopped if not job.runs <= spent.after.done]
-    _say_ended([], spent, spent.after, spent.seconds, say, state)
+    _print_ended([], spent, spent.after, spent.seconds, say, state)
     return spent
 
 
 @contextlib.contextmanager
 def _running() -> Iterator[dict[Job, tuple[Process, float]]]:
-    """The jobs under way; none of them outlives the block."""
+    """The running jobs; all of them are stopped at the end of the block."""
     running: dict[Job, tuple[Process, float]] = {}
     try:
         yield running
@@ -149,7 +162,7 @@ def _running() -> Iterator[dict[Job, tuple[Process, float]]]:
 
 
 def _stop(processes: list[Process], limit: float, watch: Callable[[], float], sleep: Callable[[float], None]) -> None:
-    """Ask processes to end, and end those that have not by `limit` of the watch."""
+    """Ask processes to end, and kill those that have not by `limit` of the watch."""
     for process in processes:
         if process.poll() is None:
             process.terminate()
@@ -162,10 +175,10 @@ def _stop(processes: list[Process], limit: float, watch: Callable[[], float], sl
         sleep(POLL_SECONDS)
 
 
-def _say_ended(
+def _print_ended(
     ended: list[Job], spent: Spent, state: State, now: float, say: Callable[[str], None], before: State | None = None
 ) -> None:
-    """Tell of runs without a record, and of claims that are decided now."""
+    """Print runs without a record, and claims that are newly decided."""
     for job in ended:
         if left := job.runs - state.done:
             say(f"{now / 60:5.1f} min  {job.address} {labels.seeds([s for _, s in left])} left no record: see its log")
@@ -180,9 +193,9 @@ def _name(job: Job) -> str:
 
 
 def launcher(plan: Plan) -> Callable[[Job], Process]:
-    """Return what starts a job as ``replications run``, with its log beside those of snakemake's jobs.
+    """Return a function that starts a job as ``replications run``, with its log beside those of snakemake's jobs.
 
-    The process ends at once when this one does, however that happens; of what it was doing the last checkpoint stays.
+    The process is killed when this one ends for any reason; its last checkpoint remains.
     """
     folder = plan.folder / "logs"
     folder.mkdir(parents=True, exist_ok=True)
@@ -205,7 +218,7 @@ def launcher(plan: Plan) -> Callable[[Job], Process]:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C comes by way of this process, once
+                start_new_session=True,  # this process forwards Ctrl-C once
             )
 
     return launch

@@ -6,24 +6,24 @@ from tabulate import tabulate
 
 from replications.planning.job import Job, duration
 
-Later = tuple[int, int, bool]  # runs, seconds of them, whether on a GPU
+Later = tuple[int, int, bool]  # number of runs, their seconds, whether on a GPU
 ROWS = {"prepare": "data", "judge": "verdicts"}
 
 
 def job_list(jobs: Sequence[Job]) -> str:
-    """Return the jobs that would run, a line each, with the reason."""
+    """Return the jobs that would run, one per line, with the reason."""
     lines = [(job.title, job.reason) for job in sorted(jobs, key=lambda job: job.title) if job.rule != "judge"]
     if judging := [job for job in jobs if job.rule == "judge"]:
-        told = "which rows need more seeds" if len(judging) > 1 else judging[0].reason
-        lines.append((f"verdicts of {len(judging)} papers" if len(judging) > 1 else judging[0].title, told))
+        reason = "which rows need more seeds" if len(judging) > 1 else judging[0].reason
+        lines.append((f"verdicts of {len(judging)} papers" if len(judging) > 1 else judging[0].title, reason))
     width = max(len(title) for title, _ in lines)
     return "\n".join(f"  {title:{width}}  {reason}" for title, reason in lines)
 
 
 def cost_table(jobs: Sequence[Job], cores: int, later: Later | None = None) -> str:
-    """Return the cost of the jobs that would run, a row a paper, and the time they need on `cores` cores.
+    """Return the cost of the jobs that would run, one row per paper, and their time on `cores` cores.
 
-    `later` is what further looks may add: at most so many runs and, where that is known, CPU- or GPU-seconds.
+    `later` is the most that further looks may add: runs and, if known, their CPU- or GPU-seconds.
     """
     rows: dict[str, list[Job]] = {}
     for job in sorted(jobs, key=lambda job: (job.rule in ROWS or job.paper is None, job.paper or "")):
@@ -37,7 +37,7 @@ def cost_table(jobs: Sequence[Job], cores: int, later: Later | None = None) -> s
         colalign=("left", *["right"] * 5),
         disable_numparse=True,
     )
-    return "\n".join([table, "", _footer(jobs, cores), *_told(later, cores)])
+    return "\n".join([table, "", _footer(jobs, cores), *_later_runs(later, cores)])
 
 
 def _row(name: str, jobs: Sequence[Job]) -> list[str]:
@@ -65,7 +65,7 @@ def _show_hours(seconds: int) -> str:
 
 
 def _sum(values: Sequence[int], show: Callable[[int], str]) -> str:
-    """Sum of what is known; '?' marks what is not (negative)."""
+    """Sum of the known values; '?' marks unknown (negative) ones."""
     known = [value for value in values if value >= 0]
     unknown = len(known) < len(values)
     if not sum(known):
@@ -77,7 +77,7 @@ def _size(megabytes: int) -> str:
     return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes} MB"
 
 
-def _told(later: Later | None, cores: int) -> list[str]:
+def _later_runs(later: Later | None, cores: int) -> list[str]:
     if not later:
         return []
     runs, seconds, gpu = later
@@ -88,7 +88,7 @@ def _told(later: Later | None, cores: int) -> list[str]:
 def _footer(jobs: Sequence[Job], cores: int) -> str:
     seconds = [max(job.resources.get("seconds", 0), 0) for job in jobs]
     if not any(seconds):
-        return "No estimate: these methods have no run record yet, and their task does not say. Nothing has been run."
+        return "No estimate: these methods have no run record, and their task gives no time. Nothing has been run."
     gpus = max((job.resources.get("gpu") or 0 for job in jobs), default=0)
     work = sum(s * (1 if job.resources.get("gpu") else job.threads) for s, job in zip(seconds, jobs, strict=True))
     if gpus:

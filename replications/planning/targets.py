@@ -1,4 +1,4 @@
-"""One line for an unknown target: what may have been meant."""
+"""The one-line message for an unknown target, with the closest match."""
 
 from replications import catalogue
 from replications.errors import nearest
@@ -8,7 +8,7 @@ KINDS = "targets are 'all', papers and tasks"
 
 
 def unknown_target(plan: Plan, word: str) -> str:
-    """Return what is wrong with a target, and what to write instead."""
+    """Return the message for a wrong target, with the remedy."""
     tier = plan.knobs.tier
     papers = catalogue.papers()
     methods = [f"{key}/{name}" for key, paper in papers.items() for name in paper.methods]

@@ -1,7 +1,7 @@
 """The terminal output of the workflow: the plan with its cost before, one line per job during it, paths after.
 
-A handler for Snakemake's log events, attached where the Snakefile is read, so that a plain ``snakemake`` has it. What
-it replaces still goes to the log files below .snakemake/log, and to the terminal with ``snakemake --verbose``.
+A handler for Snakemake's log events, attached by the Snakefile, so that a plain ``snakemake`` uses it. Snakemake's own
+messages still go to the log files below .snakemake/log, and to the terminal with ``snakemake --verbose``.
 """
 
 import logging
@@ -31,7 +31,7 @@ NOISE = (
     "Shutting down, this might take some time.",
     "Exiting because a job execution failed.",
     "Removing output files of failed job",
-    "RuleException:\nCalledProcessError",  # told as "failed: <job>: <its last line>"
+    "RuleException:\nCalledProcessError",  # replaced by "failed: <job>: <its last line>"
     "Config file ",
     "Complete log(s):",
     "Elapsed time:",
@@ -50,11 +50,11 @@ REASONS = {
 }
 REPLACED = ("workflow_started", "run_info", "resources_info", "job_info", "job_finished", "job_error", "progress")
 TICK_SECONDS = 0.5
-WAITING = "waiting for "  # how each wait for a lock begins that a job tells of
+WAITING = "waiting for "  # prefix of a job's message that it waits for a lock
 
 
 class Terminal(logging.Handler):
-    """Reports a workflow in few lines; on a terminal with the progress of the running jobs."""
+    """Reports a workflow briefly; on a terminal with the progress of the running jobs."""
 
     def __init__(self, plan: Plan, dryrun: bool, cores: int):
         super().__init__()
@@ -62,11 +62,11 @@ class Terminal(logging.Handler):
         self.jobs: dict[int, Job] = {}
         self.running: dict[int, Job] = {}
         self.finished: list[Job] = []
-        self.total = self.asked = 0  # jobs, and those that only stand for what was asked for
+        self.total = self.asked = 0  # number of jobs, and of target rules without work
         self.began = time.monotonic()
         self.live = sys.stderr.isatty() and not dryrun
         self._drawn = self._over = False
-        self._tell = {
+        self._handlers = {
             "job_info": self._job_info,
             "job_finished": self._job_finished,
             "job_error": self._job_error,
@@ -77,11 +77,11 @@ class Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             event = str(getattr(record, "event", None))
-            if event in self._tell:
-                self._tell[event](record)
+            if event in self._handlers:
+                self._handlers[event](record)
             elif str(record.msg).startswith("Nothing to be done"):
                 self._nothing_to_do()
-        except BrokenPipeError:  # the reader of the output has had enough
+        except BrokenPipeError:  # the reader closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except Exception:
             self.handleError(record)
@@ -108,16 +108,16 @@ class Terminal(logging.Handler):
         self.finished.append(job)
         seconds = time.monotonic() - job.started
         said = f": {job.last_line}" if job.last_line and job.rule != "report" else ""
-        self._say(f"[{len(self.finished)}/{self.total}] {job.title}{said} ({duration(seconds)})")
+        self._print(f"[{len(self.finished)}/{self.total}] {job.title}{said} ({duration(seconds)})")
 
     def _job_error(self, record: logging.LogRecord) -> None:
         job = self.running.pop(record.jobid, None) or self.jobs.get(record.jobid)
         if job is None:
             return
-        self._say(f"failed: {job.title}: {job.last_line or 'its log is empty'} (log: {job.log})")
+        self._print(f"failed: {job.title}: {job.last_line or 'its log is empty'} (log: {job.log})")
 
     def _run_info(self, record: logging.LogRecord) -> None:
-        """Comes with the number of jobs before the first; in a dry-run again after the last."""
+        """Called with the number of jobs before the first; in a dry-run again after the last."""
         targets = {"all", *self.plan.targets}
         self.total = sum(n for name, n in record.stats.items() if name not in targets and name != "total")
         self.asked = record.stats.get("total", self.total) - self.total
@@ -129,17 +129,17 @@ class Terminal(logging.Handler):
             print(f"{job_list(jobs)}\n\n{cost_table(jobs, self.cores, later(self.plan, jobs))}", flush=True)
         elif not self.dryrun:
             jobs = "1 job" if self.total == 1 else f"{self.total} jobs"
-            self._say(f"{jobs}, tier {self.plan.knobs.tier}; records and tables go to {self.plan.folder}/")
+            self._print(f"{jobs}, tier {self.plan.knobs.tier}; records and tables go to {self.plan.folder}/")
             threading.Thread(target=self._watch, name="status", daemon=True).start()
 
     def _progress(self, record: logging.LogRecord) -> None:
-        """Comes after each job: a further look has added some."""
+        """Called after each job: a further look may have added jobs."""
         self.total = record.total - self.asked
 
     def _nothing_to_do(self) -> None:
-        self._say(f"all is up to date: {self.plan.folder / 'index.html'}")
+        self._print(f"all is up to date: {self.plan.folder / 'index.html'}")
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         with self.lock:
             self._wipe()
             print(line, file=sys.stderr, flush=True)
@@ -150,14 +150,14 @@ class Terminal(logging.Handler):
             self._drawn = False
 
     def _watch(self) -> None:
-        """Say which job waits for another process and, on a terminal, how far those that run have come."""
+        """Print which job waits for another process and, on a terminal, the progress of the running jobs."""
         while not self._over:
             time.sleep(TICK_SECONDS)
             for job in list(self.running.values()):
                 said = job.last_line
                 if said.startswith(WAITING) and said != job.waits_for:
                     job.waits_for = said
-                    self._say(f"{job.title}: {said}")
+                    self._print(f"{job.title}: {said}")
             with self.lock:
                 if self.live and self.running and not self._over:
                     print(f"\r\x1b[K{self._status()}", end="", file=sys.stderr, flush=True)
@@ -177,7 +177,7 @@ class Terminal(logging.Handler):
         super().close()
 
     def finish(self) -> None:
-        """End of a run in which all went well: show the tables where they were made."""
+        """End of a successful run: print the tables if they were made."""
         self._over = True
         with self.lock:
             self._wipe()
@@ -187,7 +187,7 @@ class Terminal(logging.Handler):
 
 
 class Tidy(logging.Filter):
-    """Cleans what Snakemake's own handler prints: no chatter, and one line where a target is not known."""
+    """Filters Snakemake's own output: no routine messages, and one line for an unknown target."""
 
     def __init__(self, plan: Plan):
         super().__init__()
@@ -215,7 +215,7 @@ class Tidy(logging.Filter):
 
 
 def attach(logger: logging.Logger, terminal: Terminal) -> None:
-    """Add the handler to Snakemake's logger and tidy what Snakemake's own prints."""
+    """Add the handler to Snakemake's logger, and the filter to Snakemake's own handler."""
     for handler in logger.handlers:
         if handler.name == "DefaultStreamHandler" and logger.level > logging.DEBUG:
             handler.addFilter(Tidy(terminal.plan))

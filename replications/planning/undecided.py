@@ -1,4 +1,4 @@
-"""What a tier's records leave open: undecided claims with their chances, runs that are done, and what a run takes."""
+"""The state of a tier: undecided claims with their probabilities of decision, finished runs, and run times."""
 
 import functools
 import statistics
@@ -25,15 +25,15 @@ from replications.spec import Claim
 
 DECIDED = ("reproduced", "contradicted")
 SEEDS = range(max(looks.LOOKS))
-LEAST_CHANCE = 0.01  # of a decision at the last look: less is not worth a run
-UNKNOWN_SECONDS = 600.0  # of a run of which neither a record nor its task says anything, nor of any other
+LEAST_CHANCE = 0.01  # probability of a decision at the last look, below which no run is made
+UNKNOWN_SECONDS = 600.0  # of a run, if neither records nor its task give an estimate
 
 
 @dataclass(frozen=True)
 class State:
-    """What is known now. `took` has the seconds of each run that is done, `seconds` what one of each row would take.
+    """The current state. `took` has the seconds of each finished run, `seconds` the expected time of a run of each row.
 
-    `decided` are verdicts by claim; `hopeless` says why more seeds cannot help a claim.
+    `decided` are verdicts by claim; `hopeless` has the reason why more seeds cannot help a claim.
     """
 
     questions: tuple[Question, ...]
@@ -48,7 +48,7 @@ class State:
 
 
 class Study:
-    """The claims of some papers in a tier. `shared`: runs share a GPU, so that what they time is not judged."""
+    """The claims of some papers in a tier. `shared`: runs share a GPU, so their times are not judged."""
 
     def __init__(self, plan: Plan, papers: Iterable[str], only: Iterable[str] = (), shared: bool = False):
         self.plan, self.shared = plan, shared
@@ -70,7 +70,7 @@ class Study:
         self._earlier: dict[str, tuple[float, ...]] | None = None
 
     def look(self) -> State:
-        """Read the records that have changed, judge the claims and weigh what is undecided."""
+        """Read new and changed records, judge the claims and estimate the undecided ones."""
         runs = {row: {seed: r for seed in SEEDS if (r := self._record(row, seed))} for row in self.rows}
         records = Records(self.plan.knobs.tier, runs={row: found for row, found in runs.items() if found})
         verdicts = {v.address: v for v in judge(records, self.known, self.tasks, True, self.selected)}
@@ -89,7 +89,7 @@ class Study:
         return State(tuple(questions), took, self._seconds(runs), decided, hopeless)
 
     def other_devices(self, name: str | None, kind: str) -> set[str]:
-        """Devices other than this one (kind, and name where known) that made records of the rows: they do not mix."""
+        """Return other devices (kind, and name if known) with records of the rows: they must not be mixed."""
         found = set()
         for row in self.rows:
             for record in filter(None, (self._record(row, seed) for seed in SEEDS)):
@@ -99,7 +99,7 @@ class Study:
         return found
 
     def restore(self) -> None:
-        """Copy finished runs of the work store to where the tables look."""
+        """Copy finished runs from the work store to the results folder."""
         for row in self.rows:
             for seed in SEEDS:
                 path = run_path(self.plan.folder, *row.split("/"), seed)
@@ -129,14 +129,14 @@ class Study:
         if self._read.get(path, (None,))[0] != changed:
             try:
                 self._read[path] = changed, read_run(path)
-            except UserError:  # damaged: the run is made again
+            except UserError:  # damaged: the run is repeated
                 self._read[path] = changed, None
         return self._read[path][1]
 
     # -------------------------------------------------------------- chances
 
     def _why_hopeless(self, claim: Claim, verdict: Verdict, runs: dict[str, dict[int, RunRecord]]) -> str:
-        """Say why more seeds cannot decide a claim; empty where they can."""
+        """Return why more seeds cannot decide a claim; empty if they can."""
         rows = _rows(claim)
         if lacking := [self.missing_data[row] for row in rows if row in self.missing_data]:
             return lacking[0]
@@ -172,11 +172,11 @@ class Study:
         alphas = [ALPHA / (len(family) - sum(v.adjusted == word for v in family)) for word in DECIDED]
         chance = power(effects, claim.direction, margin, *alphas)
         past = chance[level - 1] if level else 0.0
-        # Published effects are of these very seeds on another machine: an estimate, not a first look.
+        # Published effects are of the same seeds on another machine: an estimate, not a look.
         return Question(name, rows, tuple(max(0.0, value - past) for value in chance))
 
     def published_effects(self, name: str) -> tuple[float, ...]:
-        """A claim's effects in the published records of the tier, none where they have it not."""
+        """A claim's effects in the published records of the tier, if any."""
         if self._earlier is None:
             runs = {row: {r.spec.seed: r for r in published_records(self.plan, row)} for row in self.rows}
             found = Records(self.plan.knobs.tier, runs={row: by_seed for row, by_seed in runs.items() if by_seed})
@@ -188,7 +188,7 @@ class Study:
     # -------------------------------------------------------------- costs
 
     def _seconds(self, runs: dict[str, dict[int, RunRecord]]) -> dict[str, float]:
-        """Seconds of a run: by this machine's own, else by the published ones at the pace of this machine."""
+        """Seconds of a run: from this machine's records, else from published ones scaled to this machine."""
         here, elsewhere = {}, {}
         for row, found in runs.items():
             finished = [r for r in found.values() if r.status == "finished" and r.cost.total_seconds]
@@ -204,25 +204,25 @@ class Study:
         return {row: here.get(row) or elsewhere.get(row, typical) * self._pace(row, pace) for row in self.rows}
 
     def _is_alike(self, record: RunRecord) -> bool:
-        """Whether a record's seconds are those of a run here: same processor, and sharing the GPU alike."""
+        """Whether a record's seconds apply here: same processor, and the same sharing of the GPU."""
         shared = self.plan.knobs.runs_per_gpu if self.plan.gpu else 1
         made = record.provenance
         return made is None or (made.cpu == cpu_model() and record.cost.runs_per_gpu == shared)
 
     def _pace(self, row: str, pace: dict[str, float]) -> float:
-        """This machine's seconds against the published: of the row's task where known, else of all, else 1."""
+        """Ratio of this machine's seconds to the published ones: of the row's task if known, else of all, else 1."""
         task = catalogue.find_method(row)[0].task
         alike = [value for other, value in pace.items() if catalogue.find_method(other)[0].task == task]
         return statistics.median(alike or pace.values() or [1.0])
 
 
 def _alike(device: str, name: str | None) -> bool:
-    """Whether two names may be of one card: CUDA's and the driver's can differ by a prefix."""
+    """Whether two names may be of the same GPU model: CUDA's and the driver's can differ by a prefix."""
     return name is None or device in name or name in device
 
 
 def _rows(claim: Claim) -> tuple[str, ...]:
-    """The methods that a claim compares, each once."""
+    """The methods that a claim compares, without duplicates."""
     return tuple(dict.fromkeys(side.method for side in claim.sides().values()))
 
 

@@ -1,4 +1,4 @@
-"""What a task that draws its own pictures is shown: one leaderboard's records, and the looks of its methods."""
+"""What a task's own pictures are drawn from: one leaderboard's records, and the plot style of each method."""
 
 import importlib
 import importlib.util
@@ -34,7 +34,7 @@ class TierAlbum:
         self._records, self._results = records, results
         self._describe_set, self._open_arrays = describe_set, open_arrays
         self._title = board.title
-        self._without_arrays: dict[tuple[str, int], None] = {}  # in the order asked for
+        self._without_arrays: dict[tuple[str, int], None] = {}  # in order of request
         self._problems: dict[str, None] = {}
 
     def role(self, address: str) -> str:
@@ -54,7 +54,7 @@ class TierAlbum:
         except FileNotFoundError:
             if seed in self.runs(address):
                 self._without_arrays[address, seed] = None
-        except Exception as error:  # zipfile's, zlib's, numpy's own: any of them means that it cannot be read
+        except Exception as error:  # zipfile, zlib and numpy raise errors of many kinds for a damaged file
             short = path.relative_to(self._results).as_posix()
             self._missing(f"{short} is damaged ({type(error).__name__}: {error})")
         return {}
@@ -81,7 +81,7 @@ class TierAlbum:
         self._problems[f"pictures of {self._title} are missing: {reason}"] = None
 
     def problems(self) -> list[str]:
-        """Return a line for each thing that could not be shown so far."""
+        """Return a line for each item that could not be shown so far."""
         lines = list(self._problems)
         if self._without_arrays:
             (address, seed), *others = self._without_arrays
@@ -92,7 +92,7 @@ class TierAlbum:
 
 
 def pictures(task: str, album: TierAlbum) -> Iterator[Picture]:
-    """Yield the pictures that a task draws by itself: none where it has no ``pictures`` module."""
+    """Yield the pictures of a task's ``pictures`` module, if it has one."""
     name = f"replications.tasks.{task}.pictures"
     if importlib.util.find_spec(name):
         yield from importlib.import_module(name).draw(album)

@@ -18,7 +18,7 @@ def bibtex(
 ) -> str:
     """BibTeX of every paper with a run, every data set that a run used, and the libraries that made them.
 
-    `describe_set` gives a prepared set's ``citation`` (BibTeX or None); a set it does not know is named in a
+    `describe_set` gives a prepared set's ``citation`` (BibTeX or None); an unknown set becomes a
     comment.
     """
     papers_used = [papers[key].bibtex for key in dict.fromkeys(a.partition("/")[0] for a in sorted(records.runs))]

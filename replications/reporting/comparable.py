@@ -1,9 +1,9 @@
 """Whether a claim's runs are comparable, and warnings for those that are.
 
 Seeds of a side must agree in code, data, set-up and device; the sides in test data, in the content of the sets and the
-code of the modules that both use, in device, and in each part of the set-up that neither method changes by its
-paper.yaml. What a clock gave is compared only at equal batch, precision, threads, processor and load. Another
-processor, kernel instruction set or library version, and uncommitted code, are warnings.
+code of the modules that both use, in device, and in each part of the set-up that neither method changes in its
+paper.yaml. Timed metrics are compared only at equal batch, precision, threads, processor and load. A different
+processor, kernel instruction set or library version, and uncommitted code, give warnings.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,9 +20,9 @@ Side = Sequence[RunRecord]  # one method's runs, by seed
 
 
 def why_not(paired: Sequence[Side], timed: bool, papers: Mapping[str, Paper]) -> str:
-    """Say why the runs `paired` [sides][seeds] must not be compared; empty where they may.
+    """Return why the runs `paired` [sides][seeds] must not be compared; empty if they may be.
 
-    `timed`: the metric is of a clock.
+    `timed`: the metric is a measured time.
     """
     if timed and (shared := [record for side in paired for record in side if record.cost.runs_per_gpu > 1]):
         return f"times of runs that shared a GPU are not judged: {_names(shared)}"
@@ -38,13 +38,13 @@ def why_not(paired: Sequence[Side], timed: bool, papers: Mapping[str, Paper]) ->
 
 
 def within(side: Side) -> str:
-    """Say in what the seeds of a method differ, but for the seed; empty where in nothing."""
+    """Return what differs between the runs of a method besides the seed; empty if nothing does."""
     first = side[0]
     for other in side[1:]:
         if first.code_fingerprint != other.code_fingerprint:
-            return f"code{_told(_other_modules(first, other))}"
+            return f"code{_listed(_other_modules(first, other))}"
         if first.data_fingerprint != other.data_fingerprint:
-            return f"data{_told(_other_sets(first, other))}"
+            return f"data{_listed(_other_sets(first, other))}"
         if _without_seed(first) != _without_seed(other):
             return "set-up"
         if device := _other(_device, first, other):
@@ -53,7 +53,7 @@ def within(side: Side) -> str:
 
 
 def _without_seed(record: RunRecord) -> dict[str, Any]:
-    """What decides a run's numbers but for its seed; `changes` stand in their places."""
+    """Return the resolved spec of a run without its seed, and without `changes`, which it already includes."""
     return {name: value for name, value in vars(record.spec).items() if name not in ("seed", "changes")}
 
 
@@ -66,10 +66,10 @@ def _between(a: RunRecord, b: RunRecord, papers: Mapping[str, Paper]) -> str:
         return f"tier ({a.spec.tier} against {b.spec.tier})"
     sets = _other_sets(a, b)
     if sets or (a.spec.data == b.spec.data and a.data_fingerprint != b.data_fingerprint):
-        return f"data{_told(sets)}"
+        return f"data{_listed(sets)}"
     modules = _other_modules(a, b)
     if modules or (_same_code_expected(a, b) and a.code_fingerprint != b.code_fingerprint):
-        return f"code{_told(modules)}"
+        return f"code{_listed(modules)}"
     if device := _other(_device, a, b):
         return f"device ({device})"
     if set_up := _set_up(a, b, papers):
@@ -78,7 +78,7 @@ def _between(a: RunRecord, b: RunRecord, papers: Mapping[str, Paper]) -> str:
 
 
 def _other(what: Callable[[RunRecord], Any], a: RunRecord, b: RunRecord) -> str:
-    """``x against y`` where both tell `what` and it differs."""
+    """Return ``x against y`` if both records have `what` and it differs."""
     one, other = what(a), what(b)
     return f"{one} against {other}" if None not in (one, other) and one != other else ""
 
@@ -100,12 +100,12 @@ def _unequal(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
 
 
 def _same_code_expected(a: RunRecord, b: RunRecord) -> bool:
-    """Whether two records must have one code fingerprint: those of one model file do."""
+    """Whether two records must have the same code fingerprint: true if they use the same model file."""
     module_a, module_b = (r.spec.build.partition(":")[0] for r in (a, b))
     return (a.spec.paper, a.spec.task, module_a) == (b.spec.paper, b.spec.task, module_b)
 
 
-def _told(names: Sequence[str], most: int = 3) -> str:
+def _listed(names: Sequence[str], most: int = 3) -> str:
     if not names:
         return ""
     more = f" and {len(names) - most} more" if len(names) > most else ""
@@ -113,7 +113,7 @@ def _told(names: Sequence[str], most: int = 3) -> str:
 
 
 def _set_up(a: RunRecord, b: RunRecord, papers: Mapping[str, Paper]) -> str:
-    """Name the first thing in which two set-ups differ, and in which neither method's paper.yaml makes them differ."""
+    """Return the first difference between two set-ups that neither method's paper.yaml declares."""
     own = [_own(record, papers) for record in (a, b)]
     if None in own:
         return ""
@@ -122,7 +122,7 @@ def _set_up(a: RunRecord, b: RunRecord, papers: Mapping[str, Paper]) -> str:
         one, other = (dict(getattr(record.spec, part)) for record in (a, b))
         names = one.keys() | other.keys()
         free = own[0][part] | own[1][part]
-        if part == "options":  # one that a model does not take says nothing about it
+        if part == "options":  # an option that one model does not take is no difference
             names, free = one.keys() & other.keys(), free - by_hand
         for name in sorted(names - free):
             if one.get(name) != other.get(name):
@@ -131,7 +131,7 @@ def _set_up(a: RunRecord, b: RunRecord, papers: Mapping[str, Paper]) -> str:
 
 
 def _options_by_hand(record: RunRecord) -> dict[str, str]:
-    """What was set by hand of a method's options: changes by the option's name."""
+    """Return the changes set by hand (``--set``) to a method's options, by option name."""
     changes = [c.removeprefix("options.") for c in record.spec.changes if c.startswith("options.")]
     return {change.partition("=")[0].partition(".")[0]: change for change in changes}
 
@@ -152,15 +152,15 @@ def _own(record: RunRecord, papers: Mapping[str, Paper]) -> dict[str, set[str]] 
 
 
 def _clock(a: RunRecord, b: RunRecord) -> str:
-    """Say in what two runs differ that times depend on; empty where their times may be compared."""
+    """Return the first difference between two runs that affects times; empty if their times may be compared."""
     for name, what in (
         ("batch size", lambda r: r.spec.recipe.batch_size),
         ("precision", lambda r: r.spec.recipe.precision),
         ("threads", lambda r: r.spec.threads),
         ("device", lambda r: r.provenance and labels.device_class(r)),
     ):
-        if told := _other(what, a, b):
-            return f"{name} at seed {a.spec.seed} ({told})"
+        if difference := _other(what, a, b):
+            return f"{name} at seed {a.spec.seed} ({difference})"
     loads = a.cost.background_load, b.cost.background_load
     if None not in loads and abs(loads[0] - loads[1]) > labels.BUSY:
         return f"machine's load by others at seed {a.spec.seed} ({loads[0]:.0%} against {loads[1]:.0%})"
@@ -171,28 +171,28 @@ def _clock(a: RunRecord, b: RunRecord) -> str:
 
 
 def warnings(paired: Sequence[Side], timed: bool) -> tuple[str, ...]:
-    """Say what else differs within or between sides, and what a reader should know of each run."""
+    """Return warnings: what else differs within or between sides, and notes on single runs."""
     runs = list({id(record): record for side in paired for record in side}.values())
     known = [record for record in runs if record.provenance]
     on_cpu = [record for record in known if record.provenance.device_kind == "cpu"]
     packages = sorted({name for record in known for name in record.provenance.packages})
-    told = [
+    found = [
         _differ("processors", on_cpu, lambda r: r.provenance.cpu),
         _differ("kernel instruction sets", on_cpu, lambda r: r.provenance.cpu_capability),
         _differ("Python versions", known, lambda r: r.provenance.python),
         *(_differ(f"versions of {name}", known, lambda r, n=name: r.provenance.packages.get(n)) for name in packages),
     ]
     if not all(record.modules for record in runs):
-        told.append(_differ("commits", known, lambda r: r.provenance.commit and r.provenance.commit[:12]))
+        found.append(_differ("commits", known, lambda r: r.provenance.commit and r.provenance.commit[:12]))
     if dirty := [record for record in known if record.provenance.dirty]:
-        told.append(f"uncommitted code: {_names(dirty)}")
+        found.append(f"uncommitted code: {_names(dirty)}")
     by_hand = [_options_by_hand(side[0]) for side in paired]
     if len(paired) == 2 and by_hand[0] != by_hand[1]:
-        told.append(f"options set by hand differ: {_only(*by_hand)} against {_only(*by_hand[::-1])}")
+        found.append(f"options set by hand differ: {_only(*by_hand)} against {_only(*by_hand[::-1])}")
     if timed and (busy := [r for r in runs if (r.cost.load_by_others or 0) > labels.BUSY]):
         most = max(r.cost.load_by_others for r in busy)
-        told.append(f"others used up to {most:.0%} of the machine while this was timed: {_names(busy)}")
-    return tuple(dict.fromkeys(filter(None, told)))
+        found.append(f"others used up to {most:.0%} of the machine while this was timed: {_names(busy)}")
+    return tuple(dict.fromkeys(filter(None, found)))
 
 
 def _only(options: Mapping[str, str], other: Mapping[str, str], most: int = 3) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 from replications.errors import UserError
 from replications.records import ThroughputRecord
 from replications.reporting import frame, labels
+from replications.reporting.agreement import Agreement, agreement, agreement_table
 from replications.reporting.leaderboard import metric_cells
 from replications.reporting.results import Records, read_results, tasks_of, tier_of
 from replications.reporting.tables import Cell, Column, Table, number
@@ -26,19 +27,21 @@ SAME = {"code_fingerprint": "code", "data_fingerprint": "data", "config_fingerpr
 
 @dataclass
 class Comparison:
-    """Two folders, paired over the seeds both have.
+    """Two folders, paired over their common seeds.
 
     `differences` has a row for each method and metric: ``first`` and ``second`` (means), and ``change``, of `kind`
     ``difference`` (second minus first) with the ``half_width`` of its interval or, on a log scale, ``ratio`` (second
     over first) with its ``factor``; of ``n`` pairs ``identical`` have the same value to the last bit. `speeds` has a
     row for each method with ``train_ratio`` and ``inference_ratio``, second over first; the classes may differ: both
-    are named. `notes` say what else differs: code, data, configuration, methods of one side.
+    are named. `notes` list what else differs: code, data, configuration, methods in one folder only.
+    `verdicts` compares the verdicts of the two.
     """
 
     tier: str
     differences: pd.DataFrame
     speeds: pd.DataFrame
     notes: list[str]
+    verdicts: Agreement
 
 
 def compare(
@@ -46,7 +49,7 @@ def compare(
 ) -> Comparison:
     """Compare the records below two folders of the form ``results/<tier>``.
 
-    Raises UserError where a folder has no record or the tiers differ.
+    Raises UserError if a folder has no record or the tiers differ.
     """
     tiers = tier_of(first), tier_of(second)
     if tiers[0] != tiers[1]:
@@ -62,11 +65,12 @@ def compare(
         lacking = sorted(set(sides[one].runs) - set(sides[other].runs))
         if lacking:
             notes.append(f"{folder} has no record of {', '.join(lacking)}")
-    return Comparison(tiers[0], _differences(both, tasks), _speeds(sides), notes)
+    found = agreement((sides[0], sides[1]), papers, tasks)
+    return Comparison(tiers[0], _differences(both, tasks), _speeds(sides), notes, found)
 
 
 def _lost(*sides: pd.DataFrame) -> list[str]:
-    """Say which runs finished in one folder only, of those that both have."""
+    """Return notes on runs that both folders have but that finished in only one."""
     one, other = (side.drop_duplicates(frame.RUN) for side in sides)
     runs = one.merge(other, on=frame.RUN, suffixes=("_first", "_second"))
     lost = runs[runs["status_first"] != runs["status_second"]]
@@ -77,16 +81,16 @@ def _lost(*sides: pd.DataFrame) -> list[str]:
 
 
 def _changed(both: pd.DataFrame) -> list[str]:
-    """Say which methods differ in more than their numbers."""
-    told = []
+    """Return notes on methods whose code, data or configuration differ."""
+    notes = []
     for address, own in both.groupby("address"):
         differs = {what: (own[f"{name}_first"] != own[f"{name}_second"]).any() for name, what in SAME.items()}
-        told += [f"{address}: different {what}" for what, found in differs.items() if found]
-    return told
+        notes += [f"{address}: different {what}" for what, found in differs.items() if found]
+    return notes
 
 
 def _differences(both: pd.DataFrame, tasks: Mapping[str, Task]) -> pd.DataFrame:
-    """A row for each method and metric of its task's table: what a leaderboard says of a value, said of its change."""
+    """Return a row for each method and metric of its task: mean change, interval and number of pairs."""
     if both.empty:
         return pd.DataFrame()
     by_metric = [both["address"], both["metric"]]
@@ -127,7 +131,7 @@ def _speeds(sides: list[Records]) -> pd.DataFrame:
 
 
 def _class(record: ThroughputRecord) -> str:
-    """Device, precision and batch, and how busy others kept the machine where that spoils the figure."""
+    """Device, precision and batch size, and the load by other programs if it makes the figure unreliable."""
     load = record.background_load or 0
     busy = f", {load:.0%} of the machine in use by others" if load > labels.BUSY else ""
     return f"{labels.device_class(record)}, {record.precision}, batch {record.batch_size}{busy}"
@@ -161,7 +165,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     ]
     tables[0].fill([("", [(f"{d.address} {d.metric}", d) for d in comparison.differences.itertuples()])])
     tables[1].fill([("", [(s.address, s) for s in comparison.speeds.itertuples()])])
-    return tables if len(comparison.speeds) else tables[:1]
+    return [agreement_table(comparison.verdicts), *(tables if len(comparison.speeds) else tables[:1])]
 
 
 def _ratio(value: float) -> Cell:

@@ -12,8 +12,8 @@ import replications
 from replications.errors import UserError
 from replications.reporting import forest, labels, plots, style
 from replications.reporting.album import TierAlbum, pictures
-from replications.reporting.aside import Aside
 from replications.reporting.leaderboard import Leaderboard
+from replications.reporting.process_pool import ForkPool
 from replications.reporting.results import Records
 from replications.reporting.site import Plot
 from replications.reporting.verdicts import Verdict
@@ -33,16 +33,16 @@ def draw(
 ) -> dict[str, list[Plot]]:
     """Draw every plot that the records give into ``<folder>/plots`` and describe it for the page, by task.
 
-    Figures are made one after the other and saved aside. The forest plot of the claims is under ``claims``. `results`
-    is the folder of the records, where a task's own pictures find the arrays of its runs; `open_arrays` gives them the
-    prepared sets. What cannot be drawn or saved is left out, and becomes a line of the records' problems.
+    Figures are drawn in sequence and saved by a process pool. The forest plot of the claims is under ``claims``.
+    `results` is the folder of the records, where a task's own pictures find the arrays of its runs; `open_arrays` gives
+    them the prepared sets. A plot that cannot be drawn or saved is left out and reported in the records' problems.
     """
     drawn: dict[str, list[Plot]] = {}
     stamp = "" if result else labels.NOT_A_RESULT
     lost = set()
 
     def problem(what: str, error: Exception) -> None:
-        records.problems.append(f"{what}: {_told(error)}")
+        records.problems.append(f"{what}: {_one_line(error)}")
 
     def add(
         group: str, name: str, make: Callable[[], Figure | None], alt: str, caption: str, publish: bool = False
@@ -55,7 +55,7 @@ def draw(
         except Exception as error:
             problem(f"the picture {name} cannot be drawn", error)
         else:
-            saving.do(style.save, figure, folder / "plots", name)
+            saving.submit(style.save, figure, folder / "plots", name)
             drawn.setdefault(group, []).append(Plot(f"plots/{name}.svg", alt, caption, publish))
 
     def not_saved(error: Exception, figure: Figure, plots_folder: Path, name: str) -> None:
@@ -64,7 +64,7 @@ def draw(
             path.unlink(missing_ok=True)
         lost.add(f"plots/{name}.svg")
 
-    with matplotlib.rc_context(style.RC), Aside(not_saved) as saving:
+    with matplotlib.rc_context(style.RC), ForkPool(not_saved) as saving:
         add(
             "claims", "claims", lambda: forest.forest_plot(verdicts),
             "Forest plot of the claims: effect, 95 % interval and the paper's own effect; numbers in the "
@@ -129,8 +129,8 @@ def draw(
     return {group: own for group, own in kept.items() if own}
 
 
-def _told(error: Exception) -> str:
-    """An error in one line, with the place in this package where it was raised."""
+def _one_line(error: Exception) -> str:
+    """Return an error in one line, with the file and line in this package that raised it."""
     words = " ".join(str(error).split()) or "no reason given"
     if isinstance(error, UserError):
         return words

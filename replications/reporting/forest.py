@@ -1,6 +1,4 @@
-"""The forest plot of the claims: effect with interval, the paper's own effect beside it, zero and ±delta
-lines.
-"""
+"""The forest plot of the claims: effect with interval, the paper's own effect, and lines at zero and ±delta."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,11 +20,10 @@ def address_and_sides(v: Verdict) -> str:
 
 
 def forest_plot(verdicts: Sequence[Verdict], name: Callable[[Verdict], str] = address_and_sides) -> Figure | None:
-    """One row a claim, labelled by `name`, and one panel a unit; ratios are on a log scale around 1.
+    """Draw one row per claim, labelled by `name`, and one panel per unit; ratios are on a log scale around 1.
 
-    The tinted range is where the claim holds by at least its smallest effect of interest; dashed lines are
-    ±delta. Filled markers are the effect, diamonds the paper's own. An interval beyond the panel ends in an
-    arrow.
+    In the tinted range the claim holds by at least its smallest effect of interest; dashed lines are ±delta. Filled
+    markers show the effect, diamonds the paper's own effect. An interval that leaves the panel ends in an arrow.
     """
     shown = [v for v in verdicts if v.effect is not None]
     if not shown:
@@ -69,9 +66,7 @@ def _delta(v: Verdict) -> tuple[float, float]:
 
 
 def _limits(rows: Sequence[Verdict], kind: str) -> tuple[float, float]:
-    """Show every effect, reported effect and delta; intervals may run out of the panel by a wide margin
-    only.
-    """
+    """Choose limits that show every effect, reported effect and delta; only very wide intervals are cut off."""
     scale, natural = (np.log, np.exp) if kind == "ratio" else (np.asarray, np.asarray)
     null = 1.0 if kind == "ratio" else 0.0
     points = [null, *(x for v in rows for x in (v.effect, v.reported_effect, *_delta(v)) if x is not None)]
@@ -137,7 +132,7 @@ def _panel(axes, rows: Sequence[Verdict], kind: str, name: Callable[[Verdict], s
 
 
 def _sides(v: Verdict) -> str:
-    """``arcface − softmax``: the compared methods, without the paper where it is the claim's own."""
+    """``arcface − softmax``: the compared methods; the claim's own paper is omitted."""
 
     def name(address: str) -> str:
         paper, _, method = address.partition("/")

@@ -13,11 +13,22 @@ from replications.reporting.leaderboard import Leaderboard
 from replications.reporting.tables import Table, fitting
 from replications.reporting.verdicts import Verdict
 
-FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")  # how a formula begins, in wide signs too
+FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\n",
+    "＝",
+    "＋",
+    "－",
+    "＠",
+)  # first characters of a spreadsheet formula, full-width forms included
 
 
 def to_markdown(tables: Sequence[Table], level: int = 2) -> str:
-    """The tables as Markdown, one after the other, titles being headings of `level`."""
+    """Return the tables as Markdown in sequence; titles are headings of level `level`."""
     blocks = []
     for table in tables:
         lines = [f"{'#' * level} {_md(table.title)}", ""]
@@ -36,9 +47,9 @@ def to_markdown(tables: Sequence[Table], level: int = 2) -> str:
 
 
 def _md(text: str) -> str:
-    """One line of Markdown that ends no cell, begins no HTML tag and no emphasis or code; links stay links."""
+    """Escape text for one Markdown table cell: no cell end, HTML tag, emphasis or code; links are kept."""
     text = re.sub(r"\\(?=[^\w\s])|[|`*]|<(?=[A-Za-z/!?])", r"\\\g<0>", " ".join(text.split()))
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\_", text)  # within a word it means itself
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\_", text)  # literal within a word
 
 
 LATEX = {
@@ -72,19 +83,19 @@ LATEX = {
 
 
 def latex_escape(text: str) -> str:
-    """Escape for LaTeX text mode, in one line."""
+    """Escape text for LaTeX text mode, on one line."""
     return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
 
 
 TEXT_WIDTH, FONT_SIZE, COLUMN_GAP = 469, 8, 6  # pt
 SENTENCE_WIDTH = 150  # pt, of a column of sentences
-HEADING_LETTERS = 11  # of a line of a column's heading
+HEADING_LETTERS = 11  # characters per line of a column heading
 
 
 def to_latex(tables: Sequence[Table]) -> str:
     """The tables as LaTeX; needs ``\\usepackage{booktabs}``.
 
-    Set in 8 pt they are at most 469 pt wide: columns that do not fit are left out, and named below the table.
+    At 8 pt they are at most 469 pt wide: columns that do not fit are left out and listed below the table.
     """
     blocks = []
     for table in tables:
@@ -111,7 +122,7 @@ def to_latex(tables: Sequence[Table]) -> str:
             lines.append(r"\midrule")
             if title:
                 kind, heading = "l", rf"\textit{{{latex_escape(title)}}}"
-                if _width(title) > total:  # set in lines, which may break at what was changed in the set-up
+                if _width(title) > total:  # a paragraph, so that a long list of changes can wrap
                     kind = f"p{{{min(total, TEXT_WIDTH) - COLUMN_GAP:.0f}pt}}"
                     heading = r"{\raggedright " + heading.replace(",", r",\allowbreak ") + r"\par}"
                 lines.append(rf"\multicolumn{{{len(shown)}}}{{@{{}}{kind}@{{}}}}{{{heading}}} \\")
@@ -127,7 +138,7 @@ def _stacked(lines: Sequence[str], numeric: bool) -> str:
 
 
 def _width(text: str) -> float:
-    """About how wide a line of Computer Modern is, in points: rather more than less."""
+    """Estimate the width of a line of Computer Modern in points, erring on the wide side."""
 
     def ems(c: str) -> float:
         return 0.38 if c in "ijlftrs.,:;!|[]()'`- " else 0.95 if c in "mwMW%@—" else 0.8 if c.isupper() else 0.55
@@ -136,30 +147,30 @@ def _width(text: str) -> float:
 
 
 def leaderboard_csv(board: Leaderboard) -> str:
-    """One line a method, full precision: what the leaderboard's JSON holds but the values of each seed."""
+    """One line per method, full precision: the leaderboard's JSON without the values of each seed."""
     left_out = {"finished": True, "failed": True, "missing": True, "metrics": {"__all__": {"values"}}}
-    told = [{"tier": board.tier, **row.model_dump(exclude=left_out, exclude_none=True)} for row in board.rows]
-    table = pd.json_normalize(told, sep="_").rename(columns=lambda name: name.removeprefix("metrics_"))
-    return to_csv(table.convert_dtypes(), board.result)  # a count stays one where another row has none
+    rows = [{"tier": board.tier, **row.model_dump(exclude=left_out, exclude_none=True)} for row in board.rows]
+    table = pd.json_normalize(rows, sep="_").rename(columns=lambda name: name.removeprefix("metrics_"))
+    return to_csv(table.convert_dtypes(), board.result)  # counts stay integers if another row has none
 
 
 def claims_csv(verdicts: Sequence[Verdict], result: bool) -> str:
-    """One line a claim, every field of the verdict, full precision; lists joined by ``;``."""
+    """One line per claim, every field of the verdict, full precision; lists joined by ``;``."""
     table = pd.DataFrame([verdict.model_dump() for verdict in verdicts], columns=list(Verdict.model_fields))
     return to_csv(table.map(lambda x: ";".join(map(str, x)) if isinstance(x, tuple) else x), result)
 
 
 def to_csv(table: pd.DataFrame, result: bool) -> str:
-    """The table as CSV after a column with the stamp of a plumbing tier; no cell is a formula to a spreadsheet."""
+    """Return the table as CSV, with a first column that marks a plumbing tier; no cell is a spreadsheet formula."""
     table = table.map(_plain)
     table.insert(0, "stamp", "" if result else labels.NOT_A_RESULT)
     return table.to_csv(index=False, lineterminator="\n")
 
 
 def _plain(cell):
-    """Return a cell that a spreadsheet takes for text or a number, never for a formula (`'` marks text there)."""
+    """Return a cell that spreadsheets read as text or a number, never as a formula (`'` marks text)."""
     if isinstance(cell, str):
-        cell = cell.replace("\r", "\n")  # which csv writes unquoted
+        cell = cell.replace("\r", "\n")  # csv writes it unquoted
     if not isinstance(cell, str) or not cell.startswith(FORMULA):
         return cell
     if cell[0] in "+-" and re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?(;[+-]?[\d.]+(e[+-]?\d+)?)*", cell):
@@ -168,12 +179,12 @@ def _plain(cell):
 
 
 def leaderboard_json(board: Leaderboard) -> str:
-    """The leaderboard in full precision, with the stamp of a plumbing tier first."""
+    """Return the leaderboard as JSON in full precision; a plumbing tier's mark comes first."""
     return _json({"stamp": "" if board.result else labels.NOT_A_RESULT, **board.model_dump(mode="json")})
 
 
 def claims_json(verdicts: Sequence[Verdict], tier: str, result: bool) -> str:
-    """All verdicts in full precision, with the stamp of a plumbing tier first."""
+    """Return all verdicts as JSON in full precision; a plumbing tier's mark comes first."""
     stamp = "" if result else labels.NOT_A_RESULT
     return _json({"stamp": stamp, "tier": tier, "verdicts": [v.model_dump(mode="json") for v in verdicts]})
 
@@ -183,7 +194,7 @@ def _json(plain: dict) -> str:
 
 
 def _finite(plain):
-    """The same with null for each number that JSON has no word for: a spread may overflow."""
+    """Replace numbers that JSON cannot represent (inf, NaN) by null: a spread may overflow."""
     if isinstance(plain, dict):
         return {key: _finite(value) for key, value in plain.items()}
     if isinstance(plain, list):

@@ -1,6 +1,6 @@
 """Every number of a results folder in one tidy table (pandas): a row for each run and metric.
 
-What a report aggregates starts here, and so may a person: see `replications.reporting.load`.
+Reports aggregate this table; to use it yourself, see `replications.reporting.load`.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from replications.reporting.results import Records
 from replications.spec import Paper
 from replications.tasks.base import Task
 
-RUN = ["address", "seed"]  # what names a run within a tier
+RUN = ["address", "seed"]  # identifies a run within a tier
 MACHINE = ("device", "device_kind", "cpu", "threads", "commit", "dirty", "created")
 COLUMNS = [
     "paper", "method", "address", "role", "task", "category", "tier", "seed", "status", "reason",
@@ -25,7 +25,7 @@ COLUMNS = [
 
 
 def tidy(records: Records, papers: Mapping[str, Paper], tasks: Mapping[str, Task]) -> pd.DataFrame:
-    """Return a row for each run and metric, with `COLUMNS`; a run without metrics, as a failed one, has one row.
+    """Return a row for each run and metric, with `COLUMNS`; a run without metrics (a failed one) has one row.
 
     Units are those of the task's metric table and of `replications.records.Cost`; `direction` says which values are
     better, ``higher`` or ``lower``.
@@ -37,7 +37,7 @@ def tidy(records: Records, papers: Mapping[str, Paper], tasks: Mapping[str, Task
             run = {"role": role(paper, record.spec.method), **_run(record)}
             for name, value in record.metrics.items() or [(None, None)]:
                 metric = name and labels.metric_of(tasks[paper.task], name)
-                told = (
+                about_metric = (
                     {
                         "unit": metric.unit,
                         "direction": "higher" if metric.higher_is_better else "lower",
@@ -46,12 +46,12 @@ def tidy(records: Records, papers: Mapping[str, Paper], tasks: Mapping[str, Task
                     if metric
                     else {}
                 )
-                rows.append({**run, "metric": name, "value": value, **told})
+                rows.append({**run, "metric": name, "value": value, **about_metric})
     return pd.DataFrame(rows, columns=COLUMNS).astype({"seed": int, "value": float})
 
 
 def role(paper: Paper, method: str) -> str:
-    """``method``, ``baseline`` (any method of a paper that is one) or ``ablation``."""
+    """``method``, ``baseline`` (any method of a baseline paper) or ``ablation``."""
     own = paper.methods[method].role
     return "baseline" if paper.role == "baseline" and own == "method" else own
 

@@ -1,4 +1,4 @@
-"""How numbers and names are written, the same in every table, plot and page."""
+"""Formats of numbers and names, shared by all tables, plots and pages."""
 
 import math
 import re
@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from replications.records import RunRecord
 from replications.tasks.base import Metric, Task
 
-BUSY = 0.2  # share of the machine in use by others from which on a time says little
+BUSY = 0.2  # load by other programs (share of the machine) above which a time is unreliable
 NOT_A_RESULT = "not a result"
 CHECKED = "checked, not sampled"
 ROLE_TITLES = {"method": "Methods", "baseline": "Baselines", "ablation": "Ablations"}
 
 
 def metric_of(task: Task, key: str) -> Metric:
-    """The metric's row of the task's table; a bare one, named by its key, where the table has none."""
+    """Return the metric from the task's table, or a plain one with its key as the title if the table has none."""
     try:
         return task.metrics[key]
     except KeyError:
@@ -22,7 +22,7 @@ def metric_of(task: Task, key: str) -> Metric:
 
 
 def with_unit(title: str, unit: str) -> str:
-    """``Accuracy (%)``; a unit that the title names already, or none, is left out."""
+    """``Accuracy (%)``; the unit is omitted if it is empty or already in the title."""
     named = re.search(rf"(?<!\w){re.escape(unit)}(?!\w)", title, re.IGNORECASE)
     return title if not unit or named else f"{title} ({unit})"
 
@@ -38,8 +38,8 @@ def number(value: float | None, decimals: int = 2) -> str:
 
 
 def effect(value: float | None, kind: str, decimals: int = 2) -> str:
-    """``+0.31`` or ``−0.31`` for a difference, ``×1.25`` for a quotient. A difference that rounds to 0 has no
-    sign.
+    """``+0.31`` or ``−0.31`` for a difference, ``×1.25`` for a quotient. A difference that rounds to
+    0 has no sign.
     """
     if value is None:
         return ""
@@ -50,12 +50,12 @@ def effect(value: float | None, kind: str, decimals: int = 2) -> str:
 
 
 def interval(bounds: tuple[float, float] | None, kind: str, decimals: int = 2) -> str:
-    """``[+0.10, +0.52]``, or a dash where there is none."""
+    """``[+0.10, +0.52]``, or a dash if there is none."""
     return "–" if bounds is None else f"[{', '.join(effect(bound, kind, decimals) for bound in bounds)}]"
 
 
 def verdict(adjusted: str, raw: str) -> str:
-    """``inconclusive (alone: reproduced)`` where the adjustment for several claims took a verdict back."""
+    """``inconclusive (alone: reproduced)`` if the adjustment for several claims changed the verdict."""
     return adjusted if adjusted == raw else f"{adjusted} (alone: {raw})"
 
 
@@ -102,33 +102,31 @@ def mebibytes(value: float | None) -> str:
 
 
 def data_name(record: RunRecord, role: str) -> str:
-    """Name of the data that a record used in a role (train, test, ...): its title where the record tells
-    it.
-    """
-    told = record.data.get(role)
-    if isinstance(told, Mapping):
-        told = told.get("title") or told.get("set")
-    if not told and len(set(record.spec.data.values())) == 1:
-        told = record.data.get("title")
-    return str(told or record.spec.data.get(role, ""))
+    """Name of the data that a record used in a role (train, test, ...): its title if the record has it."""
+    name = record.data.get(role)
+    if isinstance(name, Mapping):
+        name = name.get("title") or name.get("set")
+    if not name and len(set(record.spec.data.values())) == 1:
+        name = record.data.get("title")
+    return str(name or record.spec.data.get(role, ""))
 
 
 def category(record: RunRecord) -> str | None:
-    """The protocol's category, and what was set by hand of the tier's data, recipe and task: numbers compare only where
-    both agree. Options of the models may differ as methods do, see `changed_options`.
+    """The protocol's category, and the changes set by hand to the tier's data, recipe and task: numbers are comparable
+    only if both agree. Model options may differ, as methods do (see `changed_options`).
     """
     changes = [change for change in record.spec.changes if not change.startswith("options.")]
-    told = "changed set-up" + (f": {', '.join(changes)}" if changes else "") if record.spec.changes else None
-    return " · ".join(filter(None, (record.category, told))) or None
+    changed = "changed set-up" + (f": {', '.join(changes)}" if changes else "") if record.spec.changes else None
+    return " · ".join(filter(None, (record.category, changed))) or None
 
 
 def changed_options(record: RunRecord) -> str:
-    """The options of the method that were set by hand against the tier's."""
+    """The method's options that were set by hand (``--set``)."""
     return ", ".join(change.removeprefix("options.") for change in record.spec.changes if change.startswith("options."))
 
 
 def all_data(record: RunRecord) -> str:
-    """``train → test`` of a record, or its only data. Sets of other roles are shown where there is neither."""
+    """``train → test`` of a record, or its only data. Sets of other roles are shown if it has neither."""
     roles = [role for role in ("train", "test") if role in record.spec.data] or record.spec.data
     names = dict.fromkeys(data_name(record, role) for role in roles)
     return " → ".join(names)

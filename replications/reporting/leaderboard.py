@@ -1,6 +1,6 @@
-"""The leaderboard of a task as data: what every method reached over its seeds, and what that cost.
+"""The leaderboard of a task as data: each method's metrics over its seeds, and their cost.
 
-Everything here is full precision and goes to JSON as it is; `tables` makes it readable.
+All values have full precision and are written to JSON unchanged; `tables` formats them.
 """
 
 import math
@@ -38,8 +38,8 @@ class MetricColumn(BaseModel):
 
 class MetricCell(BaseModel):
     """A metric over the finished seeds. `sd` (n - 1) is None for one seed; `half_width` (of the 95 % t
-    interval of the mean) also where all seeds agree, since a spread of zero says nothing about the next
-    seed's.
+    interval of the mean) is also None if all seeds agree, since a spread of zero tells nothing about the next
+    seed.
 
     On a log scale `mean` is the geometric one and its interval reaches from ``mean / factor`` to ``mean * factor``.
     """
@@ -53,7 +53,7 @@ class MetricCell(BaseModel):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Ends of the 95 % interval; the mean twice where there is none."""
+        """Ends of the 95 % interval; the mean twice if there is none."""
         if self.factor is not None:
             return self.mean / self.factor, self.mean * self.factor
         return self.mean - (self.half_width or 0), self.mean + (self.half_width or 0)
@@ -61,7 +61,7 @@ class MetricCell(BaseModel):
 
 class SpeedCell(BaseModel):
     """Throughput, measured in a separate process. Comparable only within its class (device, precision, batch
-    size). `background_load` is the share of the machine that others used meanwhile, 0 to 1.
+    size). `background_load` is the share of the machine used by other programs meanwhile, 0 to 1.
     """
 
     device: str
@@ -76,7 +76,7 @@ class SpeedCell(BaseModel):
 
     @property
     def busy(self) -> bool:
-        """Whether others used so much of the machine that the figures are no more than lower bounds."""
+        """Whether other programs used so much of the machine that the figures are only lower bounds."""
         return (self.background_load or 0) > labels.BUSY
 
     @property
@@ -108,7 +108,7 @@ class CostCell(BaseModel):
 class Row(BaseModel):
     """One method. `status` reads ``3/3``, ``2/3, 1 diverged`` or ``missing``.
 
-    `background_load` is the largest share of the machine that others used during one of its finished runs.
+    `background_load` is the largest share of the machine used by other programs during one of its finished runs.
     """
 
     address: str
@@ -132,7 +132,7 @@ class Row(BaseModel):
 
 
 class Leaderboard(BaseModel):
-    """All rows of a task in a tier. `result` is false where the tier is plumbing only."""
+    """All rows of a task in a tier. `result` is false if the tier is plumbing only."""
 
     task: str
     title: str
@@ -164,15 +164,15 @@ class Leaderboard(BaseModel):
 
 
 def heading(title: str, category: str | None) -> str:
-    """``LFW · fold 1 of 10``: a set's title and the protocol's category, which often names the set itself, once."""
+    """``LFW · fold 1 of 10``: title of the set and category of the protocol; the set is named only once."""
     if not category:
         return title
-    told = re.sub(r"^[a-z0-9]+(_[a-z0-9]+)+: ", "", category)  # a set's key says no more than its title
+    shown = re.sub(r"^[a-z0-9]+(_[a-z0-9]+)+: ", "", category)  # the set's key repeats its title
     for name in (title, title.partition(",")[0]):
-        rest = told[len(name) :]
-        if name and told.casefold().startswith(name.casefold()) and not rest[:1].isalnum():
+        rest = shown[len(name) :]
+        if name and shown.casefold().startswith(name.casefold()) and not rest[:1].isalnum():
             return f"{title}{rest}" if rest[:1] != "," or name == title else f"{title} · {rest[1:].strip()}"
-    return " · ".join(filter(None, (title, told)))
+    return " · ".join(filter(None, (title, shown)))
 
 
 def leaderboards(
@@ -191,7 +191,7 @@ def leaderboards(
 
 
 def _leaderboard(name: str, task: Task, rows: list[Row], records: Records, result: bool) -> Leaderboard:
-    told = {key: metric for key, metric in task.metrics.items() if any(key in row.metrics for row in rows)}
+    metrics = {key: metric for key, metric in task.metrics.items() if any(key in row.metrics for row in rows)}
     sign = -1 if task.metrics[task.primary_metric].higher_is_better else 1
 
     def order(row: Row) -> tuple:
@@ -207,7 +207,7 @@ def _leaderboard(name: str, task: Task, rows: list[Row], records: Records, resul
         result=result,
         primary_metric=task.primary_metric,
         seeds=list(records.seeds),
-        columns=[MetricColumn(key=key, **vars(metric)) for key, metric in told.items()],
+        columns=[MetricColumn(key=key, **vars(metric)) for key, metric in metrics.items()],
         rows=sorted(rows, key=order),
     )
 
@@ -215,10 +215,9 @@ def _leaderboard(name: str, task: Task, rows: list[Row], records: Records, resul
 def _row(address: str, paper: Paper, records: Records, metrics: dict[str, MetricCell], cost: CostCell | None) -> Row:
     runs, finished = records.runs.get(address, {}), records.finished(address)
     failed = {seed: r.reason or "failed" for seed, r in sorted(runs.items()) if r.status == "failed"}
-    # Rows stop at different looks: what a later look of other rows adds is not missing here.
-    asked = [
-        seed for seed in records.seeds if seed < min((n for n in LOOKS if n > max(runs, default=0)), default=math.inf)
-    ]
+    # Rows stop at different looks: seeds of a later look that other rows took are not missing here.
+    begun = min((size for size in LOOKS if size > max(runs, default=0)), default=math.inf)
+    asked = [seed for seed in records.seeds if seed < begun]
     missing = [seed for seed in asked if seed not in runs]
     name = address.partition("/")[2]
     first = next(iter({**finished, **runs}.values()), None)
@@ -273,18 +272,18 @@ def metric_cells(table: pd.DataFrame) -> dict[str, dict[str, MetricCell]]:
     for address, metric, seed, value in zip(*(table[name].tolist() for name in COLUMNS), strict=True):
         values.setdefault((address, metric), {})[seed] = value
     found: dict[str, dict[str, MetricCell]] = {}
-    for key, told in figures[["mean", "sd", "half_width", "factor", "n"]].to_dict("index").items():
-        found.setdefault(key[0], {})[key[1]] = MetricCell(values=values[key], **known(told))
+    for key, row in figures[["mean", "sd", "half_width", "factor", "n"]].to_dict("index").items():
+        found.setdefault(key[0], {})[key[1]] = MetricCell(values=values[key], **known(row))
     return found
 
 
 def known(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of a pandas table as plain values: None for what is not known there."""
+    """Return a row of a pandas table as plain values, with None for NaN."""
     return {name: None if pd.isna(value) else value for name, value in row.items()}
 
 
 def cost_cells(table: pd.DataFrame) -> dict[str, CostCell]:
-    """What the runs of each method in the tidy `table` cost, by address."""
+    """Return the cost of each method's runs in the tidy `table`, by address."""
     runs = table.drop_duplicates(frame.RUN).sort_values("status", ascending=False, kind="stable")  # finished first
     cost = runs[[f"cost_{name}" for name in Cost.model_fields]].rename(columns=lambda name: name[len("cost_") :])
     cost = cost.astype(float)

@@ -1,4 +1,4 @@
-"""All that is published in one table: task, data set and metric, the paper's figure beside ours, device and budget."""
+"""All published results in one table: task, data set, metric, the paper's figure beside ours, device and budget."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Publication:
-    """A publication's name and what its records say."""
+    """A publication: its name, records, leaderboards and verdicts."""
 
     name: str
     records: Records

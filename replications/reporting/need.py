@@ -1,4 +1,4 @@
-"""What undecided claims still need: which rows go on to the next look, and what all of it would cost."""
+"""What undecided claims still need: the rows that take the next look, and the cost of their seeds."""
 
 from collections.abc import Iterable
 
@@ -11,9 +11,9 @@ from replications.reporting.verdict import Verdict
 def next_seeds(verdicts: Iterable[Verdict], most: int, hopeless: bool = False) -> dict[str, int]:
     """Return for each method (``arcface/softmax``) that an undecided claim needs, the seeds of its next look.
 
-    A claim is undecided where it was tested and is inconclusive. Looks after the `most`-th are left out, and so are
-    claims that need more seeds than the last look has, unless the `hopeless` ones are asked for too; never those
-    of a seed that failed on one side, or of test folds, which no further seed can decide.
+    A claim is undecided if it was tested and is inconclusive. Looks after the `most`-th are left out, and so are
+    claims that need more seeds than the last look has, unless `hopeless` is set. Claims with a seed that failed on one
+    side, or with test folds, are always left out: no further seed can decide them.
     """
     rows: dict[str, int] = {}
     for verdict in verdicts:
@@ -25,7 +25,7 @@ def next_seeds(verdicts: Iterable[Verdict], most: int, hopeless: bool = False) -
 
 
 def need_text(verdict: Verdict) -> str:
-    """``8 seeds (the third look), 24 core-minutes more``; empty where further seeds do not count."""
+    """``8 seeds (the third look), 24 core-minutes more``; empty if more seeds cannot help."""
     if not verdict.open:
         return ""
     if verdict.needed is None:
@@ -41,9 +41,9 @@ def _cost(minutes: float, unit: str) -> str:
 
 
 def need_summary(verdicts: Iterable[Verdict]) -> str:
-    """``12 claims undecided: 7 need 8 seeds (24 core-minutes more), 3 need 12, 2 not within 40``; empty where none is.
+    """``12 claims undecided: 7 need 8 seeds (24 core-minutes more), 3 need 12, 2 not within 40``; empty if none is.
 
-    A row that several claims need counts once.
+    A row that several claims need is counted once.
     """
     undecided = [verdict for verdict in verdicts if verdict.adjusted == "inconclusive"]
     groups: dict[int | None, list[Verdict]] = {}
@@ -53,22 +53,22 @@ def need_summary(verdicts: Iterable[Verdict]) -> str:
     steps = {n: groups.pop(n) for n in looks.LOOKS if n in groups}
     never = groups.pop(None, [])
     far = [verdict for of in groups.values() for verdict in of]
-    told = []
+    parts = []
     for n, of in steps.items():
         costs = ", ".join(filter(None, (_cost(*pair) for pair in _together(of))))
-        told.append(f"{len(of)} need{'s' if len(of) == 1 else ''} {n} seeds" + (f" ({costs})" if costs else ""))
+        parts.append(f"{len(of)} need{'s' if len(of) == 1 else ''} {n} seeds" + (f" ({costs})" if costs else ""))
     if far:
-        told.append(f"{len(far)} more than {looks.LOOKS[-1]}")
+        parts.append(f"{len(far)} more than {looks.LOOKS[-1]}")
     if never:
-        told.append(f"{len(never)} not within {MOST_SEEDS}")
+        parts.append(f"{len(never)} not within {MOST_SEEDS}")
     if rest := len(undecided) - sum(map(len, steps.values())) - len(far) - len(never):
-        told.append(f"{rest} cannot be decided by more seeds")
+        parts.append(f"{rest} cannot be decided by more seeds")
     claims = f"{len(undecided)} claim{'s' if len(undecided) > 1 else ''} undecided"
-    return f"{claims}: {', '.join(told)}" if undecided else ""
+    return f"{claims}: {', '.join(parts)}" if undecided else ""
 
 
 def _together(verdicts: Iterable[Verdict]) -> list[tuple[float, str]]:
-    """Minutes and unit of what the claims need, each row once."""
+    """Minutes (and their unit) of the runs that the claims need, each row once."""
     rows: dict[str, tuple[float, str]] = {}
     for verdict in verdicts:
         for method, minutes in zip(verdict.methods, verdict.needed_minutes, strict=True):

@@ -1,6 +1,6 @@
-"""What the records have of a claim's sides: the pairs of each look, the seeds that failed, and those that wait.
+"""The records of a claim's two sides: the pairs of each look, failed seeds, and seeds of incomplete looks.
 
-A look of n seeds is complete where both sides have a record, finished or failed, of each of the seeds 0 to n - 1.
+A look of n seeds is complete if both sides have a record, finished or failed, of each of the seeds 0 to n - 1.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from replications.spec import Claim, Side
 
 @dataclass(frozen=True)
 class Pairs:
-    """The sides of a claim, subject first; for each its usable runs by seed, and what became of its other seeds."""
+    """The sides of a claim, subject first; for each its usable runs by seed, and why its other seeds have none."""
 
     sides: tuple[Side, ...]
     runs: list[dict[int, RunRecord]]
@@ -42,12 +42,12 @@ class Pairs:
 
     @property
     def size(self) -> int:
-        """The seeds of the last complete look."""
+        """The number of seeds of the last complete look."""
         return looks.LOOKS[self.looks - 1] if self.looks else 0
 
     @property
     def waiting(self) -> list[int]:
-        """Seeds of which some side has a record that no complete look has, once one is complete."""
+        """Seeds beyond the last complete look of which a side has a record; none before the first look is complete."""
         return sorted(seed for seed in set.union(*self.recorded) if seed >= self.size) if self.looks else []
 
     @property
@@ -60,7 +60,7 @@ class Pairs:
         return set.union(*map(set, self.lost)) - self.both_failed
 
     def failures(self, seeds: Iterable[int]) -> tuple[str, str]:
-        """Say which of `seeds` failed, or lack the metric, on one side only, and which on both; empty where none."""
+        """Return which of `seeds` failed, or lack the metric, on one side only, and which on both; empty if none."""
         seeds, said = set(seeds), {}
         for side, of in zip(self.sides, self.lost, strict=True):
             for seed in sorted(of.keys() & self.one_failed & seeds):
@@ -70,7 +70,7 @@ class Pairs:
         return one_side, f"{labels.seeds(both)} left out: failed on both sides" if both else ""
 
     def why_no_look(self) -> str:
-        """Say why no look is complete; empty where one is."""
+        """Return why no look is complete; empty if one is."""
         if self.looks:
             return ""
         every, first = sorted(set.intersection(*self.recorded)), looks.LOOKS[0]
@@ -81,7 +81,7 @@ class Pairs:
 
 
 def pairs_of(claim: Claim, records: Records) -> Pairs:
-    """Return what the records have of a claim."""
+    """Return the records of a claim's sides."""
     sides = tuple(claim.sides().values())
     runs = [
         {seed: run for seed, run in records.finished(side.method).items() if side.metric in run.metrics}
@@ -91,7 +91,7 @@ def pairs_of(claim: Claim, records: Records) -> Pairs:
 
 
 def _lost(records: Records, side: Side, by_seed: dict[int, RunRecord]) -> dict[int, str]:
-    """What became of the seeds of a side that give no value."""
+    """Return why seeds of a side have no value, by seed."""
     lost = {}
     for seed, record in records.runs.get(side.method, {}).items():
         if record.status == "failed":
@@ -103,13 +103,13 @@ def _lost(records: Records, side: Side, by_seed: dict[int, RunRecord]) -> dict[i
 
 
 def _at(what: str, seeds: list[int]) -> str:
-    """``detr diverged at seeds 1, 4``; what stands in brackets stays last."""
+    """``detr diverged at seeds 1, 4``; text in brackets stays last."""
     head, bracket, tail = what.partition(" (")
     return f"{head} at {labels.seeds(seeds)}{bracket}{tail}"
 
 
 def why_missing(records: Records, pairs: Pairs) -> str:
-    """Say which side has no usable run, and why."""
+    """Return which side has no usable run, and why."""
     reasons = []
     for side, by_seed in zip(pairs.sides, pairs.runs, strict=True):
         every = records.runs.get(side.method, {})
@@ -126,7 +126,7 @@ def why_missing(records: Records, pairs: Pairs) -> str:
 
 
 def minutes_a_seed(runs: Iterable[RunRecord]) -> tuple[float, str]:
-    """Return what a seed of a method cost on average, and the unit: minutes of a core, or of a GPU."""
+    """Return the mean cost of a seed of a method and its unit: core-minutes or GPU-minutes."""
     known = [run for run in runs if run.cost.total_seconds is not None]
     if not known:
         return 0.0, ""

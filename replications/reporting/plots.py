@@ -1,4 +1,4 @@
-"""Plots that every task has: score curves, quality against cost and by seed, training curves."""
+"""The plots of every task: score curves, quality against cost and by seed, training curves."""
 
 import textwrap
 from collections.abc import Collection, Sequence
@@ -21,7 +21,7 @@ def score_curves(board: Leaderboard, records: Records, name: str) -> Figure | No
     """Curves of the records (ROC, ...), mean over seeds; bands of the main methods reach from least to
     greatest seed.
 
-    A ROC curve's false accept rate is drawn on a log scale: at a linear one, good verifiers all look alike.
+    The false accept rate of a ROC curve is on a log scale, since good verifiers are indistinguishable on a linear one.
     """
     panels = [
         (title, chosen)
@@ -42,7 +42,7 @@ def score_curves(board: Leaderboard, records: Records, name: str) -> Figure | No
         drawn = []
         for row in rows:
             look, main = looks[row.address], row.role != "ablation"
-            beyond = {} if log else {"left": np.nan, "right": np.nan}  # a curve ends where it ends
+            beyond = {} if log else {"left": np.nan, "right": np.nan}  # no extrapolation beyond a curve's end
             ys = np.array([np.interp(grid, curve.x, curve.y, **beyond) for curve in curves[row.address]])
             weight = {"linewidth": 1.8, "alpha": 1} if main else {"linewidth": 1.0, "alpha": 0.75}
             line = axes.plot(grid, ys.mean(0), color=look.colour, linestyle=look.dash, **weight)[0]
@@ -119,9 +119,9 @@ def cost_plot(board: Leaderboard) -> Figure | None:
 
 
 def seeds_plot(board: Leaderboard) -> Figure | None:
-    """The primary metric of every seed, a line a method, with mean and 95 % interval; a panel for what compares.
+    """Plot the primary metric by seed, a line per method, with mean and 95 % interval, a panel per comparable group.
 
-    None where no method has several seeds.
+    None if no method has several seeds.
     """
     import seaborn
 
@@ -153,7 +153,7 @@ def seeds_plot(board: Leaderboard) -> Figure | None:
 
 
 def _reach(cell: MetricCell) -> list[list[float]]:
-    """How far the interval reaches below and above the mean, as matplotlib's error bars want it."""
+    """Return how far the interval reaches below and above the mean, in matplotlib's form for error bars."""
     low, high = cell.interval
     return [[cell.mean - low], [high - cell.mean]]
 
@@ -169,9 +169,7 @@ def _title(text: str) -> str:
 
 
 def _spread_errors(axes, metric: MetricColumn, cells: Sequence[MetricCell]) -> bool:
-    """Where percentages come near 100, draw the remaining error on a log scale, so that 99 and 99.8
-    differ.
-    """
+    """If percentages come near 100, draw the remaining error on a log scale, so that 99 and 99.8 differ visibly."""
     means = [cell.mean for cell in cells]
     if metric.unit != "%" or not metric.higher_is_better or not 90 < max(means) < 100:
         return False
@@ -188,8 +186,8 @@ def _spread_errors(axes, metric: MetricColumn, cells: Sequence[MetricCell]) -> b
 
 
 def training_curves(board: Leaderboard, history: pd.DataFrame, stage: str, split: str, key: str) -> Figure | None:
-    """A logged quantity of the tidy `history` against epochs: a panel a paper, its methods in colour, all others in
-    grey behind them.
+    """Plot a logged quantity of the tidy `history` against epochs: a panel per paper, its methods in colour, all others
+    in grey behind them.
 
     Lines are means over seeds, bands reach from the least to the greatest seed, over the steps that all seeds logged.
     """
@@ -224,7 +222,7 @@ def training_curves(board: Leaderboard, history: pd.DataFrame, stage: str, split
         if log:
             log_axis(axes.yaxis)
         axes.set_title(paper)
-        frame = {"frameon": True, "framealpha": 0.5, "edgecolor": "none"}  # many methods leave no empty corner
+        frame = {"frameon": True, "framealpha": 0.5, "edgecolor": "none"}  # with many methods no corner is free
         axes.legend(loc="best", fontsize=7, handlelength=1.8, labelspacing=0.25, **frame)
     for axes in grid[len(papers) :]:
         axes.axis("off")
@@ -237,7 +235,7 @@ def training_curves(board: Leaderboard, history: pd.DataFrame, stage: str, split
 
 
 def history(records: Records, addresses: Collection[str]) -> pd.DataFrame:
-    """What the finished runs of the methods logged, tidy: a row for each run, point and logged `key`."""
+    """Return the logs of the methods' finished runs, tidy: a row for each run, point and logged `key`."""
     return pd.DataFrame(
         [
             (address, seed, point.stage, point.split, point.step, point.epoch, key, value)
@@ -251,7 +249,7 @@ def history(records: Records, addresses: Collection[str]) -> pd.DataFrame:
 
 
 def quantities(board: Leaderboard, history: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """(stage, split, key) worth a plot: the training loss and the validated primary metric of every stage."""
+    """Return the (stage, split, key) to plot: training loss and validation primary metric of every stage."""
     wanted = (("train", "loss"), ("validation", board.primary_metric))
     found = history[["stage", "split", "key"]].drop_duplicates().itertuples(index=False, name=None)
     return [(stage, split, key) for stage, split, key in found if (split, key) in wanted]

@@ -1,6 +1,6 @@
 """Power: which effects a number of seeds finds, and how many seeds an effect needs.
 
-Of normal noise, at one look taken by itself: an earlier look can only add to the chance to decide.
+Noise is normal, and one look is taken alone: earlier looks can only raise the power.
 """
 
 from functools import cache
@@ -12,7 +12,7 @@ from replications.looks import LOOKS, WEIGHTS
 from replications.reporting.statistics import ALPHA, t_quantile
 
 POWER = 0.8
-MOST_SEEDS = 40  # beyond this many seeds a claim is called out of reach
+MOST_SEEDS = 40  # a claim that needs more seeds counts as out of reach
 
 
 @cache
@@ -68,7 +68,7 @@ def seeds_needed(effect: float, smallest: float, equal: bool, done: int, ranks: 
 
     `effect`, in the claimed direction, and `smallest` are in standard deviations of a seed difference; the first
     `done` looks are over. `ranks` are the factors by which Holm multiplies the p-values of statement and denial.
-    After the last look every number of seeds counts as if that look were at it.
+    Beyond the last look, each number of seeds is treated as if the last look were taken there.
     """
     beyond = [(n, WEIGHTS[-1]) for n in range(LOOKS[-1] + 1, MOST_SEEDS + 1)]
     for n, weight in [*zip(LOOKS[done:], WEIGHTS[done:], strict=True), *beyond]:
@@ -78,7 +78,7 @@ def seeds_needed(effect: float, smallest: float, equal: bool, done: int, ranks: 
 
 
 def _chances(effect: float, smallest: float, equal: bool, n: int, level: float, ranks: tuple[int, int]):
-    """Chances to establish the statement and the denial with n seeds at the one-sided `level`, before Holm."""
+    """Return the power for statement and denial with n seeds at the one-sided `level`, before Holm."""
     level_for, level_against = level / ranks[0], level / ranks[1]
     if not equal:
         return chance(effect, n, level_for), chance(smallest - effect, n, level_against)

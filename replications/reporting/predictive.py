@@ -8,8 +8,8 @@ from replications import looks
 from replications.reporting import statistics
 
 DRAWS = 2000
-# Of a claim that fewer than two effects are known of: share decided by each look, of the 91 claims that tier mini can
-# test, simulated with the effects and spreads of the published records.
+# Prior for a claim with fewer than two known effects: share of the 91 claims testable in tier mini that each look
+# decides, simulated with the effects and spreads of the published records.
 SHARES = (16 / 91, 48 / 91, 62 / 91, 67 / 91)
 
 
@@ -17,13 +17,13 @@ SHARES = (16 / 91, 48 / 91, 62 / 91, 67 / 91)
 def power(
     effects: tuple[float, ...], direction: str, margin: float, alpha: float, alpha_against: float
 ) -> tuple[float, ...]:
-    """Return the chance, by look, that a claim undecided at `effects` is decided by then: 0 for looks that are past.
+    """Return the chance, by look, that a claim undecided at `effects` is decided by then: 0 for past looks.
 
-    Effects are by seed, of a ratio the logarithms. Mean and spread are drawn from what they say (a normal model,
-    prior 1/sd), and the effects to come from those. `alpha` and `alpha_against` are what the p-values of the claim and
-    of its denial are compared with, on the scale of statistics.ALPHA: less than it among other claims of a paper. With
-    fewer than two effects it is the share of claims that such a look has decided, whatever the margin; without any
-    spread 0.
+    Effects are by seed; of a ratio, logarithms. Mean and spread are drawn from their posterior (normal model, prior
+    1/sd), and the future effects from these. `alpha` and `alpha_against` are the levels for the p-values of the claim
+    and of its denial, on the scale of statistics.ALPHA; they are smaller if the paper has other claims. With fewer
+    than two effects the chance is the share of claims that such a look decides, for any margin; with no spread it
+    is 0.
     """
     n = len(effects)
     if n < 2:
@@ -59,6 +59,6 @@ def sequential(effects: np.ndarray, direction: str, margin: float) -> tuple[np.n
 
 
 def _at_look(effects: np.ndarray, direction: str, margin: float, weight: float) -> np.ndarray:
-    """P-values [2, ...] of statement and denial at one look; NaN, which decides nothing, where effects agree."""
+    """P-values [2, ...] of statement and denial at one look; NaN (undecided) if all effects agree."""
     evidence = statistics.weigh(effects, direction, margin)
     return np.array([evidence.p, evidence.p_against]) * (2 if direction == "equal" else 1) / weight

@@ -1,4 +1,4 @@
-"""What is published, for readers of the repository: a page in each folder, one table of all, an overview in the README.
+"""Pages on the publications: one page per publication, one table of all, and an overview for docs/publications.md.
 
 All are derived from the publications' records and tables, and regenerated together.
 """
@@ -13,10 +13,13 @@ from replications.archive import ARCHIVE
 from replications.records import write_atomic
 from replications.reporting import formats, labels, report, site, summary
 from replications.reporting.leaderboard import Leaderboard
+from replications.reporting.learned import first_line, paragraphs
 from replications.reporting.measured import Publication, measured_table
 from replications.reporting.publish import compact, write_if_changed
 from replications.reporting.results import read_results
 from replications.reporting.sections import markers, with_section
+from replications.reporting.speeds import PAGE as SPEEDS
+from replications.reporting.speeds import read_speeds, speeds_table
 from replications.reporting.tables import Cell, Column, Table
 from replications.reporting.verdicts import Verdict
 from replications.spec import Paper
@@ -24,7 +27,7 @@ from replications.tasks.base import Task
 
 SECTION = "published"  # of the README, between its markers
 PAGE = "README.md"
-DECIDED = ("reproduced", "contradicted")
+
 HOLM = (
     "Verdicts are adjusted by Holm over the claims of a paper, intervals are not: where the adjustment takes a verdict "
     "back, the claim's own one stands in brackets."
@@ -32,7 +35,7 @@ HOLM = (
 
 
 def readme_section(published: Path, root: Path) -> str:
-    """Markdown of what is published, in the order of names; links are relative to `root`, the README's folder.
+    """Return Markdown of the publications, ordered by name; links are relative to `root`, the README's folder.
 
     A line for each publication, then every claim that one of them decides.
     """
@@ -51,7 +54,7 @@ def readme_section(published: Path, root: Path) -> str:
         decided += [
             (verdict.address, [Cell(text) for text in (*_claim_texts(verdict), link)])
             for verdict in verdicts
-            if verdict.adjusted in DECIDED
+            if verdict.decided
         ]
     columns = [Column(name, name.capitalize(), numeric=False) for name in ("publication", "task", "made of")]
     columns += [Column(word, word.capitalize()) for word in summary.SYMBOLS]
@@ -63,9 +66,9 @@ def readme_section(published: Path, root: Path) -> str:
 
 
 def update_readme(readme: Path, published: Path) -> None:
-    """Write the README's section between its two markers anew.
+    """Regenerate the file's section between its two markers.
 
-    Raises UserError where the markers are missing.
+    Raises UserError if a marker is missing.
     """
     readme = Path(readme)
     text = readme.read_text(encoding="utf-8")
@@ -80,9 +83,9 @@ def update(
     tasks: Mapping[str, Task] | None = None,
     describe_set: Callable[[str], Mapping] | None = None,
 ) -> None:
-    """Derive the files of every publication again, and its page, and the pages on all of them beside their folders.
+    """Regenerate the files and the page of every publication, and the pages on all of them beside their folders.
 
-    Older forms of a publication are brought to the present one; what its records say stays.
+    Older formats are converted to the current one; the content of the records is unchanged.
     """
     for folder in folders(published):
         compact(folder, papers, tasks=tasks, describe_set=describe_set)
@@ -92,9 +95,10 @@ def update(
 
 
 def all_pages(published: Path, papers: Mapping[str, Paper]) -> dict[str, str]:
-    """Return the pages by their path below `published`: Markdown of each publication, Markdown and HTML of all."""
+    """Return the pages by path below `published`: Markdown of each publication, Markdown and HTML of all together."""
     found = [_publication(folder, papers) for folder in folders(published)]
     table = measured_table(found, papers)
+    measured = speeds_table(list(read_speeds(published, found)))
     readme = published / PAGE
     empty = "\n".join(("# Publications\n", *markers(SECTION), ""))
     text = readme.read_text(encoding="utf-8") if readme.exists() else empty
@@ -104,9 +108,11 @@ def all_pages(published: Path, papers: Mapping[str, Paper]) -> dict[str, str]:
         subtitle=f"{len(found)} publications, {sum(len(rows) for _, rows in table.sections)} figures.",
         stamp="",
         table=table,
+        speeds=measured,
     )
     return {
         PAGE: with_section(readme, text, SECTION, formats.to_markdown([table]).rstrip()),
+        SPEEDS: f"# Speeds by card\n\n{formats.to_markdown([measured])}",
         site.INDEX: html,
         **{f"{one.name}/{PAGE}": _page(one, papers, published / one.name) for one in found},
     }
@@ -118,7 +124,7 @@ def _publication(folder: Path, papers: Mapping[str, Paper]) -> Publication:
 
 
 def _page(one: Publication, papers: Mapping[str, Paper], folder: Path) -> str:
-    """Return the page of a publication: its tables in short, and the plot of its claims."""
+    """Return the page of a publication: short forms of its tables, and the plot of its claims."""
     runs = [record.provenance for of in one.records.runs.values() for record in of.values() if record.provenance]
     commits = sorted({run.commit[:9] for run in runs if run.commit})
     intro = (
@@ -131,22 +137,25 @@ def _page(one: Publication, papers: Mapping[str, Paper], folder: Path) -> str:
     shown = [replace(table, title="Measured", columns=table.columns[:-1], sections=sections)]
     if one.verdicts:
         rows = [(verdict.address, [Cell(text) for text in _claim_texts(verdict)]) for verdict in one.verdicts]
+        blocks.append(first_line(one.verdicts))
         shown.append(Table("claims", "Claims", _claim_columns(), [("", rows)], [HOLM]))
     blocks.append(formats.to_markdown(shown).rstrip())
+    learned = [f"**{papers[key].title}**. {' '.join(texts)}" for key, texts in paragraphs(one.verdicts, papers).items()]
+    blocks += ["## What was learned", *learned] if learned else []
     if (folder / "plots" / "claims.svg").exists():
         blocks.append("![Effects and intervals of the claims](plots/claims.svg)")
     return "\n\n".join(blocks) + "\n"
 
 
 def folders(published: Path) -> list[Path]:
-    """Return the folders of the publications, in the order of names."""
+    """Return the folders of the publications, ordered by name."""
     return sorted(path.parent for path in Path(published).glob(f"*/{report.MANIFEST}"))
 
 
 def _read(folder: Path) -> tuple[list[Leaderboard], list[Verdict]]:
     boards = [Leaderboard.model_validate_json(path.read_bytes()) for path in sorted(folder.glob("leaderboard_*.json"))]
-    told = json.loads((folder / "claims.json").read_text(encoding="utf-8"))["verdicts"]
-    return boards, [Verdict.model_validate(one) for one in told]
+    stored = json.loads((folder / "claims.json").read_text(encoding="utf-8"))["verdicts"]
+    return boards, [Verdict.model_validate(one) for one in stored]
 
 
 def _claim_columns() -> list[Column]:

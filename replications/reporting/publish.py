@@ -1,7 +1,7 @@
 """Publish a tier's records and tables below ``results/published/``.
 
-A publication is a copy that is committed and cited: records (in one file), tables and those plots that show no
-sample of a data set; no scores, no pages.
+A publication is a copy to commit and cite: records (in one file), tables, and plots that show no sample of a data
+set. Scores and pages are left out.
 """
 
 import json
@@ -39,8 +39,8 @@ def publish(
     """Copy the report in `results` (``results/<tier>``) and its records to ``<published>/<tier>-<name>``.
 
     `name` is the date of the latest record where not given; other arguments as in `report.build`. Raises UserError
-    where there is no report, the tier gives no results, the publication exists, a number does not follow from the
-    records, or `name` is no plain name of a folder.
+    if there is no report, the tier gives no results, the publication exists, a number does not follow from the
+    records, or `name` is not a plain folder name.
     """
     if name is not None and not NAME.fullmatch(name):
         raise UserError(
@@ -85,7 +85,7 @@ def compact(
     tasks: Mapping[str, Task] | None = None,
     describe_set: Callable[[str], Mapping] | None = None,
 ) -> None:
-    """Give a publication its present form: records in one file, small figures, tables and citations made again."""
+    """Convert a publication to the current format, with records in one file; regenerate its tables and figures."""
     manifest = report.read_manifest(folder)
     if manifest is None:
         raise UserError(f"{folder}/{report.MANIFEST} is damaged: restore it, or remove the folder")
@@ -117,7 +117,7 @@ def write_if_changed(path: Path, text: str) -> None:
 
 
 def _draw_claims(folder: Path, verdicts: Sequence[Verdict]) -> None:
-    """Draw the forest plot again, where the publication has one."""
+    """Redraw the forest plot if the publication has one."""
     import matplotlib
 
     from replications.reporting import forest, style

@@ -1,4 +1,4 @@
-"""Results as pandas tables, for a notebook: behind `replications.reporting.load` and `load_claims`."""
+"""Results as pandas tables, for notebooks: implements `replications.reporting.load` and `load_claims`."""
 
 import warnings
 from pathlib import Path
@@ -24,7 +24,7 @@ def load(path: Path | str) -> pd.DataFrame:
 
 
 def load_claims(path: Path | str) -> pd.DataFrame:
-    """Return the verdicts of a results folder, a row each: see `replications.reporting.load_claims`."""
+    """Return the verdicts of a results folder, one row each: see `replications.reporting.load_claims`."""
     papers, tasks, tier = _known(path)
     asked = read_manifest(Path(path)) or {"methods": (), "seeds": None, "selected": None}
     asked = {name: asked[name] for name in ("methods", "selected", "seeds")}

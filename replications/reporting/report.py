@@ -1,6 +1,4 @@
-"""Make everything of a tier from its records: tables, plots, page, citations. Seconds, no training, no
-network.
-"""
+"""Make a tier's report from its records: tables, plots, pages, citations. Takes seconds; no training, no network."""
 
 import contextlib
 import json
@@ -25,7 +23,7 @@ from replications.tasks.base import Task
 MANIFEST = "report.json"
 RUNS = "runs.csv"
 Derived = tuple[Records, list[Leaderboard], list[Verdict], bool]
-LOCAL = (".html", RUNS)  # endings of what stays with the records and is not published
+LOCAL = (".html", RUNS)  # file endings that are not published
 
 
 def derive(
@@ -42,7 +40,7 @@ def derive(
 
     `papers` is the whole catalogue; `selected` are the papers whose claims are judged (default: all),
     `methods` the addresses that should have a row (default: all that run in the tier), `seeds` how many seeds
-    each should have. The last value returned is whether the tier gives results at all.
+    each should have. The last value returned is whether the tier gives results.
     """
     tasks = tasks or tasks_of(papers)
     unknown = sorted(set(selected or ()) - set(papers))
@@ -71,11 +69,10 @@ def build(
 ) -> dict[str, Path]:
     """Write the report of a tier into `results` (``results/<tier>``) and return its files by name.
 
-    Arguments as in `derive`; `deviations` are each paper's numbered deviations, `describe_set` the data
-    registry's, and `open_arrays` returns the arrays of a prepared set (needed for pictures of samples only, which
-    are left out without it). Every file is made in a temporary folder and moved into place, the
-    page last; files of an earlier report that this one does not make are removed. The problems that the page names
-    are added to `problems`.
+    Arguments as in `derive`; `deviations` are each paper's numbered deviations, `describe_set` is the data
+    registry's, and `open_arrays` returns the arrays of a prepared set (without it, pictures of samples are left
+    out). Files are written to a temporary folder and moved into place, the page last; files of an earlier report that
+    this one does not have are removed. The problems listed on the page are added to `problems`.
     """
     results = Path(results)
     derived = derive(results, tier, papers, tasks=tasks, methods=methods, selected=selected, seeds=seeds)
@@ -122,9 +119,9 @@ def text_files(
     describe_set: Callable[[str], Mapping] | None = None,
     tasks: Mapping[str, Task] | None = None,
 ) -> dict[str, str]:
-    """All files of a report but its plots, by name: tables, citations, pages.
+    """Return all files of a report except its plots, by name: tables, citations, pages.
 
-    `manifest` says what the report was asked for, which plots it has and what could not be drawn.
+    `manifest` records the report's arguments, its plots and what could not be drawn.
     """
     records, boards, verdicts, result = derived
     texts = table_files(boards, verdicts, records.tier, result)
@@ -142,7 +139,7 @@ def text_files(
 
 
 def table_files(boards: Sequence[Leaderboard], verdicts: Sequence[Verdict], tier: str, result: bool) -> dict[str, str]:
-    """All tables as text by file name: a leaderboard a task, and the claims, in four formats each."""
+    """Return all tables as text by file name: one leaderboard per task, and the claims, in four formats each."""
     texts = {}
     for board in boards:
         name = f"leaderboard_{board.task}"
@@ -165,9 +162,7 @@ def runs_csv(records: Records, papers: Mapping[str, Paper], tasks: Mapping[str, 
 
 
 def read_manifest(results: Path) -> dict | None:
-    """Return what the report in `results` was asked for and its files, or None where there is no whole
-    report.
-    """
+    """Return the arguments and files of the report in `results`, or None if there is no complete report."""
     try:
         manifest = json.loads((Path(results) / MANIFEST).read_text(encoding="utf-8"))
         texts = [*manifest["methods"], *(manifest["selected"] or ()), *manifest["files"], manifest["tier"]]
@@ -181,12 +176,12 @@ def read_manifest(results: Path) -> dict | None:
 
 
 def plots_of(manifest: Mapping) -> list[site.Plot]:
-    """The plots of a report, as its manifest has them."""
+    """Return the plots that a report's manifest lists."""
     return [site.Plot(**plot) for own in manifest.get("plots", {}).values() for plot in own]
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a name that a manifest gives a file is one below its folder."""
+    """Whether a file name in a manifest is inside the report's folder."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
@@ -194,7 +189,7 @@ def _is_inside(name: str) -> bool:
 def papers_on_page(results: Path, papers: Mapping[str, Paper]) -> list[str]:
     """Return the papers whose claims the report in `results` judges, and that have a record, in the order of `papers`.
 
-    A tier's page has one place: a report on other papers goes on judging these.
+    There is one page per tier: a report on other papers keeps these claims.
     """
     manifest = read_manifest(results) or {"selected": ()}
     judged = papers if manifest["selected"] is None else manifest["selected"]
@@ -208,6 +203,6 @@ def _move_into_place(temporary: Path, results: Path, files: Sequence[str]) -> di
         (results / name).parent.mkdir(exist_ok=True)
         os.replace(temporary / name, results / name)
     for name in earlier - set(files):
-        if re.fullmatch(r"(plots/)?[\w-]+\.\w+", name):  # nothing that a report does not make
+        if re.fullmatch(r"(plots/)?[\w-]+\.\w+", name):  # only files that reports make
             (results / name).unlink(missing_ok=True)
     return {name: results / name for name in files}

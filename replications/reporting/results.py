@@ -1,4 +1,4 @@
-"""Read a tier's folder of records. What cannot be read is reported, never dropped silently."""
+"""Read a tier's folder of records. Unreadable records are reported, never dropped silently."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping
@@ -34,12 +34,12 @@ class Records:
         return {s: r for s, r in sorted(self.runs.get(address, {}).items()) if r.status == "finished"}
 
     def addresses(self) -> list[str]:
-        """All methods that have, or should have, a row."""
+        """All methods that have a row, or should have one."""
         return sorted({*self.runs, *self.throughput, *self.expected})
 
 
 def tier_of(results: Path) -> str:
-    """Return the tier of the first record below `results`; raises UserError where there is none."""
+    """Return the tier of the first record below `results`; raises UserError if there is none."""
     for name, read in record_files(results):
         if name.startswith("runs/"):
             return parse(read(), RunRecord, name).spec.tier
@@ -62,8 +62,8 @@ def read_results(
     """Read every record below `results` (the folder ``results/<tier>``, or a publication).
 
     `methods` are the addresses that should be there: by default every method of `papers` that runs in the
-    tier. `seeds` is how many seeds each should have; where not given, the seeds that any method has. `names` are the
-    records to read, by the path below `results`; by default all.
+    tier. `seeds` is how many seeds each should have; by default the seeds that any method has. `names` are the
+    records to read, by path below `results`; by default all.
     """
     if methods is None:
         methods = [f"{p}/{m}" for p, paper in papers.items() for m, x in paper.methods.items() if tier in x.tiers]
@@ -86,17 +86,17 @@ def read_results(
 
 
 def _leave_out_later(records: Records, address: str, runs: dict[int, RunRecord]) -> None:
-    """Leave out seeds of further looks that are not of the first look's code, data, set-up and device.
+    """Leave out seeds of later looks whose code, data, set-up or device differs from the first look's.
 
-    They stay behind where the first look was run anew and no claim needs more of the row.
+    Such records remain if the first look was rerun and no claim needs more seeds of the row.
     """
     first = [record for seed, record in runs.items() if seed < LOOKS[0]]
     if not first or comparable.within(first):
         return
     other = {seed: comparable.within([first[0], runs[seed]]) for seed in runs if seed >= LOOKS[0]}
     if stale := sorted(seed for seed, different in other.items() if different):
-        told = f"{labels.seeds(stale)} left out, not of the first look's {other[stale[0]]}"
-        records.problems.append(f"{address}: {told} (run again, or delete what is left out)")
+        message = f"{labels.seeds(stale)} left out, not of the first look's {other[stale[0]]}"
+        records.problems.append(f"{address}: {message} (run again, or delete what is left out)")
     for seed in stale:
         del runs[seed]
 
@@ -122,8 +122,8 @@ def _add_run(records: Records, short: str, text: bytes, papers: Mapping[str, Pap
         records.problems.append(f"{short} is of task {spec.task}: left out (delete it and run again)")
     elif not all(math.isfinite(value) for value in record.metrics.values()):
         records.problems.append(f"{short} has a metric that is not a number: taken as failed (delete it and run again)")
-        told = {"status": "failed", "reason": "diverged", "metrics": {}}
-        records.runs.setdefault(address, {})[spec.seed] = record.model_copy(update=told)
+        as_failed = {"status": "failed", "reason": "diverged", "metrics": {}}
+        records.runs.setdefault(address, {})[spec.seed] = record.model_copy(update=as_failed)
     elif not _finite(record.cost.model_dump().values()):
         records.problems.append(f"{short} has a cost that is not a number: left out (delete it and run again)")
     else:

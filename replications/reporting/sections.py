@@ -6,7 +6,7 @@ from replications.errors import UserError
 
 
 def section_of(text: str, name: str) -> str | None:
-    """Return what stands between the markers of a section; None where one is missing."""
+    """Return the text between the markers of a section, or None if a marker is missing."""
     begin, end = markers(name)
     _, found, rest = text.partition(begin)
     inside, also, _ = rest.partition(end)
@@ -14,7 +14,7 @@ def section_of(text: str, name: str) -> str | None:
 
 
 def with_section(path: Path, text: str, name: str, section: str) -> str:
-    """Return the text of the file `path` with a section regenerated; raises UserError where a marker is missing."""
+    """Return the text of the file `path` with a section regenerated; raises UserError if a marker is missing."""
     begin, end = markers(name)
     if section_of(text, name) is None:
         raise UserError(f"{path} lacks the markers '{begin}' and '{end}'")

@@ -1,7 +1,7 @@
-"""A tier's static HTML: an index with the verdicts, and for each task a page of its claims, tables and plots.
+"""A tier's static HTML: an index with the verdicts, and one page per task with its claims, tables and plots.
 
-A page is complete in itself (style and script inline, plots beside it as relative files), asks nothing of a
-network and is a pure function of the records and of what was drawn from them.
+Pages are self-contained (inline style and script, plots as relative files), work offline, and depend only on the
+records and the plots drawn from them.
 """
 
 import re
@@ -15,7 +15,8 @@ from replications import looks
 from replications.records import RunRecord
 from replications.reporting import labels, power, statistics, wording
 from replications.reporting.leaderboard import Leaderboard, Row, heading
-from replications.reporting.need import need_summary, need_text
+from replications.reporting.learned import first_line, paragraphs
+from replications.reporting.need import need_text
 from replications.reporting.results import Records
 from replications.reporting.summary import by_task, counts, marked, summary_table, task_titles
 from replications.reporting.tables import Cell, Column, Table, claims_table, cost_table, quality_table, stamp
@@ -30,9 +31,7 @@ LINK = re.compile(r"\[([^]]*)\]\(([\w./#-]+)\)")  # Markdown's, of a path
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot beside the page: its path relative to it, what a reader who cannot see it should know, its
-    caption, and whether a publication may hold it.
-    """
+    """A plot beside the page: relative path, alternative text, caption, and whether it may be published."""
 
     file: str
     alt: str
@@ -75,7 +74,7 @@ def pages(
         return {
             "subtitle": f"{len(shown)} claims, {methods} methods, {len(of)} runs{when}.",
             "counts": counts(shown),
-            "need": need_summary(shown),
+            "learned": first_line(shown),
         }
 
     groups = []
@@ -107,6 +106,7 @@ def pages(
         title=f"Replications: tier {records.tier}",
         summary=summary_table(verdicts, papers, tasks),
         groups=groups,
+        findings=paragraphs(verdicts, papers),
         forest=next(iter(plots.get("claims", ())), None),
         claims=claims_table(verdicts, records.tier, result),
         power=power_table(),
@@ -122,7 +122,7 @@ def pages(
 
 
 def render(template: str, **context) -> str:
-    """Return a page from one of the templates, with style and script inside."""
+    """Render a page from one of the templates, with inline style and script."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup, escape
 
@@ -160,14 +160,16 @@ def _card(v: Verdict, rows: Mapping[str, Row], deviations: Mapping[int, str]) ->
     delta = labels.effect(1 + v.smallest_effect, kind, decimals) if kind == "ratio" else f"{v.smallest_effect:g}{unit}"
     facts.append(("δ", f"{delta} ({v.direction})"))
     if v.n:
-        told = v.evidence_text
+        evidence = v.evidence_text
         if v.looks and v.replication == "seeds":
-            told += f", the {labels.look(v.looks)} look: effect and interval are of these"
+            evidence += f", the {labels.look(v.looks)} look: effect and interval are of these"
         if v.p_holm is not None:
-            told += f"; p {labels.p_value(v.p_holm)} for, {labels.p_value(v.p_against_holm)} against"
+            evidence += f"; p {labels.p_value(v.p_holm)} for, {labels.p_value(v.p_against_holm)} against"
             over = f", Holm over {v.family} claims" if v.family > 1 else ""
-            told += f" (over {len(v.p_looks)} looks{over})" if len(v.p_looks) > 1 else f" ({over[2:]})" if over else ""
-        facts.append(("Evidence", told))
+            evidence += (
+                f" (over {len(v.p_looks)} looks{over})" if len(v.p_looks) > 1 else f" ({over[2:]})" if over else ""
+            )
+        facts.append(("Evidence", evidence))
     if v.reached:
         facts.append(("Decided", f"at the {wording.look(v.reached)}" if v.replication == "seeds" else "by the folds"))
     if v.waiting:
@@ -250,7 +252,7 @@ def _strip(v: Verdict) -> str:
 
 
 def power_table() -> Table:
-    """What each look can show, in standard deviations of a seed difference."""
+    """Return the power of each look, in standard deviations of a seed difference."""
     rows = []
     for n, weight in zip(looks.LOOKS, looks.WEIGHTS, strict=True):
         alpha = statistics.ALPHA * weight
@@ -274,7 +276,7 @@ def power_table() -> Table:
 
 
 def provenance_table(records: Records) -> Table:
-    """Where, when and with what the runs were made; one row for each distinct answer."""
+    """Return the provenance of the runs (machine, dates, software), one row per distinct set."""
     runs = [record for by_seed in records.runs.values() for record in by_seed.values()]
     everything = [record.provenance for record in [*runs, *records.throughput.values()] if record.provenance]
 
@@ -308,7 +310,7 @@ def provenance_table(records: Records) -> Table:
 
 
 def rerun_commands(tier: str, selected: Sequence[str] | None) -> str:
-    """The commands that make these records again."""
+    """Return the commands that reproduce these records."""
     targets = "".join(f" {key}" for key in selected or ())
     config = "" if tier == "mini" else f" --config tier={tier}"
     return f"snakemake --cores all{targets}{config}\npython -m replications verify{config and f' --tier {tier}'}"

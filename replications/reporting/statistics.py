@@ -1,22 +1,21 @@
-"""Intervals, tests and multiplicity: everything a verdict rests on, vectorised over leading dimensions.
+"""Intervals, tests and multiplicity adjustment behind a verdict, vectorised over leading dimensions.
 
-Seeds are the unit of replication. Subject and reference share a seed's data order, so their difference is
-taken seed by seed, and the interval is Student's t on the n differences (n - 1 degrees of freedom). A
-bootstrap over three values does not cover; the t interval does where differences are near normal, at the
-price of being wide.
+Seeds are the unit of replication. Subject and reference share a seed's data order, so they are compared seed by
+seed, and the interval is Student's t on the n differences (n - 1 degrees of freedom). A bootstrap over three values
+does not reach its coverage; the t interval does if differences are near normal, but it is wide.
 
 With d the effect in the claimed direction and delta the smallest effect of interest, a directional claim has
 two null hypotheses, each tested one-sided at 2.5 % (so both are read off the 95 % interval):
 
-* ``d <= 0``: rejected, the claimed direction is established;
-* ``d >= delta``: rejected, an effect worth the name is ruled out.
+* ``d <= 0``: if rejected, the claimed direction is established;
+* ``d >= delta``: if rejected, an effect of interest is ruled out.
 
 An `equal` claim has ``|d| >= delta`` (two one-sided tests at 5 %, TOST: the 90 % interval is inside ±delta)
 and ``|d| <= delta`` (the 95 % interval is wholly outside).
 
-A claim is tested at several looks (`replications.looks`), look k having the share w_k of ALPHA. The sequential
-p-value after a look is the least p_k / w_k so far: by the union bound it is at most ALPHA with a probability of
-at most ALPHA under the null, however many looks are taken and whatever makes a study stop or go on.
+A claim is tested at several looks (`replications.looks`); look k has the share w_k of ALPHA. The sequential p-value
+after a look is the smallest p_k / w_k so far: by the union bound it is at most ALPHA with a probability of at most
+ALPHA under the null, for any number of looks and any stopping rule.
 """
 
 from collections.abc import Sequence
@@ -28,15 +27,15 @@ from scipy.special import stdtr, stdtrit
 from replications.looks import LOOKS, WEIGHTS, looks_of
 
 ALPHA = 0.05
-FEWEST = LOOKS[0]  # pairs that a look needs: the t test of two is at the mercy of rounding
+FEWEST = LOOKS[0]  # pairs that a look needs: the t test of two is dominated by rounding
 
 
 class Evidence(NamedTuple):
-    """What n effects say about a claim; arrays over the leading dimensions of the effects.
+    """The evidence of n effects on a claim; arrays over the leading dimensions of the effects.
 
     `effect`, `lower`, `upper` (95 %) keep the sign of the effects. `p` belongs to the claim's own statement
     (null: no effect, or not equal), `p_against` to its denial (null: the effect is at least delta, or equal).
-    Both are on the scale of ALPHA: one-sided p-values of directional claims are doubled. NaN where the
+    Both are on the scale of ALPHA: one-sided p-values of directional claims are doubled. NaN if the
     effects do not vary or are fewer than two.
     """
 
@@ -68,7 +67,7 @@ def weigh(
     variance_factor: float | None = None,
     resolution: float = 0.0,
 ) -> Evidence:
-    """Weigh paired effects [..., n] (subject minus reference, one a seed) for a claim.
+    """Compute the evidence of paired effects [..., n] (subject minus reference, one per seed) on a claim.
 
     `direction` is ``greater``, ``less`` or ``equal``, `smallest` the smallest effect of interest (delta). The
     variance of the mean is the sample variance times `variance_factor`, 1/n where not given. A spread of at
@@ -82,7 +81,7 @@ def weigh(
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.where(kept, effects, 0).sum(-1) / n
         spread = np.sqrt((np.where(kept, effects - mean[..., None], 0) ** 2).sum(-1) / df)
-        # Effects that agree, bar rounding, do not tell their spread: an interval of no width would mislead.
+        # Effects that agree up to rounding give no estimate of the spread: a zero-width interval would mislead.
         spread = np.where((df < 1) | (spread <= resolution + 1e-9 * np.abs(mean)), np.nan, spread)
         error = spread * np.sqrt(1 / n if variance_factor is None else variance_factor)
         reach = stdtrit(df, 1 - ALPHA / 2) * error
@@ -130,17 +129,17 @@ def sequential(p: np.ndarray, weights: Sequence[float] = WEIGHTS) -> np.ndarray:
 def outcome(p: np.ndarray, p_against: np.ndarray) -> np.ndarray:
     """Return the raw outcome: 1 reproduced, -1 contradicted, 0 inconclusive; elementwise.
 
-    Where an effect is established but one of delta is ruled out, the claim is contradicted: what is left is
-    smaller than the smallest effect of interest.
+    If an effect is established but one of delta is ruled out, the claim is contradicted: the effect is smaller than
+    the smallest effect of interest.
     """
     return np.where(np.asarray(p_against) <= ALPHA, -1, np.where(np.asarray(p) <= ALPHA, 1, 0))
 
 
 def first_outcome(p: np.ndarray, p_against: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the raw outcome, as `outcome` has it, of sequential p-values [..., looks], and at which look it came.
+    """Return the raw outcome, as `outcome` has it, of sequential p-values [..., looks], and the look that decided.
 
-    What the first look decides stays: an effect that was established is not called contradicted when a later look
-    rules out one of delta. The look is counted from 1, and 0 where none decided.
+    The first decision is final: an effect that was established is not called contradicted when a later look
+    rules out one of delta. Looks count from 1; 0 means that none decided.
     """
     each = outcome(p, p_against)
     decided = each != 0
@@ -150,7 +149,7 @@ def first_outcome(p: np.ndarray, p_against: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def confirmed(raw: np.ndarray, p_holm: np.ndarray, p_against_holm: np.ndarray) -> np.ndarray:
-    """Return the adjusted outcome: the raw one where its own adjusted p-value allows it, else 0; elementwise."""
+    """Return the adjusted outcome: the raw one if its adjusted p-value is small enough, else 0; elementwise."""
     return np.where(np.where(raw == 1, p_holm, p_against_holm) <= ALPHA, raw, 0)
 
 
@@ -166,14 +165,23 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def holm_factors(p: np.ndarray) -> np.ndarray:
-    """By what Holm multiplies each p-value of a family `p` [m]: how many are not smaller."""
+    """Return Holm's factor for each p-value of a family `p` [m]: the number of p-values that are not smaller."""
     return (p[None, :] >= p[:, None]).sum(1)
+
+
+def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
+    """Benjamini and Hochberg's adjusted p-values of the family `p` [m]: they control the false discovery rate."""
+    order = np.argsort(p)[::-1]
+    stepped = np.minimum.accumulate(p[order] * len(p) / np.arange(len(p), 0, -1))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted
 
 
 def adjust_family(p: np.ndarray, p_against: np.ndarray, equal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Adjust the p-values [..., m] of one paper's m tested claims; `equal` [m] marks equality claims.
 
-    Statements and denials form one Holm family each, and each is given half of the 5 %: doubled one-sided
+    Statements and denials form one Holm family each, with half of the 5 % each: doubled one-sided
     p-values against ALPHA are just that for directional claims, and p-values of equality claims are doubled
     here. By the union bound over the two families a paper then gets a wrong verdict at most 5 % of the time,
     whatever the dependence between its claims (they share seeds and methods). A claim alone is a family of one:

@@ -1,4 +1,4 @@
-"""How plots look: one page width, one font, colours that survive colour blindness and grey printing.
+"""Style of the plots: one page width, one font, colours that work with colour blindness and in greyscale print.
 
 A paper has a colour and a method within it a marker and a dash pattern, the same in every plot. Verdicts
 differ in colour, marker and word.
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from replications.tasks.base import Look
 
 WIDTH = 7.4  # inches: the text width of a page
-# Okabe and Ito (2008); their yellow vanishes on white and is replaced by grey.
+# Okabe and Ito (2008); their yellow is too faint on white and is replaced by grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 MARKERS = "osD^vPX*<>"
 DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
@@ -54,7 +54,7 @@ RC = {
 
 
 def looks(addresses: Iterable[str]) -> Mapping[str, Look]:
-    """Give each method its look: a colour a paper, marker and dashes by its place in the paper."""
+    """Assign each method its style: a colour per paper, marker and dashes by its position in the paper."""
     made: dict[str, Look] = {}
     papers: dict[str, int] = {}
     for address in addresses:
@@ -69,7 +69,7 @@ def looks(addresses: Iterable[str]) -> Mapping[str, Look]:
 
 
 def stamp(figure: Figure, text: str) -> None:
-    """Write the stamp of a plumbing tier across the picture, so that no crop of it passes for a result."""
+    """Stamp the figure of a plumbing tier all over, so that no crop of it looks like a result."""
     if text:
         figure.text(
             0.5, 0.5, text, fontsize=30, color="#B00020", alpha=0.22, rotation=20, ha="center", va="center",
@@ -86,9 +86,9 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if figure.get_layout_engine() is not None:
         figure.get_layout_engine().set(w_pad=0.07)  # text is a little wider in one format than in the other
-        figure.draw_without_rendering()  # lay out once, not once a format
+        figure.draw_without_rendering()  # compute the layout once, not once per format
         figure.set_layout_engine("none")
     svg, png = paths(folder, name)
-    # Tight: nothing that is written beside the axes is cut off.
+    # Tight: text beside the axes is not cut off.
     figure.savefig(svg, bbox_inches="tight", metadata={"Date": None, "Creator": None})
     figure.savefig(png, bbox_inches="tight", dpi=200, metadata={"Software": None})

@@ -1,4 +1,4 @@
-"""Verdicts in numbers: how many of each verdict a paper has, and the papers by task."""
+"""Counts of verdicts by paper and by task."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,12 +11,12 @@ SYMBOLS = {"reproduced": "✓", "contradicted": "✕", "inconclusive": "≈", "n
 
 
 def marked(word: str) -> str:
-    """``✓ reproduced``: a verdict is never shown by its colour alone."""
+    """``✓ reproduced``: a verdict is never shown by colour alone."""
     return f"{SYMBOLS[word]} {word}"
 
 
 def by_paper(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
-    """The verdicts of each paper, in their order."""
+    """Group verdicts by paper, in order."""
     found: dict[str, list[Verdict]] = {}
     for v in verdicts:
         found.setdefault(v.paper, []).append(v)
@@ -24,7 +24,7 @@ def by_paper(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
 
 
 def by_task(verdicts: Sequence[Verdict], papers: Mapping[str, Paper]) -> dict[str, dict[str, list[Verdict]]]:
-    """The verdicts of each paper, by name of its task; tasks and papers are in the order of `papers`."""
+    """Group verdicts by task, then by paper, in the order of `papers`."""
     of = by_paper(verdicts)
     found = {paper.task: {} for paper in papers.values()}
     for key, paper in papers.items():
@@ -34,13 +34,13 @@ def by_task(verdicts: Sequence[Verdict], papers: Mapping[str, Paper]) -> dict[st
 
 
 def counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    """How many verdicts have each word; zeros included."""
+    """Count the verdicts of each kind, zeros included."""
     words = [v.adjusted for v in verdicts]
     return {word: words.count(word) for word in SYMBOLS}
 
 
 def task_titles(papers: Mapping[str, Paper], tasks: Mapping[str, Task] | None = None) -> dict[str, str]:
-    """Title of each task of `papers`, by its name."""
+    """Return the title of each task of `papers`, by name."""
     names = dict.fromkeys(paper.task for paper in papers.values())
     return {name: (find_task(name) if tasks is None else tasks[name]).title for name in names}
 
@@ -48,7 +48,7 @@ def task_titles(papers: Mapping[str, Paper], tasks: Mapping[str, Task] | None = 
 def summary_table(
     verdicts: Sequence[Verdict], papers: Mapping[str, Paper], tasks: Mapping[str, Task] | None = None
 ) -> Table:
-    """A section a task, a row a paper: the number of its verdicts of each word. `tasks`: default, the catalogue's."""
+    """Return a section per task, a row per paper with its counts of verdicts. `tasks`: by default the catalogue's."""
     columns = [Column("paper", "Paper", numeric=False, sortable=False)]
     columns += [Column(word, word.capitalize(), sortable=False) for word in SYMBOLS]
     titles = task_titles(papers, tasks)

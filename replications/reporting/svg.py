@@ -4,15 +4,15 @@ import base64
 import io
 import re
 
-MANY = 20  # marks below one clip path, from which on they are drawn as the vertices of a line
+MANY = 20  # from this many marks of one clip path on, they are drawn as the vertices of a line
 CLIPPED = re.compile(r'(?:<g clip-path="url\(#([^"]*)\)"><use [^>]*/></g>)+')
 MARK = re.compile(r'<use xlink:href="#([^"]*)" x="([^"]*)" y="([^"]*)" style="([^"]*)"/>')
 
 
 def smaller(text: str) -> str:
-    """Return a figure of matplotlib's in fewer bytes, the same to within 0.01 points; a small one stays as it is.
+    """Return a matplotlib SVG in fewer bytes, equal to within 0.01 points; a small one is returned unchanged.
 
-    Where marks of several colours are many, they are drawn colour by colour.
+    Many marks of several colours are drawn colour by colour.
     """
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<!DOCTYPE.*?>", "", text, flags=re.S)
     text = re.sub(r"(?<=>)\s+(?=<)", "", text)
@@ -28,14 +28,14 @@ def smaller(text: str) -> str:
 
 
 def _short(numbers: str) -> str:
-    """The numbers of a path or a place with two decimals, and no needless space."""
+    """Return a path or position with two decimals and no unnecessary spaces."""
     numbers = re.sub(r"-?\d*\.\d+", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), numbers)
     numbers = re.sub(r"-0(?![.\d])", "0", numbers)
     return re.sub(r"\s*([A-Za-z])\s*|\s+", lambda found: found[1] or " ", numbers).strip()
 
 
 def _one_clip(found: re.Match) -> str:
-    """Marks that are clipped alike as one group; as a line for each look where they are many."""
+    """Group marks with the same clip path; many marks become one polyline per style."""
     uses, marks = re.findall("<use [^>]*/>", found[0]), MARK.findall(found[0])
     if len(uses) == len(marks) >= MANY:
         places: dict[tuple[str, str], list[str]] = {}
@@ -53,7 +53,7 @@ def _one_clip(found: re.Match) -> str:
 
 
 def _with_palette(found: re.Match) -> str:
-    """An embedded PNG of up to 256 opaque colours, with these as its palette; any other as it is."""
+    """Convert an embedded PNG of up to 256 opaque colours to a palette image; leave others unchanged."""
     from PIL import Image
 
     image = Image.open(io.BytesIO(base64.b64decode(found[0])))

@@ -1,7 +1,7 @@
 """Readable tables from leaderboards and verdicts.
 
-A `Table` holds cells with the text a reader sees and the number behind it; the page, the terminal and the
-files are made from the same tables, so they cannot disagree.
+A cell of a `Table` has the displayed text and the number behind it. Page, terminal and files are made from the same
+tables, so they always agree.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -15,15 +15,13 @@ from replications.reporting.need import need_text
 from replications.reporting.verdicts import Verdict
 
 BUSY_MARK = " †"
-OPTIONAL = {"energy_joules", "gpu_hours", "cpu_hours", "data_wait"}  # left out where no row has one
+OPTIONAL = {"energy_joules", "gpu_hours", "cpu_hours", "data_wait"}  # omitted if no row has a value
 STAMP = "NOT A RESULT: tier {tier} only shows that the plumbing works."
 
 
 @dataclass(frozen=True)
 class Cell:
-    """`value` sorts the column; None where a cell has no number. `hint` is small print, shown on the page
-    only.
-    """
+    """`value` sorts the column; None for a cell without a number. `hint` is small print, shown on the page only."""
 
     text: str
     value: float | None = None
@@ -32,8 +30,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """`sortable` is false where cells must not be ranked against each other; `wrap` marks sentences. Where a table is
-    too wide, the `essential` columns stay. `cell` makes the cell of what a row is about, see `Table.fill`.
+    """`sortable` is false if cells must not be ranked against each other; `wrap` marks sentences. If a table is too
+    wide, the `essential` columns are kept. `cell` makes the cell from a row's object, see `Table.fill`.
     """
 
     key: str
@@ -58,7 +56,7 @@ class Table:
     stamp: str = ""
 
     def fill(self, sections: Iterable[tuple[str, Iterable[tuple[str, Any]]]]) -> "Table":
-        """Make the rows of (title, [(key, what the row is about)]) by the columns' `cell`; return the table."""
+        """Make the rows from (title, [(key, object)]) by each column's `cell`; return the table."""
         self.sections += [
             (title, [(key, [column.cell(about) for column in self.columns]) for key, about in rows])
             for title, rows in sections
@@ -67,17 +65,17 @@ class Table:
 
 
 def number(value: float | None, write: Callable[[float], str], missing: str = "–") -> Cell:
-    """A cell with a number as `write` writes it."""
+    """Return a cell with a number formatted by `write`."""
     return Cell(missing if value is None else write(value), value)
 
 
 def stamp(tier: str, result: bool) -> str:
-    """The sentence that marks everything of a plumbing tier; empty for results."""
+    """Return the mark of a plumbing tier; empty for tiers that give results."""
     return "" if result else STAMP.format(tier=tier)
 
 
 def fitting(widths: Sequence[float], essential: Collection[int], room: float) -> list[int]:
-    """Places of the columns to show: the `essential` ones, and in their order as many others as the `room` is for."""
+    """Return the indices of the columns to show: the `essential` ones and as many others, in order, as fit `room`."""
     room -= sum(widths[place] for place in essential)
     shown = set(essential)
     for place, width in enumerate(widths):
@@ -145,7 +143,7 @@ def quality_table(board: Leaderboard) -> Table:
 
 
 def _of_load(loads: Sequence[float | None]) -> str:
-    """What the records say of others on the machine while something was timed."""
+    """Describe the load by other programs during timing, as recorded."""
     known = [load for load in loads if load is not None]
     words = []
     if known:
@@ -165,7 +163,7 @@ def speed_classes(board: Leaderboard) -> dict[tuple[str, str, int], str]:
 
 
 def cost_table(board: Leaderboard) -> Table:
-    """What the rows cost. Throughput carries the letter of its class and is never ranked across classes."""
+    """Return the cost of the rows. Throughput has the letter of its class and is never ranked across classes."""
     classes = speed_classes(board)
     one_class = len(classes) <= 1
     speeds = [row.speed for row in board.rows if row.speed and row.speed.status == "measured"]
@@ -224,9 +222,7 @@ def cost_table(board: Leaderboard) -> Table:
 
 
 def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
-    """Every claim with verdict, effect, interval, the paper's own effect, and the deviations that bear on
-    it.
-    """
+    """Return every claim with verdict, effect, interval, the paper's own effect, and the relevant deviations."""
 
     def effect(v: Verdict, value: float | None) -> str:
         return labels.effect(value, v.effect_kind, v.decimals)
@@ -281,6 +277,7 @@ def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
             "of the denial, compare with 0.05",
             cell=lambda v: number(v.p_against_holm, labels.p_value),
         ),
+        Column("share", "By BH", False, True, "over all papers; never the verdict", cell=lambda v: Cell(v.by_share)),
         Column("n", "n", essential=True, cell=lambda v: Cell(v.evidence_text, v.n)),
         Column("needed", "Would need", False, True, "for 80 % power at the present estimate", cell=needed),
         Column("data", "Data", False, cell=lambda v: Cell("; ".join(v.data) or "–")),
@@ -294,6 +291,8 @@ def claims_table(verdicts: Sequence[Verdict], tier: str, result: bool) -> Table:
     notes = [
         "The verdict shown is adjusted by Holm over the tested claims of its paper; 'before Holm' is the "
         "same claim on its own. p-values are sequential, over all looks; effect and interval are of the last one. "
+        "'By BH' adjusts over all papers instead (Benjamini and Hochberg): at most 5 % of the decisions are expected "
+        "to be false, but a single paper may err more often. "
         "Effects are subject minus reference (or their quotient), paired by seed. "
         "Numbers under 'deviations' are those of the paper's README.",
     ]

@@ -1,4 +1,4 @@
-"""A temporary folder for work before it is renamed into place; one left by a killed process is removed by the next."""
+"""Temporary folders that are renamed into place when complete; leftovers of killed processes are removed."""
 
 import contextlib
 import fcntl
@@ -9,18 +9,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-ABANDONED_SECONDS = 24 * 3600  # where the disk has no locks
+ABANDONED_SECONDS = 24 * 3600  # age of leftovers to remove on file systems without locks
 
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """Make a folder in `parent` for a block, and remove those that killed processes left there under `prefix`.
+    """Make a temporary folder in `parent` for a block, and remove those of killed processes with the same `prefix`.
 
-    The block may rename the folder into place. The kernel knows whose process has ended: it drops the lock it
-    held on its folder. Raises OSError as the disk does.
+    The block may rename the folder into place. Each process holds a lock on its folder, which the kernel releases
+    when the process ends. Raises OSError as the file system does.
     """
     with contextlib.ExitStack() as stack:
-        with contextlib.ExitStack() as gate:  # nobody looks between a folder and its lock
+        with contextlib.ExitStack() as gate:  # no other process can see the folder without its lock
             _lock(gate, parent, fcntl.LOCK_EX)
             for left in parent.glob(f"{prefix}*"):
                 _remove_if_left(left)
@@ -31,7 +31,7 @@ def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def _lock(stack: contextlib.ExitStack, folder: Path, mode: int) -> bool | None:
-    """Lock a folder until `stack` closes; False where another process has it, None where the disk has no locks."""
+    """Lock a folder until `stack` closes; False if another process has it, None if the file system has no locks."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     stack.callback(os.close, descriptor)
     try:

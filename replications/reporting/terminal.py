@@ -1,4 +1,4 @@
-"""The leaderboard and the verdicts in the terminal: colours and lines on a terminal, plain text elsewhere."""
+"""Print leaderboards and verdicts: with colours and lines on a terminal, as plain text elsewhere."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from replications.reporting.summary import SYMBOLS, by_paper, counts, marked
 from replications.reporting.verdicts import Verdict
 
 PLAIN_WIDTH = 110
-STATEMENT_WIDTH = 50  # where less is left beside a claim's numbers, its statement is below them
+STATEMENT_WIDTH = 50  # columns: with less room beside a claim's numbers, its statement goes below them
 STYLES = {"reproduced": "green", "contradicted": "bold red", "inconclusive": "blue", "not tested": "dim"}
 GAP, INDENT = 2, 4
 ADDRESS = re.compile(r"\b[a-z0-9_]+/[a-z0-9_.]+")
@@ -32,8 +32,8 @@ def print_report(
 ) -> None:
     """Print leaderboards, verdicts, problems and file paths to `stream` (default: standard output).
 
-    Of the metrics, the primary one and as many others as fit the width (default: the terminal's, else that of
-    ``COLUMNS``, else 110 columns) are shown; the files hold all.
+    Shows the primary metric and as many others as fit the width (default: the terminal's, else ``COLUMNS``, else
+    110 columns); the files have all of them.
     """
     from rich.console import Console
 
@@ -49,7 +49,7 @@ def print_report(
         console.print("No record yet: make them with 'snakemake --cores all'.")
     if verdicts:
         _print_tested(console, [v for v in verdicts if v.adjusted != "not tested"])
-        # Claims that were not tested are named nowhere else.
+        # Claims that were not tested are listed only here.
         undecided = [v for v in verdicts if v.adjusted in ("inconclusive", "not tested")]
         reasons = ((f"{v.adjusted}: {_reason(v)}", v) for v in undecided)
         _print_grouped(console, "Undecided, by reason", reasons, lambda v: v.adjusted == "not tested")
@@ -57,7 +57,8 @@ def print_report(
         _print_grouped(console, "Warnings; the page has them in full", kinds)
         _print_counts(console, verdicts)
         if need := need_summary(verdicts):
-            console.print(need, markup=False, soft_wrap=True)
+            for line in _wrapped(need, console.width, 0):
+                console.print(line, markup=False, soft_wrap=True)
     for problem in problems:
         console.print(f"problem: {problem}", style="red", markup=False, soft_wrap=True)
     for path in files:
@@ -98,7 +99,7 @@ def _print_board(console, board: Leaderboard) -> None:
             for cells in [cells for _, cells in section]:
                 _print_filled(console, [cells[index].text for index in shown], {})
             continue
-        # One table a section, all of the same widths: a heading may then be longer than its column.
+        # One table per section with common widths: a heading may then be longer than its column.
         table = _table(console, show_header=number == 0)
         for index in shown:
             table.add_column(
@@ -113,7 +114,7 @@ def _print_board(console, board: Leaderboard) -> None:
 
 
 def _print_tested(console, verdicts: Sequence[Verdict]) -> None:
-    """A claim's numbers on one line where they fit, its statement beside them where there is room, else below."""
+    """Print a claim's numbers on one line if they fit, and its statement beside them or below."""
     if not verdicts:
         return
     console.print("\nVerdicts (adjusted by Holm within a paper)", style="bold")
@@ -142,7 +143,7 @@ def _print_tested(console, verdicts: Sequence[Verdict]) -> None:
 
 
 def _print_filled(console, parts: Sequence[str], styles: Mapping[int, str]) -> None:
-    """Print the parts, as many on a line as it has room for; those that follow are indented. `styles` are by place."""
+    """Print the parts, as many per line as fit; later lines are indented. `styles` are by index."""
     from rich.text import Text
 
     line = Text()
@@ -156,14 +157,14 @@ def _print_filled(console, parts: Sequence[str], styles: Mapping[int, str]) -> N
 
 
 def _wrapped(text: str, width: int, left: int) -> list[str]:
-    """The lines of a text that begins at a column `left`."""
+    """Wrap a text that begins at column `left`."""
     return textwrap.wrap(text, max(width, left + 20), initial_indent=" " * left, subsequent_indent=" " * left)
 
 
 def _print_grouped(
     console, title: str, claims: Iterable[tuple[str, Verdict]], named: Callable[[Verdict], bool] = lambda v: True
 ) -> None:
-    """How many claims share the words beside them, the most first; and which they are, where to be `named`."""
+    """Print texts with the number of claims that share them, most frequent first; and the claims, if `named`."""
     groups: dict[str, list[Verdict]] = {}
     for words, verdict in claims:
         groups.setdefault(words, []).append(verdict)
@@ -181,7 +182,7 @@ def _print_grouped(
 
 
 def _reason(v: Verdict) -> str:
-    """Why there is no answer, in words that claims share: without numbers and methods of their own."""
+    """Return why a claim is undecided or untested, without its numbers and methods, so that claims can be grouped."""
     if v.adjusted == "inconclusive":
         if v.raw != v.adjusted:
             return f"{v.raw} on its own, but not among all claims of its paper (Holm)"
@@ -191,12 +192,12 @@ def _reason(v: Verdict) -> str:
 
 
 def _kind(warning: str) -> str:
-    """``versions of torch differ``: a warning without the runs and methods that it names."""
+    """``versions of torch differ``: a warning without its runs and methods."""
     return ADDRESS.sub("a method", warning.partition(":")[0])
 
 
 def _print_counts(console, verdicts: Sequence[Verdict]) -> None:
-    """How many claims of each paper have each verdict: a line a paper."""
+    """Print the number of claims with each verdict, one line per paper."""
     console.print("\nVerdicts in numbers", style="bold")
     rows = [*by_paper(verdicts).items(), ("all", verdicts)]
     name_width = max(len(name) for name, _ in rows)

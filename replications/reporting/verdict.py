@@ -1,4 +1,4 @@
-"""A verdict: a claim, its evidence and what they come to."""
+"""The verdict on a claim, with its evidence."""
 
 from typing import Literal
 
@@ -10,17 +10,19 @@ Word = Literal["reproduced", "contradicted", "inconclusive", "not tested"]
 
 
 class Verdict(BaseModel):
-    """A claim, its evidence and what they come to. Effects have the sign of subject minus reference.
+    """The verdict on a claim, with its evidence. Effects have the sign of subject minus reference.
 
     `effect`, `interval` and `values` (the paired effects by seed or fold) are those of `seeds`, which are the last
-    of `looks` complete looks; `waiting` are seeds with a record beyond it, and `waiting_values` their effects where
+    of `looks` complete looks; `waiting` are seeds with a record beyond it, and `waiting_values` their effects if
     both sides have one. `failed_seeds` failed on one side only. `p_looks` and `p_against_looks` are the p-values at
     each look, `p` and `p_against` the sequential ones (see statistics), which compare with 0.05. `reached` is the
-    look that gave the raw verdict. `family` is how many claims of the paper were tested, and so adjusted for.
+    look that gave the raw verdict. `testable` says whether the tier can test the claim; `family` is the number of the
+    paper's claims that it can test by sampling, for which Holm adjusts. `q` and `q_against` are
+    adjusted over all papers by Benjamini and Hochberg: a second opinion, never the verdict.
 
-    Of an inconclusive claim, `needed` is the number of seeds that decides it with a probability of 80 % if effect
-    and spread are as they seem (None: more than 40, or more seeds do not help), `needed_look` the look that has
-    them, `needed_minutes` what the subject's and the reference's further seeds cost.
+    For an inconclusive claim, `needed` is the number of seeds that decides it with a probability of 80 % if the
+    estimated effect and spread are true (None: more than 40, or more seeds do not help), `needed_look` the look
+    with that many seeds, `needed_minutes` the cost of the further seeds of both sides.
     """
 
     paper: str
@@ -58,6 +60,9 @@ class Verdict(BaseModel):
     p_holm: float | None = None
     p_against_holm: float | None = None
     family: int = 0
+    testable: bool = True
+    q: float | None = None
+    q_against: float | None = None
     detectable: float | None = None
     reached: int | None = None
     raw: Word = "not tested"
@@ -79,8 +84,12 @@ class Verdict(BaseModel):
         return f"{self.paper}/{self.claim}"
 
     @property
+    def decided(self) -> bool:
+        return self.adjusted in ("reproduced", "contradicted")
+
+    @property
     def effect_text(self) -> str:
-        """``+0.31 points``, ``×1.25``, or a dash where there is none."""
+        """``+0.31 points``, ``×1.25``, or a dash if there is none."""
         if self.effect is None:
             return "–"
         return f"{labels.effect(self.effect, self.effect_kind, self.decimals)} {self.unit}".strip()
@@ -90,16 +99,26 @@ class Verdict(BaseModel):
         """``5 seeds``, ``10 folds``, or ``1 seed, checked, not sampled``; a dash where there is none."""
         if not self.n:
             return "–"
-        told = f"{self.n} {self.replication if self.n > 1 else self.replication[:-1]}"
-        return f"{told}, {labels.CHECKED}" if self.evidence == "exact" else told
+        text = f"{self.n} {self.replication if self.n > 1 else self.replication[:-1]}"
+        return f"{text}, {labels.CHECKED}" if self.evidence == "exact" else text
+
+    @property
+    def by_share(self) -> str:
+        """The raw verdict if it survives Benjamini and Hochberg's adjustment over all papers, else inconclusive; a
+        dash if there is no p-value.
+        """
+        if self.q is None:
+            return "–"
+        q = {"reproduced": self.q, "contradicted": self.q_against}.get(self.raw, 1.0)
+        return self.raw if q <= 0.05 else "inconclusive"
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The subject and, where there is one, the reference, as ``paper/method``."""
+        """The subject and, if any, the reference, as ``paper/method``."""
         return tuple(filter(None, (self.subject, self.reference)))
 
     @property
     def open(self) -> bool:
-        """Whether the claim was tested and is undecided, and further seeds count for it."""
+        """Whether the claim was tested and is undecided, and more seeds can help."""
         waits = self.adjusted == "inconclusive" and self.p is not None
         return waits and self.replication == "seeds" and not self.failed_seeds

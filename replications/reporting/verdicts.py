@@ -1,45 +1,46 @@
 """From a claim and the records to a verdict.
 
-A claim is tested at looks of 3, 5, 8 and 12 seeds, always the seeds 0 to n - 1, as far as both sides have their
-records; seeds beyond the last complete look wait for the next one. For a directional claim let d be the effect in
-the claimed direction and delta the smallest effect of interest:
+A claim is tested at looks of 3, 5, 8 and 12 seeds, always the seeds 0 to n - 1, as far as both sides have records;
+seeds beyond the last complete look are not used until the next one is complete. For a directional claim let d be the
+effect in the claimed direction and delta the smallest effect of interest:
 
-* ``contradicted``: ``d >= delta`` is rejected, so an effect worth the name is ruled out. That includes effects of
-  the claimed sign that are shown to be smaller than delta.
+* ``contradicted``: ``d >= delta`` is rejected, so an effect of interest is ruled out. That includes effects of the
+  claimed sign that are shown to be smaller than delta.
 * ``reproduced``: not contradicted, and ``d <= 0`` is rejected. This establishes the direction and leaves delta
   possible; it does not say that the effect is as large as the paper's, which is shown beside it.
 * ``inconclusive``: neither.
 
-An `equal` claim is ``reproduced`` where the effect is shown to be inside ±delta (TOST), ``contradicted`` where it
-is shown to be outside, else ``inconclusive``; its p-values count twice, alone too, so that both errors together
-stay below 5 %. ``not tested`` always has its reason.
+An `equal` claim is ``reproduced`` if the effect is shown to be inside ±delta (TOST), ``contradicted`` if it is shown
+to be outside, else ``inconclusive``; its p-values are doubled, also for a single claim, so that both errors together
+stay below 5 %. ``not tested`` always has a reason.
 
-Tests use sequential p-values (statistics.sequential). What the first look decides stays: where statement and
-denial are both rejected, each at a look of its own, the earlier one is the verdict and the reason names the other.
-Effect and interval shown are those of the last complete look; the interval is not adjusted.
+Tests use sequential p-values (statistics.sequential). The first decision is final: if statement and denial are
+rejected at different looks, the earlier one gives the verdict and the reason mentions the other. Effect and interval
+shown are those of the last complete look; the interval is not adjusted.
 
-Under a true null a wrong verdict comes at most 5 % of the time: a directional claim with d <= 0 is called
-reproduced at most 2.5 %, one with d >= delta contradicted at most 2.5 %; for 0 < d < delta either verdict is
-right in its own words. The adjusted verdict keeps that bound for a whole paper (statistics.adjust_family); it
-is the raw one or ``inconclusive``, never another. It is the one that is shown; the raw one is kept beside it.
+Under a true null a verdict is wrong at most 5 % of the time: a directional claim with d <= 0 is called reproduced at
+most 2.5 %, one with d >= delta contradicted at most 2.5 %; for 0 < d < delta either verdict is correct as defined. The
+adjusted verdict keeps that bound for a whole paper (statistics.adjust_family); it is the raw one or ``inconclusive``.
+Reports show the adjusted verdict and keep the raw one beside it.
 
-A seed that failed on one side only takes away the looks that it belongs to, whatever the others say: methods fail
-where they do badly. One that failed on both sides is left out, and the reason says so. Claims whose runs do not
-match (see `comparable`) are ``not tested``.
+A seed that failed on one side only invalidates the looks that contain it, whatever the other seeds show, because
+methods tend to fail where they do badly. A seed that failed on both sides is left out, and the reason mentions it.
+Claims whose runs do not match (see `comparable`) are ``not tested``.
 
-A metric of a logarithmic scale (a time, a memory, a speed-up) is compared as a ratio. A ratio is judged on the
-log scale: delta 0.1 means a quotient of at least 1.1 (`greater`), at most 1/1.1 (`less`) or between the two
-(`equal`); effect and interval are reported as quotients.
+Metrics on a logarithmic scale (times, memory, speed-ups) are compared as ratios. Ratios are judged on the log scale:
+delta 0.1 means a quotient of at least 1.1 (`greater`), at most 1/1.1 (`less`) or between the two (`equal`); effect and
+interval are reported as quotients.
 
-Where neither side varies with the seed (a classical method with nothing random in it), seeds are no
-replication. The interval then comes from the test folds, if the record has their values, with the variance
-factor 1/k + 1/(k-1) of Nadeau and Bengio (2003) because k folds share their training parts; `replication`
-says ``folds``. More seeds repeat the same folds, so there is one look, and it has all of ALPHA.
+If neither side varies with the seed (a deterministic classical method), seeds are no replication. The interval then
+comes from the test folds, if the record has their values, with the variance factor 1/k + 1/(k-1) of Nadeau and Bengio
+(2003) because k folds share their training parts; `replication` says ``folds``. More seeds repeat the same folds, so
+there is one look, with all of ALPHA.
 
-Claims of ``evidence: exact`` are checked at every seed there is: reproduced where every value keeps to the margin,
-contradicted where any does not; they have no p-value and no part in Holm. Neither have effects that are zero at
-every seed: the sides are one, and have no effect at all. That takes three values that differ, or more. Fewer may be
-a ceiling or a small test set, where chance makes sides equal, and say nothing.
+Claims of ``evidence: exact`` are checked at every available seed: reproduced if every value is within the margin,
+contradicted if any is not. They have no p-value and do not take part in Holm's adjustment. Sampled claims whose
+effect is zero at every seed have no p-value either: the sides are equal, and there is no effect. This requires at
+least three different values; with fewer, the sides may be equal by chance (a ceiling, a small test set), and the
+claim stays open.
 """
 
 from collections.abc import Mapping
@@ -68,20 +69,25 @@ def judge(
 ) -> list[Verdict]:
     """Judge the claims of the `selected` papers (default: all), each paper's claims being one Holm family.
 
-    `result` is false in a tier that is plumbing only: effects are shown, nothing is tested.
+    `result` is false in a plumbing tier: effects are shown, nothing is tested.
     """
     verdicts = []
     for key, paper in papers.items():
         if selected is None or key in selected:
             family = [_weigh(claim, key, records, papers, tasks[paper.task], result) for claim in paper.claims]
             verdicts += _adjust(family, records)
+    tested = [verdict for verdict in verdicts if verdict.p is not None]
+    for name in ("p", "p_against") if tested else ():
+        doubled = [min(1.0, getattr(v, name) * (2 if v.direction == "equal" else 1)) for v in tested]
+        for verdict, q in zip(tested, statistics.benjamini_hochberg(np.array(doubled)), strict=True):
+            setattr(verdict, name.replace("p", "q", 1), float(q))
     return verdicts
 
 
 def _weigh(
     claim: Claim, paper: str, records: Records, papers: Mapping[str, Paper], task: Task, result: bool
 ) -> Verdict:
-    """Weigh one claim on its own: effect, interval and raw verdict, or why there is none."""
+    """Judge one claim alone: effect, interval and raw verdict, or the reason for no verdict."""
     verdict = _untested(claim, paper, records.tier, task, result)
     pairs = pairs_of(claim, records)
     other_tier = _other_tiers(claim, records.tier)
@@ -120,8 +126,8 @@ def _weigh(
         one_side, both_sides = pairs.failures(range(pairs.size) if not exact else set.union(*pairs.recorded))
         decide = _check if exact else _test
         decide(verdict, measured, pairs)
-        told = verdict.reason if verdict.raw != "inconclusive" or not one_side else ""
-        verdict.reason = "; ".join(filter(None, (told, one_side, both_sides)))
+        reason = verdict.reason if verdict.raw != "inconclusive" or not one_side else ""
+        verdict.reason = "; ".join(filter(None, (reason, one_side, both_sides)))
         verdict.adjusted = verdict.raw
     return verdict
 
@@ -142,8 +148,8 @@ def _test(verdict: Verdict, measured: _Measured, pairs: Pairs) -> None:
     """Fill in p-values and the raw verdict of a sampled claim."""
     effects, smallest, resolution, varies, evidence = measured
     if not verdict.failed_seeds and np.abs(effects).max() <= resolution:
-        told = smallest > 0 and varies
-        verdict.raw = ("reproduced" if verdict.direction == "equal" else "contradicted") if told else "inconclusive"
+        decides = smallest > 0 and varies
+        verdict.raw = ("reproduced" if verdict.direction == "equal" else "contradicted") if decides else "inconclusive"
         verdict.reason = wording.why_zero(verdict, varies)
         return
     if verdict.replication == "folds":
@@ -195,6 +201,7 @@ def _untested(claim: Claim, paper: str, tier: str, task: Task, result: bool) -> 
         smallest_effect=claim.smallest_effect,
         reported_effect=claim.reported_effect,
         evidence=claim.evidence,
+        testable=tier in claim.tiers,
         tier=tier,
         result=result,
         deviations=claim.deviations,
@@ -208,7 +215,7 @@ def _values(pairs: Pairs, seeds: list[int]) -> np.ndarray:
 
 
 def _natural_effect(claim: Claim, pairs: Pairs, seed: int) -> float | None:
-    """The effect of one seed as it is reported; None where a side has no value of it."""
+    """The effect of one seed as it is reported; None if a side has no value for it."""
     if seed not in pairs.paired:
         return None
     effect = float(_effects(claim, _values(pairs, [seed]))[0])
@@ -216,7 +223,7 @@ def _natural_effect(claim: Claim, pairs: Pairs, seed: int) -> float | None:
 
 
 def _measure(verdict: Verdict, claim: Claim, pairs: Pairs, paired: list[list[RunRecord]]) -> _Measured:
-    """Fill in effect, interval and what they rest on; return what a test needs."""
+    """Fill in effect, interval and their seeds; return the inputs of the test."""
     ratio, exact = claim.effect == "ratio", claim.evidence == "exact"
     values, factor = _values(pairs, list(verdict.seeds)), None
     folds = None if exact else _folds(claim, pairs.sides, paired, values)
@@ -250,7 +257,7 @@ def _effects(claim: Claim, values: np.ndarray) -> np.ndarray:
 
 
 def _folds(claim: Claim, sides: tuple, paired: list[list[RunRecord]], values: np.ndarray) -> np.ndarray | None:
-    """Values [sides, folds] where no side varies with the seed, and the folds' means are the metrics; else None."""
+    """Values [sides, folds] if no side varies with the seed and the folds' means are the metrics; else None."""
     if values.shape[1] < 2 or np.ptp(values, axis=1).max() > 0:
         return None
     groups = [by_seed[0].groups.get(side.metric, []) for side, by_seed in zip(sides, paired, strict=True)]
@@ -264,38 +271,44 @@ def _folds(claim: Claim, sides: tuple, paired: list[list[RunRecord]], values: np
 
 
 def _other_tiers(claim: Claim, tier: str) -> str:
-    """Return why `tier` cannot test the claim; empty where it can."""
+    """Return why `tier` cannot test the claim; empty if it can."""
     if tier in claim.tiers:
         return ""
     why = f": {claim.why_not}" if claim.why_not else ""
     return f"tier {tier} cannot test it, only {' or '.join(claim.tiers) or 'no tier yet'}{why}"
 
 
-def _adjust(family: list[Verdict], records: Records) -> list[Verdict]:
-    """Holm over the tested claims of one paper; fills in adjusted p-values and verdicts, and what it would take."""
-    tested = [verdict for verdict in family if verdict.p is not None]
+def _adjust(verdicts: list[Verdict], records: Records) -> list[Verdict]:
+    """Apply Holm's method to the claims of one paper; fill in adjusted p-values, verdicts and the seeds still needed.
+
+    The family is all claims that the tier can test by sampling, run or not: otherwise running another claim's rows
+    could revoke a verdict. Claims without a p-value count as p = 1.
+    """
+    family = [v for v in verdicts if v.p is not None or (v.testable and v.evidence == "sampled")]
+    tested = [v for v in family if v.p is not None]
     if not tested:
-        return family
-    equal = np.array([v.direction == "equal" for v in tested])
-    p, p_against = (np.array([getattr(v, name) for v in tested]) for name in ("p", "p_against"))
-    adjusted = statistics.adjust_family(p, p_against, equal)
+        return verdicts
+    family = tested + [v for v in family if v.p is None]
+    equal = np.array([v.direction == "equal" for v in family])
+    p, p_against = (np.array([1.0 if v.p is None else getattr(v, name) for v in family]) for name in ("p", "p_against"))
+    adjusted = [values[: len(tested)] for values in statistics.adjust_family(p, p_against, equal)]
     raw = np.array([{word: sign for sign, word in WORDS.items()}[v.raw] for v in tested])
     kept = statistics.confirmed(raw, *adjusted)
     ranks = [statistics.holm_factors(np.minimum(q * np.where(equal, 2, 1), 1)) for q in (p, p_against)]
     for i, verdict in enumerate(tested):
         verdict.p_holm, verdict.p_against_holm = (float(q[i]) for q in adjusted)
-        verdict.family, verdict.adjusted = len(tested), WORDS[int(kept[i])]
+        verdict.family, verdict.adjusted = len(family), WORDS[int(kept[i])]
         if verdict.adjusted != verdict.raw:
             verdict.reason = f"{wording.taken_back(verdict)}; {verdict.reason}"
         elif verdict.adjusted == "reproduced" and verdict.p_against_holm <= statistics.ALPHA:
             verdict.reason += f"; a later look rules out one of {wording.margin(verdict)}"
         if verdict.open and verdict.interval is not None:
             _fill_need(verdict, records, tuple(int(factors[i]) for factors in ranks))
-    return family
+    return verdicts
 
 
 def _fill_need(verdict: Verdict, records: Records, ranks: tuple[int, int]) -> None:
-    """Fill in how many seeds an undecided claim needs at its place in Holm's order, and what they cost."""
+    """Fill in how many seeds an undecided claim needs at its rank in Holm's order, and their cost."""
     ratio = verdict.effect_kind == "ratio"
     effects = np.log(verdict.values) if ratio else np.array(verdict.values)
     smallest = np.log1p(verdict.smallest_effect) if ratio else verdict.smallest_effect

@@ -1,8 +1,8 @@
-"""Check every number of a report against the records it claims to come from.
+"""Check every number of a report against its records.
 
-Three independent looks: each file is compared with one made again; means, intervals and p-values are computed again
-from the bare JSON of the records by the standard library and scipy's own tests; and scores kept beside a record are
-scored again where the task offers ``rescore(arrays) -> metrics``.
+Three independent checks: each file is regenerated and compared; means, intervals and p-values are recomputed from the
+records' JSON with the standard library and scipy's tests; and metrics are recomputed from stored scores if the task
+has ``rescore(arrays) -> metrics``.
 """
 
 import json
@@ -39,7 +39,7 @@ def verify(
 ) -> list[str]:
     """Return a line for each file and each number of the report below `results` that does not follow from the records.
 
-    Arguments as in `report.build`. Raises UserError where there is no report to verify.
+    Arguments as in `report.build`. Raises UserError if there is no report to verify.
     """
     results = Path(results)
     manifest = report.read_manifest(results)
@@ -72,9 +72,9 @@ def verify(
 
 
 def first_difference(found: str, expected: str) -> Iterator[str]:
-    """Yield in words where a file first differs, if it does. Numbers may differ in their tenth digit.
+    """Yield the first difference between two files, if any. Numbers may differ in the tenth digit.
 
-    That is what another processor or library makes of the same records.
+    Another processor or library version causes such differences for the same records.
     """
     for number, (x, y) in enumerate(zip_longest(found.splitlines(), expected.splitlines()), start=1):
         if x != y and not (x and y and _same(x, y)):
@@ -94,7 +94,7 @@ def _same(x: str, y: str) -> bool:
 
 
 def record_name(address: str, seed: int) -> str:
-    """Name a record as `record_files` does."""
+    """Return a record's name as in `record_files`."""
     return run_path(Path(), *address.split("/"), seed).as_posix()
 
 
@@ -103,7 +103,7 @@ def _metrics(raw: Mapping[str, dict], address: str, seed: int) -> dict:
 
 
 def _means_again(raw: Mapping[str, dict], boards: list[Leaderboard]) -> Iterator[str]:
-    """Leaderboard means and intervals once more, from the records' bare JSON and scipy."""
+    """Recompute leaderboard means and intervals from the records' JSON with scipy; yield differences."""
     from scipy import stats
 
     for board in boards:
@@ -128,7 +128,7 @@ def _means_again(raw: Mapping[str, dict], boards: list[Leaderboard]) -> Iterator
 
 
 def _rescored(results: Path, records: Records, tasks: Mapping[str, Task]) -> Iterator[str]:
-    """Metrics once more from the scores kept beside the records, where the task can."""
+    """Recompute metrics from the scores stored beside the records, if the task can; yield differences."""
     for address, runs in records.runs.items():
         for seed, record in runs.items():
             rescore = getattr(tasks.get(record.spec.task), "rescore", None)
@@ -139,7 +139,7 @@ def _rescored(results: Path, records: Records, tasks: Mapping[str, Task]) -> Ite
             try:
                 with np.load(arrays) as stored:
                     again = rescore(dict(stored))
-            except Exception as error:  # zipfile's, zlib's, numpy's own; or the scores are not those of the task
+            except Exception as error:  # damaged files raise many kinds of errors; or the scores are of another task
                 yield f"{arrays.relative_to(results)}: cannot be scored again ({type(error).__name__}: {error})"
                 continue
             for key, value in again.items():

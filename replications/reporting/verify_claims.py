@@ -1,4 +1,4 @@
-"""The verdicts once more, from the bare JSON of the records: scipy's tests, and looks and Holm written anew."""
+"""Recompute the verdicts from the records' JSON: scipy's tests, and an independent implementation of looks and Holm."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,18 +9,20 @@ import numpy as np
 from replications.looks import LOOKS, WEIGHTS
 from replications.reporting.verdict import Verdict
 
-Find = Callable[[str, int], Mapping[str, Any] | None]  # the JSON of a method's record of a seed, where there is one
+Find = Callable[[str, int], Mapping[str, Any] | None]  # returns the JSON of a method's record for a seed, or None
 
 
 def claims_again(find: Find, verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """Yield a line for each number or word of a verdict that does not follow from the records."""
+    """Yield a line for each number or label of a verdict that does not follow from the records."""
     for v in verdicts:
         if v.evidence == "exact" and v.adjusted != "not tested":
             found, again = {"verdict": v.raw}, {"verdict": _checked(find, v)}
         elif v.p is not None and v.replication == "seeds":
             found = {"effect": v.effect, "lower": v.interval and v.interval[0], "upper": v.interval and v.interval[1]}
-            found |= {"p": v.p, "p_against": v.p_against}
+            found |= {"p": v.p, "p_against": v.p_against, "verdict": v.raw}
             again = _tested(find, v)
+        elif v.evidence == "sampled" and v.p is None and v.raw in ("reproduced", "contradicted"):
+            found, again = {"verdict": v.raw}, {"verdict": _without_effect(find, v)}
         else:
             continue
         for part, value in again.items():
@@ -28,10 +30,11 @@ def claims_again(find: Find, verdicts: Sequence[Verdict]) -> Iterator[str]:
                 yield f"claim {v.address} {part}: {found[part]}, {value} from the records"
     papers: dict[str, list[Verdict]] = {}
     for v in verdicts:
-        if v.p is not None:
+        if v.p is not None or (v.testable and v.evidence == "sampled"):
             papers.setdefault(v.paper, []).append(v)
     for family in papers.values():
-        yield from _family_again(family)
+        yield from _family_again([v for v in family if v.p is not None], len(family))
+    yield from _shares_again([v for family in papers.values() for v in family if v.p is not None])
 
 
 def _alike(found: float | str | None, again: float | str | None) -> bool:
@@ -54,14 +57,14 @@ def _both(find: Find, v: Verdict, seed: int) -> tuple[float | None, float | None
     )
 
 
-def _tested(find: Find, v: Verdict) -> dict[str, float | None]:
-    """Effect and interval of the last complete look, and the sequential p-values of all."""
+def _tested(find: Find, v: Verdict) -> dict[str, float | str]:
+    """Return effect and interval of the last complete look, all sequential p-values, and the first decision."""
     from scipy import stats
 
     delta, back = v.smallest_effect, float
     if v.effect_kind == "ratio":
         delta, back = math.log1p(delta), math.exp
-    best, pairs = {"p": 1.0, "p_against": 1.0}, []
+    best, word, pairs = {"p": 1.0, "p_against": 1.0}, "inconclusive", []
     for size, weight in zip(LOOKS, WEIGHTS, strict=True):
         methods = (v.subject, v.reference) if v.reference else (v.subject,)
         if any(find(method, seed) is None for method in methods for seed in range(size)):
@@ -88,18 +91,32 @@ def _tested(find: Find, v: Verdict) -> dict[str, float | None]:
             p = 2 * one_sided(0, v.direction)
             p_against = 2 * one_sided(delta if v.direction == "greater" else -delta, less)
         best = {"p": min(best["p"], p / weight), "p_against": min(best["p_against"], p_against / weight)}
-    if len(pairs) < 2 or v.interval is None:
-        return best
+        if word == "inconclusive":
+            word = "contradicted" if best["p_against"] <= 0.05 else "reproduced" if best["p"] <= 0.05 else word
+    again = best | {"verdict": word}
+    if not pairs:
+        return again
     x, y = np.array(pairs).T
     if v.effect_kind == "ratio":
         x, y = np.log(x), np.log(y)
-    interval = stats.ttest_rel(x, y).confidence_interval(0.95)
-    ends = {"effect": float(np.mean(x - y)), "lower": float(interval.low), "upper": float(interval.high)}
-    return {name: back(end) for name, end in ends.items()} | best
+    again["effect"] = back(float(np.mean(x - y)))
+    if v.interval is not None:
+        interval = stats.ttest_rel(x, y).confidence_interval(0.95)
+        again |= {"lower": back(float(interval.low)), "upper": back(float(interval.high))}
+    return again
+
+
+def _without_effect(find: Find, v: Verdict) -> str:
+    """Return the verdict on a claim whose sides are equal at every seed, with at least three different values."""
+    pairs = [_both(find, v, seed) for seed in v.seeds]
+    equal = all(None not in pair and math.isclose(*pair, rel_tol=1e-11) for pair in pairs)
+    if not equal or v.smallest_effect <= 0 or (v.replication == "seeds" and len({a for a, _ in pairs}) < 3):
+        return "inconclusive"
+    return "reproduced" if v.direction == "equal" else "contradicted"
 
 
 def _checked(find: Find, v: Verdict) -> str:
-    """The word of an exact claim: each of its seeds on its own."""
+    """Return the verdict on an exact claim: each seed is checked alone."""
     failed = False
     inside = []
     methods = {v.subject, v.reference} - {None}
@@ -120,11 +137,11 @@ def _checked(find: Find, v: Verdict) -> str:
     return "contradicted" if not all(inside) else "inconclusive" if failed else "reproduced"
 
 
-def _family_again(family: Sequence[Verdict]) -> Iterator[str]:
-    """Holm's step-down over the statements and over the denials of one paper."""
+def _family_again(family: Sequence[Verdict], size: int) -> Iterator[str]:
+    """Apply Holm to the statements and to the denials of one paper; `size` includes claims that were never run."""
     for name in ("p", "p_against"):
         own = [min(1.0, getattr(v, name) * (2 if v.direction == "equal" else 1)) for v in family]
-        largest, place = 0.0, len(own)
+        largest, place = 0.0, size
         for i in sorted(range(len(own)), key=own.__getitem__):
             largest, place = max(largest, min(1.0, own[i] * place)), place - 1
             found = getattr(family[i], f"{name}_holm")
@@ -135,3 +152,14 @@ def _family_again(family: Sequence[Verdict]) -> Iterator[str]:
         word = v.raw if kept is None or kept <= 0.05 else "inconclusive"
         if v.adjusted != word:
             yield f"claim {v.address}: {v.adjusted}, {word} by Holm"
+
+
+def _shares_again(tested: Sequence[Verdict]) -> Iterator[str]:
+    """Apply Benjamini and Hochberg over all papers, with scipy."""
+    from scipy import stats
+
+    for p, q in (("p", "q"), ("p_against", "q_against")) if tested else ():
+        own = [min(1.0, getattr(v, p) * (2 if v.direction == "equal" else 1)) for v in tested]
+        for v, value in zip(tested, stats.false_discovery_control(own), strict=True):
+            if not _alike(getattr(v, q), float(value)):
+                yield f"claim {v.address} {q}: {getattr(v, q)}, {value} from all papers"

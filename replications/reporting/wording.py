@@ -1,4 +1,4 @@
-"""The reasons that verdicts give, in words."""
+"""The reasons of verdicts, in words."""
 
 from collections.abc import Sequence
 
@@ -20,24 +20,24 @@ def margin(v: Verdict) -> str:
 
 
 def why(v: Verdict) -> str:
-    """Say what a raw verdict rests on."""
+    """Return the reason for a raw verdict."""
     room, few = margin(v), v.evidence_text
     if v.raw == "inconclusive" and v.interval is None:
         return f"all {v.n} effects agree: neither their spread nor an interval can be estimated"
     if v.direction == "equal":
-        told = {
+        finding = {
             "reproduced": f"the effect is inside {room}",
             "contradicted": f"the effect is outside {room}",
             "inconclusive": f"{few} leave room for effects inside and outside {room}",
         }[v.raw]
     else:
-        told = {
+        finding = {
             "reproduced": f"the effect has the claimed sign, and {_whether_large(v)}",
             "contradicted": f"an effect of {room} in the claimed direction is ruled out",
             "inconclusive": f"{few} leave room for no effect and for one of {room}",
         }[v.raw]
     early = v.reached and v.reached < v.looks
-    return f"at the {look(v.reached)}: {told}" if early else told
+    return f"at the {look(v.reached)}: {finding}" if early else finding
 
 
 def _whether_large(v: Verdict) -> str:
@@ -56,7 +56,7 @@ def look(number: int) -> str:
 
 
 def why_checked(v: Verdict, holds: Sequence[bool]) -> str:
-    """Say how the values of an exact claim lie to its margin; `holds` is by value."""
+    """Describe the values of an exact claim relative to its margin; `holds` is by value."""
     rule = f"within {margin(v)}" if v.direction == "equal" else f"{margin(v)} or more in the claimed direction"
     if all(holds):
         return f"{labels.CHECKED}: {f'each of {v.n} values is' if v.n > 1 else 'the value is'} {rule}"
@@ -65,15 +65,15 @@ def why_checked(v: Verdict, holds: Sequence[bool]) -> str:
 
 
 def why_zero(v: Verdict, varies: bool) -> str:
-    """Say what effects that are all zero come to."""
-    told = f"no effect at all: the sides are equal in each of {v.n} {v.replication}"
+    """Describe effects that are all zero."""
+    text = f"no effect at all: the sides are equal in each of {v.n} {v.replication}"
     if not varies:
-        return f"{told}, but have fewer than three different values: this may be a ceiling"
-    return told if v.smallest_effect > 0 else f"{told}, but the claim names no smallest effect"
+        return f"{text}, but have fewer than three different values: this may be a ceiling"
+    return text if v.smallest_effect > 0 else f"{text}, but the claim names no smallest effect"
 
 
 def taken_back(v: Verdict) -> str:
-    """Say by which p-value Holm takes a raw verdict back."""
+    """Return the p-value by which Holm's adjustment revokes a raw verdict."""
     before, after = (v.p, v.p_holm) if v.raw == "reproduced" else (v.p_against, v.p_against_holm)
     change = f"p {labels.p_value(before)} → {labels.p_value(after)}"
     if v.family > 1:
@@ -88,10 +88,10 @@ def waiting(v: Verdict) -> str:
         place = next((k for k in range(v.looks, len(looks.LOOKS)) if seed < looks.LOOKS[k]), None)
         words = "of no look" if place is None else f"for the {labels.look(place + 1)} look at {looks.LOOKS[place]}"
         groups.setdefault(words, {})[seed] = effect
-    told = []
+    parts = []
     for words, effects in groups.items():
         several = len(effects) > 1
         verb = ("are" if several else "is") if words == "of no look" else "wait" if several else "waits"
         values = [labels.effect(x, v.effect_kind, v.decimals) or "no pair" for x in effects.values()]
-        told.append(f"{labels.seeds(effects)} {verb} {words} ({', '.join(values)})")
-    return "; ".join(told)
+        parts.append(f"{labels.seeds(effects)} {verb} {words} ({', '.join(values)})")
+    return "; ".join(parts)

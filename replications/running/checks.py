@@ -1,4 +1,4 @@
-"""What `doctor` looks at, one function a group: a method's step on a device against the CPU, its bits, its resuming.
+"""The checks of `doctor`, one function per group: a training step on a device against the CPU, determinism, resuming.
 
 A figure is a relative error in the Euclidean norm unless its name says otherwise.
 """
@@ -34,12 +34,12 @@ from replications.training.stage import Batch, Stage
 from replications.training.update import Updater
 
 CPU = torch.device("cpu")
-STEPS = 1000  # of the training that a single step is taken from
-LOSS, GRADIENT, BATCH = 1e-4, 1e-3, 1e-4  # errors that rounding explains, where the step itself is well conditioned
-AWAKE = 0.02  # standard deviation of what starts at zero
-NUDGE = 1e-6  # of all weights, at random: how far rounding of that size moves loss and gradient
-MOST = 0.1  # however badly a step is conditioned
-BF16 = 0.1  # of the loss, against float32: a few proposals that change sides are most of it
+STEPS = 1000  # training after which a single step is checked
+LOSS, GRADIENT, BATCH = 1e-4, 1e-3, 1e-4  # error that rounding explains in a well-conditioned step
+AWAKE = 0.02  # standard deviation for parameters initialised to zero
+NUDGE = 1e-6  # relative random perturbation of all weights, to measure the sensitivity of loss and gradient to rounding
+MOST = 0.1  # upper limit of the tolerance, however ill-conditioned the step
+BF16 = 0.1  # error of the loss against float32, mostly from a few proposals that change class
 RESUMED_AT, RESUME_STEPS = 3, 6
 
 
@@ -54,13 +54,13 @@ class Finding:
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:
-    """Return the norm of the difference over the norm of what is wanted."""
+    """Return the norm of the difference over the norm of the expected value."""
     found, wanted = found.detach().double().cpu(), wanted.detach().double().cpu()
     return float((found - wanted).norm() / wanted.norm().clamp_min(1e-12))
 
 
 def step(spec: RunSpec, data_root: Path, device: torch.device) -> list[Finding]:
-    """Hold a method's batch, loss and gradients against the CPU's, look at bfloat16, and repeat a step.
+    """Compare a method's batch, loss and gradients with the CPU's, check bfloat16, and repeat a step.
 
     Returns nothing for a method that trains no weights.
     """
@@ -77,7 +77,7 @@ def step(spec: RunSpec, data_root: Path, device: torch.device) -> list[Finding]:
 
 
 def _awake(module: nn.Module) -> Batch:
-    """Return a module's state on the CPU; what starts at zero is set apart from it, or no gradient would pass it."""
+    """Return a module's state on the CPU; parameters initialised to zero are perturbed, so that gradients pass them."""
     generator = torch.Generator().manual_seed(0)
     state = {name: value.to("cpu", copy=True) for name, value in module.state_dict().items()}
     for name, parameter in module.named_parameters():
@@ -99,7 +99,7 @@ def _batches(found: Batch, wanted: Batch) -> Finding:
 
 @dataclass
 class Taken:
-    """Losses and gradients of a step, by name; those of a turn are named after it."""
+    """Losses and gradients of a step, by name; names of a turn include it."""
 
     losses: dict[str, float]
     gradients: dict[str, Tensor]
@@ -150,7 +150,7 @@ def _gradients(stage: Stage, state: Batch, batch: Batch, device: torch.device) -
 
 
 def take_losses(stage: Stage, state: Batch, batch: Batch, device: torch.device, precision: str = "float32") -> Taken:
-    """Return losses and gradients of each move of a step from `state`, with draws that are equal on all devices."""
+    """Return losses and gradients of each update of a step from `state`, with equal random draws on all devices."""
     recipe = stage.recipe.model_copy(update={"precision": precision, "compile": False})
     updater = _updater(replace(stage, recipe=recipe), state, device)
     batch = {name: value.to(device) for name, value in batch.items()}
@@ -208,7 +208,7 @@ def _same_bits(check: str, one: Batch, other: Batch, stage: Stage, details: dict
 
 @contextmanager
 def counted_waits(device: torch.device) -> Iterator[dict[str, int]]:
-    """Count how often a block waits for the device: CUDA says so itself; on a CPU the device's forms are taken."""
+    """Count how often a block synchronises with the device, by CUDA's warnings; on a CPU by the device's code paths."""
     counted = {"waits": 0}
     if device.type == "cuda":
         with warnings.catch_warnings(record=True) as said:
@@ -227,7 +227,7 @@ def counted_waits(device: torch.device) -> Iterator[dict[str, int]]:
 
 @contextmanager
 def as_on(device: torch.device) -> Iterator[None]:
-    """On a CPU, let point operations take the forms that they have on an accelerator: a rehearsal of those."""
+    """On a CPU, let point operations take their accelerator code paths, so that these are tested."""
     if device.type != "cpu":
         yield
         return
@@ -236,7 +236,7 @@ def as_on(device: torch.device) -> Iterator[None]:
 
 
 def resume(spec: RunSpec, data_root: Path, device: torch.device) -> list[Finding]:
-    """Train six steps in one go and in two; the weights and the losses must have the same bits."""
+    """Train six steps without and with an interruption; weights and losses must be bit-identical."""
 
     class Stop(Exception):
         pass
@@ -247,7 +247,7 @@ def resume(spec: RunSpec, data_root: Path, device: torch.device) -> list[Finding
         return replace(found, recipe=recipe.model_copy(update={"select": "last"}), validate=None)
 
     def stop(point, steps: int) -> None:
-        if point.step > RESUMED_AT:  # its checkpoint is not yet written: the one before is the last
+        if point.step > RESUMED_AT:  # its checkpoint is not yet written, so the previous one is the last
             raise Stop
 
     whole, cut, again = stage(), stage(), stage()
@@ -269,7 +269,7 @@ def resume(spec: RunSpec, data_root: Path, device: torch.device) -> list[Finding
 
 
 def point_operations(device: torch.device) -> list[Finding]:
-    """Hold point operations against the CPU's on clouds of ties, duplicates and borders: indices must be equal."""
+    """Compare point operations with the CPU's on clouds with ties, duplicates and borders: indices must be equal."""
     found = []
     sizes = [(64, 16, 8), (1024, 256, 32), (4100, 300, 64)]
     for n, m, k in sizes if device.type == "cpu" else [*sizes, (20000, 2048, 64)]:
@@ -300,7 +300,7 @@ def _operate(clouds: dict[str, Tensor], m: int, k: int) -> dict[str, Tensor]:
     points, features = clouds["points"], clouds["features"].clone().requires_grad_()
     chosen = farthest_point_sample(points, m)
     centres = gather(points, chosen)
-    lost = torch.cat([centres[:, : m // 2], centres[:, m // 2 :] + 3.0], dim=1)  # half of them near nothing
+    lost = torch.cat([centres[:, : m // 2], centres[:, m // 2 :] + 3.0], dim=1)  # half of them far from any point
     distance, near = knn(centres, points, k)
     pooled = maximum(gather(features, near), 2)
     pooled.square().sum().backward()

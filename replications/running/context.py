@@ -1,4 +1,4 @@
-"""What a task is given during a run: building, loading, training and sampling, each seeded and counted."""
+"""The context of a task during a run: building, loading, training and sampling, seeded and with recorded cost."""
 
 import hashlib
 import importlib
@@ -30,7 +30,7 @@ def derived_seed(seed: int, name: str) -> int:
 
 @dataclass
 class RunContext:
-    """What a task is given while it runs (`replications.tasks.run.Context`)."""
+    """The context of a task during a run (implements `replications.tasks.run.Context`)."""
 
     spec: RunSpec
     device: "torch.device"
@@ -42,18 +42,18 @@ class RunContext:
     history: list[HistoryPoint] = field(default_factory=list)
     parameters: int = 0
     sample_seconds: float | None = None
-    nondeterministic: str | None = None  # what a stage names that has no deterministic version
+    nondeterministic: str | None = None  # operations without a deterministic version, as declared by stages
 
     @cached_property
     def options(self) -> Any:
-        """The typed task options; raises UserError that names the first wrong one."""
+        """The typed task options; raises UserError for the first invalid one."""
         return find_task(self.spec.task).parse_options(self.spec.task_options)
 
     def build(self, name: str, **info: Any) -> "nn.Module":
         """Build the method's module for stage `name` with freshly seeded weights.
 
-        The paper's callable gets `info` and the spec's options; of the options that the task gives to every method it
-        gets those it takes. Raises UserError for an option of the method's own that the callable does not take.
+        The paper's callable gets `info` and the spec's options. Options that the task gives to every method are passed
+        only if it accepts them. Raises UserError for an option of the method itself that it does not accept.
         """
         from replications.training.determinism import seed_everything
 
@@ -70,7 +70,7 @@ class RunContext:
     def load(self, name: str, **info: Any) -> "nn.Module":
         """Build the method's module and let the paper's reader (`weights` in paper.yaml) fill it from the file.
 
-        The reader is called as ``reader(module, path)``; it raises UserError where the file has another layout.
+        The reader is called as ``reader(module, path)``; it raises UserError if the file has another layout.
         """
         method = catalogue.find_method(self.spec.address)[1]
         if method.weights is None:
@@ -80,7 +80,7 @@ class RunContext:
         return module.to(self.device)
 
     def train(self, stage: "Stage") -> "StageResult":
-        """Train a stage, continue it, or load it where it is finished; its cost counts into the record."""
+        """Train a stage, resume it, or load it if it is finished; its cost is added to the record."""
         from replications.training.loop import train
 
         seed = derived_seed(self.spec.seed, f"stage/{stage.name}")
@@ -93,7 +93,7 @@ class RunContext:
         return result
 
     def sample(self, name: str, count: int, draw: "Callable[[int], torch.Tensor]", batch: int) -> "torch.Tensor":
-        """Draw samples in chunks, continue, or load them where they are drawn; their seconds count into the record."""
+        """Draw samples in chunks, resume, or load finished ones; their seconds are added to the record."""
         from replications.training.sampling import sample
 
         seed = derived_seed(self.spec.seed, "samples")
@@ -105,7 +105,7 @@ class RunContext:
 def make_workload(spec: RunSpec, data_root: Path, device: "torch.device") -> "Workload":
     """Return one training step and one inference of a method, for throughput and the conformance tests.
 
-    Raises RunFailure ``does not apply`` where the task has none.
+    Raises RunFailure ``does not apply`` if the task has none.
     """
     workload = find_task(spec.task).workload(RunContext(spec, device, Path(data_root), Path()))
     if workload is None:
@@ -114,7 +114,7 @@ def make_workload(spec: RunSpec, data_root: Path, device: "torch.device") -> "Wo
 
 
 def find_function(spec: RunSpec, name: str) -> Callable[..., Any]:
-    """Import the callable ``module:function`` of a paper's folder; raises UserError where it is not there."""
+    """Import the callable ``module:function`` of a paper's folder; raises UserError if it does not exist."""
     module_name, _, function = name.partition(":")
     module = importlib.import_module(f"replications.papers.{spec.paper}.{module_name}")
     if not hasattr(module, function):

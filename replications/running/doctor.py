@@ -1,4 +1,4 @@
-"""Whether methods compute on a device what they compute on a CPU: checks in order, a file of lines, a time limit."""
+"""Check that methods compute the same on a device as on a CPU: ordered checks, results as JSON lines, a time limit."""
 
 import json
 import math
@@ -24,7 +24,7 @@ Line = dict[str, Any]
 
 
 class Check(NamedTuple):
-    """A group of findings that are made together: of one method, or of the point operations."""
+    """A group of findings from one check: of one method, or of the point operations."""
 
     group: str
     subject: str
@@ -32,7 +32,7 @@ class Check(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """All lines of the checks that were asked for, how many checks are left, and why they are."""
+    """All lines of the requested checks, the number of checks left, and why they are left."""
 
     lines: list[Line]
     left: int
@@ -50,12 +50,12 @@ def examine(
     say: Callable[[Line], None] = lambda line: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
-    """Make the checks that `out` does not hold yet; each one's lines are on the disk before the next begins.
+    """Run the checks that are not in `out` yet; the lines of each are written before the next starts.
 
-    A check counts as made where the file has it for this device (`name`), this torch and this code. No check begins
-    after `limit` seconds. A check that raises leaves a line ``failed``; one that breaks the device ends the sitting,
-    since in this process all others would fail too. Raises UserError for a method that is not in tier smoke, and
-    where `out` cannot be written or is no such file.
+    A check is done if the file has it for this device (`name`), torch version and code. No check starts after `limit`
+    seconds. A check that raises leaves a line ``failed``; one that breaks the device ends the session, since all
+    later checks in this process would fail too. Raises UserError for a method that is not in tier smoke, and if `out`
+    cannot be written or is not a file of `doctor`.
     """
     import torch
 
@@ -90,7 +90,7 @@ def examine(
 
 
 def table(lines: Iterable[Line]) -> str:
-    """Return a row a method with the figure of each check, and below it what is said of point operations."""
+    """Return a table with a row per method and its figures, and below it the findings on point operations."""
     from tabulate import tabulate
 
     rows: dict[str, dict[str, str]] = {}
@@ -123,7 +123,7 @@ def _cell(line: Line) -> str:
 
 
 def _planned(methods: Sequence[str]) -> list[Check]:
-    """Return the checks in order: point operations, then each method's step, then each one's resuming."""
+    """Return the checks in order: point operations, then the step of each method, then resuming of each method."""
     specs = [catalogue.resolve(address, TIER, 0) for address in methods]
     points = combined(module_hashes([PACKAGE / "layers" / POINTS / "__init__.py", PACKAGE / "running" / "checks.py"]))
     codes = {spec.address: fingerprints(spec).code for spec in specs if spec.recipe is not None}
@@ -134,7 +134,7 @@ def _planned(methods: Sequence[str]) -> list[Check]:
 
 
 def _make(check: Check, data_root: Path, device: "torch.device") -> list[Line]:
-    """Make a check; what it raises is its finding."""
+    """Run a check; an exception becomes its finding."""
     from replications.datasets.prepare import prepare
     from replications.running import checks
     from replications.training.determinism import deterministic
@@ -161,7 +161,7 @@ def _make(check: Check, data_root: Path, device: "torch.device") -> list[Line]:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can hold: a number that is not finite is None."""
+    """Replace values that JSON cannot represent: non-finite numbers become None."""
     if isinstance(value, dict):
         return {name: _plain(own) for name, own in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -173,7 +173,7 @@ def _is_of(line: Line, check: Check, place: dict[str, str]) -> bool:
 
 
 def _read(out: Path | None) -> list[Line]:
-    """Return the lines of a file, but for one that a kill cut off. A check's lines are written at once or not."""
+    """Return the complete lines of a file; a kill may have cut off the last. A check's lines are written at once."""
     if out is None or not out.exists():
         return []
     with on_disk("read", out):
@@ -187,7 +187,7 @@ def _read(out: Path | None) -> list[Line]:
         except ValueError:
             if not text.endswith("\n"):
                 break
-            raise UserError(f"{out}, line {number}, is none of doctor's: give --out another file") from None
+            raise UserError(f"{out}, line {number}, was not written by `doctor`: give --out another file") from None
         lines.append(line)
     return lines
 

@@ -1,4 +1,4 @@
-"""The same random numbers on every device, so that two devices can be held against each other."""
+"""The same random numbers on every device, so that devices can be compared."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_map
 
 @contextmanager
 def equal_draws() -> Iterator[None]:
-    """Draw from the CPU's generator whatever the device, and leave dropout out of fused attention.
+    """Draw from the CPU's generator on all devices, and disable dropout in fused attention.
 
-    That one draws inside its kernel, where nothing else can: it is the one dropout that is not compared.
+    Fused attention draws inside its kernel, so its dropout is the only one that is not compared.
     """
     attention = F.scaled_dot_product_attention
 
@@ -26,7 +26,7 @@ def equal_draws() -> Iterator[None]:
 
 
 class _FromTheHost(TorchDispatchMode):
-    """Runs operations that draw random numbers on the CPU and brings what they return to their device."""
+    """Runs operations that draw random numbers on the CPU and moves the results to their device."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -39,7 +39,7 @@ class _FromTheHost(TorchDispatchMode):
 
 
 def on_the_host(func, args: tuple, kwargs: dict, device: torch.device):
-    """Call an operation with CPU tensors and return its results on `device`; one that writes in place does so."""
+    """Call an operation with CPU tensors and return its results on `device`; in-place ones update their argument."""
     first = args[0] if args else None
     host, named = tree_map(lambda value: value.cpu() if isinstance(value, torch.Tensor) else value, (args, kwargs))
     if "device" in named:

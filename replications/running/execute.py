@@ -35,13 +35,12 @@ def execute(
     again: bool = False,
     runs_per_gpu: int = 1,
 ) -> RunRecord:
-    """Train and judge one run and write its record; an equal finished run is taken from the work store.
+    """Train and score one run and write its record; an equal finished run is taken from the work store.
 
-    `runs_per_gpu` says how many runs might share the GPU, which the record tells. `again` scores the finished weights
-    again (they are not trained again). A failure that belongs in the table (diverged, out of memory, interrupted)
-    becomes a record with ``status: failed``; any other exception leaves a failed record too and is raised. Two
-    processes on the same run take turns. The processes of one run under torchrun all call this with their
-    `distribution`; the first one writes.
+    `runs_per_gpu` is the number of runs that may share the GPU, and is recorded. `again` scores the finished weights
+    again without training. An expected failure (diverged, out of memory, interrupted) becomes a record with
+    ``status: failed``; any other exception also leaves a failed record and is raised. Two processes on the same run
+    take turns. Under torchrun all processes of a run call this with their `distribution`; the first one writes.
     """
     from replications.datasets.disk import alone
     from replications.training.distribution import Distribution
@@ -54,7 +53,7 @@ def execute(
         finished = None if again or not distribution.is_first else finished_record(spec, prints, work_root)
         record = distribution.from_first(finished)
         if record is None:
-            with on_disk("write in", results):  # known before hours of training
+            with on_disk("write in", results):  # fail before hours of training
                 run_path(results, spec.paper, spec.method, spec.seed).parent.mkdir(parents=True, exist_ok=True)
             with naming_changes(spec.address, spec.changes):
                 record = _run(spec, prints, Path(data_root), work, device, distribution, runs_per_gpu)
@@ -68,7 +67,7 @@ def score_weights(
 ) -> RunRecord:
     """Score a weights file on the tier's test data, without training, and write its record below `results`.
 
-    The record's ``extra["weights"]`` names the file and its sha256. Raises UserError where the file is missing or of
+    The record's ``extra["weights"]`` names the file and its sha256. Raises UserError if the file is missing or has
     another layout, or the method's task scores no files.
     """
     import torch
@@ -125,7 +124,7 @@ def _run(
     evaluation, failure = Evaluation({}), None
     memory.keep_freed_memory(device)
     memory.reset_peak_memory(device)
-    precision = spec.recipe.precision if spec.recipe else "float32"  # of scoring, as of training
+    precision = spec.recipe.precision if spec.recipe else "float32"  # for scoring as for training
     with (
         energy.EnergyMeter(device) as meter,
         BackgroundLoad() as load,
@@ -147,7 +146,7 @@ def _run(
     )
     record.cost.processes = distribution.world_size
     if device.type == "cuda" and runs_per_gpu > 1:
-        record.cost.runs_per_gpu, record.cost.energy_joules = runs_per_gpu, None  # the energy is the whole card's
+        record.cost.runs_per_gpu, record.cost.energy_joules = runs_per_gpu, None  # the energy is that of the whole GPU
     record.cost.background_load = load.share if distribution.world_size == 1 else None
     if distribution.is_first:
         if evaluation.arrays:
@@ -212,7 +211,7 @@ def _cost(context: RunContext, evaluation: Evaluation, seconds: float, peak: int
         steps=sum(stage.steps for stage in stages),
         samples=samples,
         samples_per_second=samples / train_seconds if train_seconds > 0 else None,
-        # The loop sets CUDA's mark back for each stage; on the CPU its own mark is the whole process's.
+        # The loop resets CUDA's peak for each stage; on the CPU the peak is the whole process's.
         peak_memory_bytes=max(peak, *(s.peak_memory_bytes or 0 for s in stages)) if cuda and stages else peak,
         parameters=context.parameters,
         model_parameters=evaluation.model_parameters,

@@ -1,4 +1,4 @@
-"""What a run depends on, as hashes: its resolved spec, the code that it reaches, its prepared data."""
+"""Hashes of the inputs of a run: its resolved spec, the code that it imports, its prepared data."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parents[1]
 
-# Modules that compute no number of a run: they declare, talk or draw. Values of a spec are hashed by themselves.
+# Modules that compute no number of a run: declarations, output, plots. Spec values are hashed separately.
 NOT_IN_A_RUN = (
     "replications",
     "replications.errors",
@@ -33,15 +33,17 @@ NOT_IN_A_RUN = (
     "replications.tasks.base",
 )
 
-MEANING = 1  # of options with default values, which no digest names: raise it where a default in the code changes
+MEANING = (
+    1  # version of the default option values, which digests leave out: raise it when a default in the code changes
+)
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What a run depends on. `run` covers the resolved spec, the data and the code; it names the work folder too.
+    """Hashes of the inputs of a run. `run` covers the resolved spec, data and code, and is the name of the work folder.
 
-    `modules` and `sets` are short hashes of what code and data consist of, by name: two records are held together by
-    those that both have.
+    `modules` and `sets` are short hashes of single modules and data sets, by name: two records are compared by those
+    that both have.
     """
 
     run: str
@@ -51,17 +53,17 @@ class Fingerprints:
     sets: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def with_seed_of(self, spec: RunSpec) -> "Fingerprints":
-        """Return those of a run that differs from this one in nothing but its seed, without looking at code again."""
+        """Return the hashes of a run that differs only in its seed, without reading code again."""
         return replace(self, run=digest(_meaning(spec), self.code, self.data))
 
 
 def fingerprints(spec: RunSpec) -> Fingerprints:
     """Compute a run's fingerprints without its data and without importing torch.
 
-    Code is what the paper's model, the task's ``execute.py`` and the training loop reach by imports, except for what
-    only declares, talks or draws. Data is the fingerprints of the prepared sets by role. Options with their default
-    value are left out of the spec's digest, so that a new option makes no run stale. Raises UserError for a wrong task
-    option: everything that runs, plans or restores comes by here.
+    Code is what the paper's model, the task's ``execute.py`` and the training loop reach by imports, except for
+    declarations, output and plots. Data are the fingerprints of the prepared sets by role. Options with their default
+    value are left out of the spec's digest, so that a new option makes no run stale. Raises UserError for an invalid
+    task option: running, planning and restoring all call this.
     """
     module = spec.build.partition(":")[0]
     model = PACKAGE / "papers" / spec.paper / f"{module}.py"
@@ -79,7 +81,7 @@ def _short(hashes: Mapping[str, str]) -> dict[str, str]:
 
 
 def _meaning(spec: RunSpec) -> str:
-    """Return as JSON what a spec asks for, without options that have their default value."""
+    """Return a spec as JSON, without options that have their default value."""
     options = find_task(spec.task).parse_options(spec.task_options)
     leave_out = {"changes"} if spec.portable else {"changes", "portable"}
     asked = spec.model_dump(mode="json", exclude=leave_out) | {
@@ -91,7 +93,7 @@ def _meaning(spec: RunSpec) -> str:
 
 
 def task_modules(task: str) -> tuple[str, ...]:
-    """Name the modules whose import brings in what a task's methods share."""
+    """Return the modules whose imports a task's methods share."""
     return (f"replications.tasks.{task}.execute",)
 
 

@@ -1,7 +1,7 @@
 """The work store: a run's folder, its finished record, and copying that into the results folder.
 
 A run works in ``<work>/runs/<fingerprint>``: checkpoints, finished stages and, at the end, its record, which is then
-copied. A finished record with the same fingerprint is never made twice.
+copied. A run with the same fingerprint is never repeated.
 """
 
 import sys
@@ -23,7 +23,7 @@ PASSING_FAILURES = ("interrupted", "out of memory", "error")
 
 
 def finished_record(spec: RunSpec, prints: Fingerprints, work_root: Path) -> RunRecord | None:
-    """Return the record that an equal run has left in the work store, if there is one."""
+    """Return the record of an equal finished run in the work store, if any."""
     path = work_folder(work_root, prints) / "run.json"
     if not path.exists():
         return None
@@ -31,12 +31,12 @@ def finished_record(spec: RunSpec, prints: Fingerprints, work_root: Path) -> Run
         print(f"{path.with_name('arrays.npz')} is damaged: the run is scored again", file=sys.stderr, flush=True)
         return None
     record = read_run(path)
-    record.spec = spec  # equal, except for how it was requested
+    record.spec = spec  # equal but for how it was requested
     return record if record.fingerprint == prints.run and record.reason not in PASSING_FAILURES else None
 
 
 def restore(spec: RunSpec, *, work_root: Path, results: Path) -> RunRecord | None:
-    """Put the record of an equal finished run where the tables look, without importing torch; None: there is none."""
+    """Copy an equal finished run's record to the results folder, without importing torch; None if there is none."""
     prints = fingerprints(spec)
     record = finished_record(spec, prints, work_root)
     if record is not None:
@@ -61,7 +61,7 @@ def write_arrays(arrays: Mapping[str, Any], path: Path) -> None:
 
 
 def publish(record: RunRecord, work: Path, target: Path) -> None:
-    """Put the record where the tables look; the arrays first, so that a record never lacks its own."""
+    """Copy the record to the results folder; arrays first, so that a record never lacks them."""
     arrays = work / "arrays.npz"
     if record.status == "finished" and arrays.exists():
         with on_disk("read", arrays):

@@ -1,4 +1,4 @@
-"""A method's workload on random data: the unchanged task opens sets of random values, written where it looks."""
+"""A method's workload on random data: the unchanged task opens sets of random values, written to its data root."""
 
 import tempfile
 from dataclasses import replace
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from replications.training.stage import Workload
 
-BUILT = 128  # samples that are made; a larger training batch repeats them
+BUILT = 128  # samples generated; a larger training batch repeats them
 
 
 def make_synthetic_workload(spec: RunSpec, data_root: Path, device: "torch.device") -> "Workload":
-    """Return what `make_workload` does, on random data in the form of the run's own; `data_root` is not looked at.
+    """Return the same as `make_workload`, on random data with the shapes of the run's data; `data_root` is not used.
 
     The training batch has the recipe's size, inference at most `BUILT` samples unless the task has a size for it.
-    Raises UserError for a task that does not say what its data look like.
+    Raises UserError for a task that does not declare the shapes of its data.
     """
     from replications.datasets.synthetic import write_synthetic
 
@@ -36,10 +36,10 @@ def make_synthetic_workload(spec: RunSpec, data_root: Path, device: "torch.devic
         for key, found in sets.items():
             write_synthetic(key, found, Path(folder))
         made = make_workload(spec.model_copy(update={"recipe": built, "data": data}), Path(folder), device)
-    size = made.stage.recipe.batch_size  # a stage may have its own
+    size = made.stage.recipe.batch_size  # stages may have their own
     wanted = recipe.batch_size if size == built.batch_size else size
     batch = {name: _repeated(value, wanted) for name, value in made.batch.items()}
-    # The batches are let go: a set on the device would count into the memory of the step.
+    # The batches are released: data on the device would count into the memory of the step.
     stage = replace(made.stage, batches=None, recipe=made.stage.recipe.model_copy(update={"batch_size": wanted}))
     return replace(made, stage=stage, batch=batch)
 

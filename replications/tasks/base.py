@@ -89,7 +89,7 @@ class Metrics(Mapping[str, Metric]):
 class Picture:
     """A figure of a task for the report's page, drawn when first needed: one that fails does not stop it.
 
-    `draw` returns None where there is nothing to show. `alt` says in words what the figure shows. `publish` is true
+    `draw` returns None if there is nothing to show. `alt` describes the figure in words. `publish` is true
     where no sample of a data set is to be seen: only such figures are copied to a publication.
     """
 

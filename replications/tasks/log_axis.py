@@ -1,4 +1,4 @@
-"""Logarithmic axes: ticks at round values, as many as their labels have room for, whatever the axis spans."""
+"""Logarithmic axes: ticks at round values, as many as their labels have room for, for any range."""
 
 import math
 from collections.abc import Callable

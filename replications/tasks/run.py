@@ -90,7 +90,7 @@ Rows = TypeVar("Rows")  # anything with a length that can be sliced
 
 
 def chunks(rows: Rows, size: int) -> Iterator[Rows]:
-    """Yield `rows` in order, at most `size` at a time: what predictions are made of."""
+    """Yield `rows` in order in batches of at most `size`, for prediction."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 

@@ -94,7 +94,7 @@ class HorizontalFlip:
 
 
 class RandomCrop:
-    """Shift an image by up to `padding` pixels each way; what comes in from outside is black.
+    """Shift an image by up to `padding` pixels each way; pixels from outside are black.
 
     The usual "pad by p, crop at random to the old size" of CIFAR recipes.
     """
@@ -123,7 +123,7 @@ class RandomResizedCrop:
 
     The area is uniform in `scale` of the image's, the aspect ratio log-uniform in `ratio`; where the rectangle would
     not fit, it is cut to the image's edges. Bilinear with antialiasing, as two small matrix products for each
-    image, so a sample's crop costs the same whatever its size. Returns uint8, rounded.
+    image, so the cost of a crop does not depend on its size. Returns uint8, rounded.
     """
 
     def __init__(

@@ -62,7 +62,7 @@ def split_batch(batch: Batch, size: int) -> Iterator[Batch]:
 class StepDraws:
     """The augmentation's random numbers of a step: drawn for the whole batch from (seed, step), then sliced.
 
-    However a batch is split over processes and micro-batches, and whatever the device, a sample gets the same
+    For any device and any split of a batch over processes and micro-batches, a sample gets the same
     numbers.
     """
 

@@ -1,7 +1,7 @@
 """A step's forward and backward passes as one CUDA graph: hundreds of kernels launched at once, not one by one.
 
 Small models wait for launches on a GPU, not for arithmetic. Follows torch's notes on CUDA graphs ("whole-network
-capture"): a few steps are taken on a stream of their own, then one is recorded, and from there on each step copies its
+capture"): a few steps are taken on a separate stream, then one is recorded, and from there on each step copies its
 batch into the recorded one's memory and replays. Clipping, the optimiser's fused update, averaging and the meter stay
 outside: they are few kernels, and the learning rate need not lie on the device. What Python decides is decided once, so
 a module that changes with the step is refused.
@@ -32,7 +32,7 @@ class CudaGraph:
         self._device, self._stream, self._graph = device, torch.cuda.Stream(device), torch.cuda.CUDAGraph()
 
     def warm_up(self, function: Callable[[], Found]) -> Found:
-        """Call a function on a stream of its own."""
+        """Call a function on a separate stream."""
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             found = function()
@@ -40,7 +40,7 @@ class CudaGraph:
         return found
 
     def capture(self, function: Callable[[], Found]) -> Found:
-        """Record what a function launches, without running it; what it returns is filled by each `replay`."""
+        """Record the kernels of a function without running them; each `replay` fills its return value."""
         with torch.cuda.graph(self._graph):
             return function()
 
@@ -92,7 +92,7 @@ class CapturedStep:
             self._batch[name].copy_(tensor)
 
     def _capture(self) -> None:
-        self._drop_gradients()  # so that the recorded pass makes them anew, in the graph's own memory
+        self._drop_gradients()  # so that the recorded pass allocates them in the graph's memory
         try:
             found = self._graph.capture(self._step)
         except torch.OutOfMemoryError:

@@ -1,7 +1,7 @@
 """Checkpoints: written atomically, checked when read; the previous one is kept.
 
 A file is torch's own format (loadable with ``weights_only``: no code runs) followed by a digest of all its bytes,
-because torch checks neither length nor content of what it reads.
+because torch checks neither length nor content.
 """
 
 import contextlib

@@ -24,7 +24,7 @@ def derive_seed(*words: int | str) -> int:
 
 
 def generator_for(*words: int | str) -> torch.Generator:
-    """Return a CPU generator seeded by words: its numbers are the same whatever the training device is."""
+    """Return a CPU generator seeded by words: its numbers do not depend on the training device."""
     return torch.Generator().manual_seed(derive_seed(*words))
 
 
@@ -46,7 +46,7 @@ def set_threads(threads: int) -> None:
 class deterministic:
     """Make torch choose deterministic algorithms, from the call on; as a context, only inside it.
 
-    An operation that has no deterministic CUDA version raises: a stage that needs one says so in
+    An operation that has no deterministic CUDA version raises: a stage that needs one declares it in
     `Stage.nondeterministic`, and trains under ``deterministic(False)``. Call it before the first CUDA operation:
     cuBLAS reads its workspace setting once.
     """

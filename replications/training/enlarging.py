@@ -43,7 +43,7 @@ class EnlargingCrop(RandomResizedCrop):
 
 
 def _places(start: Tensor, length: Tensor, target: int) -> Tensor:
-    """Return where each target pixel's centre lies, ``[n, target]`` in source pixels, kept between the centres of the
+    """Return the centre of each target pixel, ``[n, target]`` in source pixels, kept between the centres of the
     interval's first and last pixel: what is outside the crop plays no part.
     """
     centre = (torch.arange(target, device=start.device) + 0.5) * (length / target)[:, None]

@@ -50,7 +50,7 @@ def train(
 ) -> StageResult:
     """Train a stage; or continue it from its checkpoint in `work`; or load it, where it is finished.
 
-    Killed at any step and called again with the same arguments (and a module built alike), it ends with the same
+    Killed at any step and called again with the same arguments (and an equally built module), it ends with the same
     bits: weights, history and what `validate` returned. Everything random starts from (`seed`, stage name), and the
     caller's random generators are left as they were, so it makes no difference to what follows whether the stage
     was trained, continued or loaded. What a module changes as it trains must be in its ``state_dict`` (or be set by

@@ -159,7 +159,7 @@ def _keep_compiler_out() -> None:
 
 
 def learning_rate_factor(recipe: Recipe, step: int, total_steps: int) -> float:
-    """Return what the rate of step `step` (from 0) is multiplied with: in (0, 1].
+    """Return the learning-rate factor of step `step` (from 0): in (0, 1].
 
     Warm-up rises linearly over ``round(warmup * total_steps)`` steps, from 1 / (warm-up steps + 1). After it,
     cosine and linear fall from 1 towards 0, which they would reach at `total_steps`; ``step`` drops tenfold at each

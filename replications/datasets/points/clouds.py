@@ -1,7 +1,7 @@
 """What all sets of point clouds have in common: checks of a cloud, its size, and the arrays that are written.
 
 Defined behaviour: a cloud with fewer points than wanted is repeated in turn; duplicates are kept; a cloud of a single
-position lies at the origin after normalising. Refused in one line: no point at all, NaN, infinity.
+position is at the origin after normalising. Clouds without points, NaN and infinity are errors.
 """
 
 from collections.abc import Sequence

@@ -30,7 +30,7 @@ USUAL = {
 BACK_AT_Y = {"bed", "chair", "toilet"}  # in the file; of the others that have a back it is at +x
 AGAINST_WALL = {"bathtub", "bed", "desk", "dresser", "night_stand", "sofa", "toilet"}
 CARRIERS = {"desk", "table", "dresser", "night_stand"}
-LONGEST = 3.0  # metres; what would be longer is drawn smaller
+LONGEST = 3.0  # metres; longer shapes are scaled down
 GRID = 32
 STEPS = 96  # places along a ray inside a shape's box
 

@@ -116,7 +116,7 @@ def read_scene(options: Options, root: Path, name: str) -> dict[str, np.ndarray]
     chosen = rng.choice(len(vertices), options.points, replace=len(vertices) < options.points)
     inside = np.full((options.points, MEMBERSHIPS), -1, np.int8)
     inside[:, 0] = instance[chosen]
-    with np.errstate(over="ignore"):  # what is then infinite is refused where it is written
+    with np.errstate(over="ignore"):  # infinite values are rejected when they are written
         points, boxes = vertices[chosen].astype(np.float32), np.array(boxes, np.float32).reshape(-1, 7)
     return {"points": points, "inside": inside, "boxes": boxes, "label": np.array(labels, np.int8)}
 

@@ -29,7 +29,7 @@ Furnish = Callable[[Generator], tuple[View, list[Solid], list[int]]]
 
 
 class SceneOptions(BaseModel):
-    """The parameters of a set of simulated rooms, whatever stands in them."""
+    """The parameters of a set of simulated rooms, for any furniture."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

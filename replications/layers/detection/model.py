@@ -10,7 +10,7 @@ from replications.errors import UserError
 
 @dataclass
 class Detections:
-    """What a detector found in a batch. Padding has score -1 and comes last.
+    """Detections of a batch. Padding has score -1 and comes last.
 
     `boxes` ``[batch, found, 4]`` are ``xyxy`` as fractions of the image without its padding; `scores` and `labels` are
     ``[batch, found]``, `masks` (logits) ``[batch, found, height, width]`` where the detector draws some. `layers`

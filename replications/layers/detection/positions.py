@@ -1,4 +1,4 @@
-"""Where a feature lies in its image: sine encodings in two dimensions (DETR, Section 4 and Appendix A.4)."""
+"""Position of a feature in its image: sine encodings in two dimensions (DETR, Section 4 and Appendix A.4)."""
 
 import math
 

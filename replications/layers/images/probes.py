@@ -1,4 +1,4 @@
-"""Probes: what frozen features are worth to a linear classifier and to nearest neighbours."""
+"""Probes: accuracy of a linear classifier and of nearest neighbours on frozen features."""
 
 import torch
 from torch import Tensor, nn

@@ -11,7 +11,7 @@ def chamfer_distance(a: Tensor, b: Tensor) -> Tensor:
     """Return the symmetric Chamfer distance of each pair of clouds ``[batch, n, 3]``, ``[batch, m, 3]``: ``[batch]``.
 
     Mean distance (not squared) to the nearest neighbour, from `a` to `b` plus from `b` to `a`. The gradient flows to
-    both clouds through the pairs that were found; it is 0 where a pair lies at one place.
+    both clouds through the pairs that were found; it is 0 where both points of a pair coincide.
     """
     return _one_way(a, b) + _one_way(b, a)
 

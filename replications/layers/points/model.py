@@ -21,7 +21,7 @@ from replications.training.stage import Batch
 
 @dataclass
 class Measures:
-    """What a model has measured of its operators: metrics of the task's table, values of parts, curves, arrays."""
+    """Measurements of a model's operators: metrics of the task's table, values of parts, curves, arrays."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     groups: dict[str, list[float]] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class PointModel(nn.Module):
     moving: tuple[str, ...] = ()  # names of precomputed positions, which are scaled and shifted with the cloud
 
     def precompute(self, points: Tensor) -> Batch:
-        """Return what depends on the positions alone and is computed once for each cloud; first axis ``batch``."""
+        """Return values that depend only on the positions and are computed once per cloud; first axis ``batch``."""
         return {}
 
     def conditions(self) -> dict[str, Callable[[Batch], Batch]]:
@@ -109,7 +109,7 @@ class ClassifierHead(nn.Sequential):
 
 
 def scaled(widths: tuple[int, ...] | list[int], factor: float) -> list[int]:
-    """Return layer widths times `factor`, at least 4: how a tier makes every method narrower alike."""
+    """Return layer widths times `factor`, at least 4: how a tier narrows all methods equally."""
     return [max(4, round(width * factor)) for width in widths]
 
 

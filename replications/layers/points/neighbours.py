@@ -40,7 +40,7 @@ def ball_query(centres: Tensor, points: Tensor, radius: float, k: int) -> Tensor
 
     `centres` ``[batch, centres, 3]``, `points` ``[batch, points, 3]``; result int64 ``[batch, centres, k]``. A point at
     exactly `radius` is outside, as in PointNet++'s operation. Fewer than `k` are filled up with the first one found.
-    Where none lies within, the single nearest point stands in all `k` places (the original operation leaves index 0
+    If there is none, the single nearest point fills all `k` places (the original operation leaves index 0
     there, whichever point that is).
     """
     centres, points = _checked(centres, points)
@@ -160,7 +160,7 @@ def _threshold(radius: float) -> float:
 
 
 def _ball_blocks(centres: Tensor, points: Tensor, radius: float, k: int) -> Tensor:
-    """Index ``points`` (one beyond the last) stands where nothing was found; off the host, the nearest."""
+    """Index ``points`` (one beyond the last) marks entries where nothing was found; off the host, the nearest."""
     index = torch.empty(*centres.shape[:2], k, dtype=torch.int64, device=points.device)
     for clouds, rows, squared in blocks(centres, points):
         inside = (squared < _threshold(radius)).flatten(0, 1)

@@ -28,7 +28,7 @@ class SharedMLP(nn.Module):
 
 
 def he_normal_(module: nn.Module) -> None:
-    """Draw the weights of all shared networks in `module` anew from N(0, 2 / channels in) (He et al. 2015).
+    """Reinitialise the weights of all shared networks in `module` from N(0, 2 / channels in) (He et al. 2015).
 
     So does the PyTorch code of PointNet++ that VoteNet builds on; the TensorFlow code of PointNet++ does not.
     """

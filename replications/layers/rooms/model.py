@@ -91,7 +91,7 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def look(self, points: Tensor, floor: Tensor) -> tuple[Seeds, Votes]:
-        """Return seeds and votes: what is the same however proposals are sampled."""
+        """Return seeds and votes, which do not depend on how proposals are sampled."""
         seeds = self.backbone(points, floor)
         return seeds, self.vote(seeds)
 

@@ -1,4 +1,4 @@
-"""What models of sequences are built from: norms, rotary positions, feed-forward layers, the mixer's contract."""
+"""Building blocks of sequence models: norms, rotary positions, feed-forward layers, the mixer's contract."""
 
 import math
 
@@ -12,7 +12,7 @@ State = dict[str, Tensor]
 
 
 class Mixer(nn.Module):
-    """Base class of what mixes positions. One has `forward`, `weights` and, where it `decodes`, `start` and `step`."""
+    """Base class of sequence mixers. A mixer has `forward`, `weights` and, if it `decodes`, `start` and `step`."""
 
     decodes: bool = False
 

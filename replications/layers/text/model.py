@@ -43,7 +43,7 @@ class SequenceModel(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Variance 1 / inputs; what writes to the residual stream is smaller by the number of writers, as in GPT-2.
+        """Variance 1 / inputs; layers that write to the residual stream: divided by the number of writers, as in GPT-2.
 
         The tied embedding has it too, and is scaled up by ``sqrt(width)`` where it is read (Vaswani et al. 2017), or
         the first blocks would drown the tokens.

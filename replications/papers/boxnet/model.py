@@ -13,7 +13,7 @@ from replications.layers.rooms.proposal import ProposalModule, Proposals, ball_m
 
 
 class BoxNet(Detector):
-    """No seed moves; a proposal is positive where its seed lies on an object."""
+    """Seeds do not move; a proposal is positive if its seed is on an object."""
 
     training_sampling = "seeds"
 

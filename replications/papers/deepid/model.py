@@ -107,7 +107,7 @@ class DeepID(FaceModel):
             ConvNets(len(group), channels, size, multi_scale)
             for group, (size, channels) in zip(groups, kinds, strict=True)
         )
-        # Where each patch stands among the groups' nets.
+        # Index of each patch among the groups' nets.
         order = [patch for group in groups for patch in group]
         self.register_buffer("order", torch.tensor(order).argsort(), persistent=False)
         self.head = Parallel(len(patches), FEATURES, num_identities)
@@ -128,7 +128,7 @@ class DeepID(FaceModel):
     def embed(self, image: Tensor) -> Tensor:
         """Return ``[batch, patches * 2 * 160]``: for each patch the image's features, then its mirror's.
 
-        In the mirror image the left eye stands where the right eye was, so a net sees the mirrored patch of
+        In the mirror image the left eye is where the right eye was, so a net sees the mirrored patch of
         the other side, as in the paper.
         """
         both = torch.stack([self.features(image), self.features(image.flip(3))], dim=2)

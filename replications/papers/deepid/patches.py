@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Where the landmarks lie in the aligned crop, as fractions of its side: the 112-pixel template that LFW's
+# Landmark positions in the aligned crop, as fractions of its side: the 112-pixel template that LFW's
 # crop box, CelebA's similarity transform and the ArcFace alignment share.
 TEMPLATE = 112.0
 LEFT_EYE, RIGHT_EYE = (38.3, 51.7), (73.5, 51.5)

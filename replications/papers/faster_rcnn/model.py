@@ -68,7 +68,7 @@ class FasterRCNN(Detector):
             box_batch_size_per_image=samples_per_image,
             box_detections_per_img=100,
         )
-        del self.detector.transform  # the task resizes and normalises, for all methods alike
+        del self.detector.transform  # the task resizes and normalises, for all methods
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         images, sizes = self._images(batch)

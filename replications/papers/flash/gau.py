@@ -77,8 +77,8 @@ class GatedUnit(Mixer):
 class QuadraticUnit(GatedUnit):
     """FLASH-Quad: ``A = relu(q.k / divisor + b)^2``, or a softmax in its place.
 
-    `divisor` "length" is the number of positions of the sequence at hand (padding not counted), "longest" is the
-    training length whatever is at hand. "softmax" is ``softmax(q.k / sqrt(s) + b)``; "softmax_plus" has the logits
+    `divisor` "length" is the number of positions of the current sequence (without padding), "longest" is the
+    training length for every sequence. "softmax" is ``softmax(q.k / sqrt(s) + b)``; "softmax_plus" has the logits
     times ``log(m) / log(longest)`` besides, where m is how many keys a query sees (Su 2022).
     """
 

@@ -27,7 +27,7 @@ class EluFeatures(nn.Module):
 class CosFeatures(nn.Module):
     """cosFormer (Qin et al. 2022): ``relu(x)`` times cosine and sine of ``pi i / 2M``, so that far keys weigh less.
 
-    M is `longest`, or the length at hand where that is more: decoding agrees with the parallel form up to `longest`.
+    M is `longest`, or the sequence's length if that is larger: decoding agrees with the parallel form up to `longest`.
     """
 
     def __init__(self, channels: int, longest: int):

@@ -7,8 +7,8 @@ matrix products in chunks and a prefix sum between them; `causal_step` for decod
 A column of ones beside the values makes the denominator come out of the same products. Sums over positions are kept in
 float32 or better.
 
-`turned` are query and key features turned by their positions (Su et al. 2021, Section 3.3): they stand in the numerator
-alone, since with them the denominator could be zero.
+`turned` are query and key features turned by their positions (Su et al. 2021, Section 3.3): they are used only in
+the numerator, since with them the denominator could be zero.
 """
 
 import torch

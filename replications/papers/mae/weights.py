@@ -41,7 +41,7 @@ def _state(path: Path) -> dict[str, Tensor]:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the formats' readers raise for a foreign file
+    except Exception as error:  # readers of these formats raise many kinds of errors
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{path.name} is not a weights file that can be read safely ({reason})") from error
     for name in WRAPPERS:

@@ -48,7 +48,7 @@ class Options:
 
 @dataclass
 class Group:
-    """Neighbourhoods: what an operator is given."""
+    """Neighbourhoods: the input of an operator."""
 
     centres: Tensor
     offset: Tensor

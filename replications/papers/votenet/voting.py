@@ -1,4 +1,4 @@
-"""Votes: each seed says where the centre of its object lies, and what it knows of it (Section 4.1)."""
+"""Votes: each seed predicts the centre of its object and a feature of it (Section 4.1)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

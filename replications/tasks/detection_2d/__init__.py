@@ -1,7 +1,7 @@
 """Detection of objects in images: which classes, in which boxes, and how sure.
 
 A method offers a `Detector` (``layers/detection/model.py``). The numbers are COCO's and are computed by
-faster-coco-eval (``evaluation.py``); ``stages.py`` says what is trained and validated, ``execute.py`` what is scored.
+faster-coco-eval (``evaluation.py``); ``stages.py`` has training and validation, ``execute.py`` the scoring.
 """
 
 import re
@@ -16,9 +16,9 @@ QUALITY = {
     "ap_small": Metric("AP_S", "%", True, "average precision of small objects, by the set's own area limits"),
     "ap_medium": Metric("AP_M", "%", True, "average precision of medium objects"),
     "ap_large": Metric("AP_L", "%", True, "average precision of large objects"),
-    "ar1": Metric("AR1", "%", True, "average recall, one detection an image"),
-    "ar10": Metric("AR10", "%", True, "average recall, ten detections an image"),
-    "ar100": Metric("AR100", "%", True, "average recall, a hundred detections an image"),
+    "ar1": Metric("AR1", "%", True, "average recall, one detection per image"),
+    "ar10": Metric("AR10", "%", True, "average recall, ten detections per image"),
+    "ar100": Metric("AR100", "%", True, "average recall, a hundred detections per image"),
     "ar_small": Metric("AR_S", "%", True, "average recall of small objects"),
     "ar_medium": Metric("AR_M", "%", True, "average recall of medium objects"),
     "ar_large": Metric("AR_L", "%", True, "average recall of large objects"),
@@ -26,10 +26,10 @@ QUALITY = {
     "mask_ap50": Metric("Mask AP50", "%", True, "average precision at IoU 0.5 of masks"),
 }
 OF_LAYERS = {
-    "layer_gain": Metric("Last - first layer", "AP", True, "AP of the last decoder layer less that of the first"),
-    "nms_gain_first": Metric("NMS, first layer", "AP", False, "AP with less AP without NMS, first decoder layer"),
-    "nms_gain_last": Metric("NMS, last layer", "AP", False, "AP with less AP without NMS, of what is reported"),
-    "order_gap": Metric("Order of queries", "%", False, "change of a set loss with the queries reversed", 6),
+    "layer_gain": Metric("Last - first layer", "AP", True, "AP of the last decoder layer minus that of the first"),
+    "nms_gain_first": Metric("NMS, first layer", "AP", False, "AP with NMS minus AP without, first decoder layer"),
+    "nms_gain_last": Metric("NMS, last layer", "AP", False, "AP with NMS minus AP without, reported detections"),
+    "order_gap": Metric("Order of queries", "%", False, "change of the set loss when the queries are reversed", 6),
 }
 LEARNING = {
     "epochs_to_level": Metric(

@@ -75,7 +75,7 @@ def open_detection_set(key: str, data_root: Path) -> DetectionSet:
 
 @dataclass(frozen=True)
 class Targets:
-    """What a detector is trained on, of rows of a set: real objects first, the rest is padding.
+    """Training targets of rows of a set: real objects first, then padding.
 
     As in the official code, boxes are cut to the image, and those that are then empty are left out, as are crowds.
     `boxes` float32 ``[n, T, 4]`` are ``cxcywh`` as fractions of the image, `labels` int64 and `valid` bool ``[n, T]``,

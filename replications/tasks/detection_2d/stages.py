@@ -1,6 +1,6 @@
 """A run's sets, detector and stage, and what the detector finds in images.
 
-The validation images choose nothing by themselves; their AP over the epochs is what convergence is judged by.
+Nothing is selected on validation images; their AP over the epochs measures convergence.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ from replications.training.stage import Batch, Batches, Stage
 
 @dataclass
 class Setup:
-    """What a run's spec stands for."""
+    """The objects that a run's spec describes."""
 
     context: Context
     options: DetectionOptions

@@ -16,16 +16,16 @@ NAMED = {
     "AR50": Metric("AR@0.5", "%", True, "recall of all detections at 0.5, mean over the classes"),
     "ap25_distance_slope": Metric(
         "AP slope", "points/m", True,
-        "rise of the class AP@0.25 for each metre more between a class's centres and their nearest point", 1,
+        "rise of a class's AP@0.25 per metre between its centres and their nearest points", 1,
     ),
     "recall_far_less_near": Metric(
         "Recall, far less near", "points", True,
-        "recall at 0.25 of the half of the objects whose points lie farther from the centre, less the other half's",
+        "recall at 0.25 of the half of the objects with points farther from the centre, minus the other half's",
     ),
-    "vote_distance_before": Metric("Seed to centre", "m", False, "of seeds on objects, mean", 3),
-    "vote_distance_after": Metric("Vote to centre", "m", False, "of the votes of the same seeds, mean", 3),
+    "vote_distance_before": Metric("Seed to centre", "m", False, "mean over seeds on objects", 3),
+    "vote_distance_after": Metric("Vote to centre", "m", False, "mean over the votes of the same seeds", 3),
     "scenes_per_second": Metric(
-        "Scenes/s", "1/s", True, "of the test: network, suppression and decoding", 1, scale="log", timed=True
+        "Scenes/s", "1/s", True, "test scenes: network, suppression and decoding", 1, scale="log", timed=True
     ),
 }  # fmt: skip
 

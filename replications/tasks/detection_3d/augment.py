@@ -1,4 +1,4 @@
-"""Changes of training scenes: other points of the same scene; mirrored, turned, scaled. Points and boxes alike."""
+"""Changes of training scenes: other points of the same scene; mirrored, turned, scaled, with their boxes."""
 
 import math
 

@@ -85,9 +85,9 @@ def check_scenes(scenes: SceneSet) -> None:
 
 
 def nearest_to_centre(points: np.ndarray, inside: np.ndarray, boxes: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Return the distance of each object's centre to the nearest of its own points, ``[s, m]``; NaN: no object.
+    """Return the distance of each object's centre to the object's nearest point, ``[s, m]``; NaN: no object.
 
-    An object without any point of its own has the distance to the nearest point of the scene.
+    An object without points has the distance to the nearest point of the scene.
     """
     result = np.full(label.shape, np.nan)
     for s, k in np.argwhere(label >= 0):

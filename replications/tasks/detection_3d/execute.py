@@ -225,7 +225,7 @@ def points_in(boxes: Tensor, points: Tensor) -> Tensor:
 
 
 def vote_metrics(found: Found, inside: np.ndarray, truth: Truth) -> dict[str, float]:
-    """Return how far seeds on objects, and their votes, lie from the (nearest) centre of their object."""
+    """Return the distance of seeds on objects, and of their votes, to the (nearest) centre of their object."""
     own = np.take_along_axis(inside, found.seed_index[..., None], axis=1).astype(np.int64)
     scene, seed = np.nonzero((own >= 0).any(-1))
     if not len(scene):

@@ -47,7 +47,7 @@ TASK = Task(
     ),
     options=FaceOptions,
     build={
-        "num_identities": "people that are told apart in training",
+        "num_identities": "number of people in the training set",
         "image_size": "side of an image in pixels",
     },
     returns="layers.faces.model:FaceModel",

@@ -1,13 +1,13 @@
 """The numbers of LFW View 2 from pair scores: accuracy with its standard error, ROC, AUC, EER, TAR at a FAR.
 
-A score is higher for more alike; a pair is called the same person where ``score > threshold``.
+A score is higher for more similar images; a pair is called the same person where ``score > threshold``.
 
 **Accuracy.** For each fold the threshold is fitted on other data and applied to that fold's pairs: on the
 pairs of the other nine folds where one recogniser scored them all, or on that fold's own `Calibration` where
 each fold has its own recogniser. Reported is the mean of the fold accuracies and the standard error of
 that mean, the sample standard deviation (n - 1) over the folds divided by the root of their number.
 
-**ROC and what is read from it.** Scores are pooled where one recogniser made them all; with a recogniser a
+**ROC and metrics derived from it.** Scores are pooled where one recogniser made them all; with a recogniser a
 fold, their scores are not comparable, so every figure is computed within the fold and averaged (for the
 curve: TAR averaged at each FAR). The known label errors stay in every figure but ``accuracy_clean``.
 """
@@ -52,7 +52,7 @@ def best_threshold(score: np.ndarray, same: np.ndarray) -> float:
     values, place = np.unique(np.asarray(score, np.float64), return_inverse=True)
     matched = np.bincount(place, weights=np.asarray(same, np.float64), minlength=len(values))
     mismatched = np.bincount(place, minlength=len(values)) - matched
-    # Interval j lies below values[j]: mismatched pairs before j and matched pairs from j on are right.
+    # Interval j is below values[j]: mismatched pairs before j and matched pairs from j on are right.
     correct = np.concatenate(([0.0], np.cumsum(mismatched))) + matched.sum()
     correct -= np.concatenate(([0.0], np.cumsum(matched)))
     best = np.flatnonzero(correct == correct.max())
@@ -123,7 +123,7 @@ def equal_error_rate(score: np.ndarray, same: np.ndarray) -> float:
 def tar_at_far(score: np.ndarray, same: np.ndarray, limit: float | np.ndarray) -> np.ndarray:
     """Return the largest TAR in [0, 1] of any threshold whose FAR is at most `limit`: no interpolation."""
     false_accepts, true_accepts = operating_points(score, same)
-    # The allowance is for limit * count that falls just below the whole number it stands for.
+    # The allowance is for rounding of limit * count just below a whole number.
     allowed = np.asarray(limit) * false_accepts[-1] + 1e-9
     last = np.searchsorted(false_accepts, allowed, side="right") - 1
     return true_accepts[last] / true_accepts[-1]

@@ -11,16 +11,16 @@ from replications.tasks.base import Metric, Metrics, Task
 from replications.tasks.image_classification.options import ImageOptions
 
 NAMED = {
-    "accuracy": Metric("Top-1", "%", True, "test images told exactly, trained on all labels"),
+    "accuracy": Metric("Top-1", "%", True, "test images classified correctly, trained on all labels"),
     "top5": Metric("Top-5", "%", True, "test images whose class is among the five likeliest, trained on all labels"),
     "label_gain": Metric("Label gain", "%", True, "top-1 with all labels less top-1 with the second largest fraction"),
     "linear_accuracy": Metric("Linear probe", "%", True, "top-1 of a linear classifier on frozen features, all labels"),
     "knn_accuracy": Metric("k-NN probe", "%", True, "top-1 of weighted nearest neighbours on frozen features"),
     "reconstruction_loss": Metric(
-        "Reconstruction", "", False, "the pretraining's own loss on test images; targets differ between methods", 4
+        "Reconstruction", "", False, "pretraining loss on test images; targets differ between methods", 4
     ),
     "reconstruction_gain": Metric(
-        "Reconstruction gain", "%", True, "how far the loss lies below that of telling each patch's mean", 1
+        "Reconstruction gain", "%", True, "how far the loss is below that of predicting each patch's mean", 1
     ),
     "train_tflops": Metric(
         "Training TFLOP", "TFLOP", False, "of the run with all labels, pretraining included", 3, scale="log"
@@ -46,7 +46,7 @@ def _at_fraction(match: re.Match[str]) -> Metric:
     """``accuracy_10pct``: trained on 10 % of the labels (``0p5pct``: 0.5 %)."""
     percent = match["percent"].replace("p", ".")
     return Metric(
-        f"Top-1, {percent} %", "%", True, f"test images predicted exactly, trained on {percent} % of the labels"
+        f"Top-1, {percent} %", "%", True, f"test images classified correctly, trained on {percent} % of the labels"
     )
 
 

@@ -31,7 +31,7 @@ class Augmentation(Strict):
 
 
 class StageOptions(Strict):
-    """How a stage departs from the run: its recipe is merged into the run's, its augmentation stands by itself."""
+    """How a stage departs from the run: its recipe is merged into the run's, its augmentation replaces the run's."""
 
     recipe: RecipeChanges = Field({})
     augmentation: Augmentation | None = Field(None, description="in place of the run's, all of it; null: the run's")

@@ -16,9 +16,9 @@ IMAGES = {"cpu": 1, "cuda": 64}
 
 
 def speed_metrics(pretrainer: Pretrainer, turns: int, device: torch.device) -> dict[str, float]:
-    """Return ``flops_ratio`` (forward) and, with `turns`, ``speedup`` (least seconds of a step of each in so many turns).
+    """Return ``flops_ratio`` (forward) and, with `turns`, ``speedup`` (least seconds of a step of each in so many).
 
-    Nothing for a pretrainer that has no size of its paper.
+    Return nothing for a pretrainer that has no size of its paper.
     """
     if pretrainer.at_paper_size(True, SHARE) is None:
         return {}

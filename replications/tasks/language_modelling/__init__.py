@@ -24,12 +24,12 @@ QUALITY = {
         "Recurrence gap", "", False, "largest difference of a logit, token by token against all at once, in float64", 12
     ),
     "masked_bits": Metric("Masked bits", "bits", False, "bits per masked byte of the test text", 4),
-    "masked_accuracy": Metric("Masked accuracy", "%", True, "masked bytes of the test text told exactly"),
-    "recall_accuracy": Metric("Recall", "%", True, "values of asked keys told exactly; the optimum is 100"),
-    "recall_bits": Metric("Recall bits", "bits", False, "bits per asked value; the optimum is 0", 4),
-    "brackets_accuracy": Metric("Brackets", "%", True, "closing brackets told exactly; the optimum is 100"),
+    "masked_accuracy": Metric("Masked accuracy", "%", True, "masked bytes of the test text predicted correctly"),
+    "recall_accuracy": Metric("Recall", "%", True, "values of queried keys predicted correctly; the optimum is 100"),
+    "recall_bits": Metric("Recall bits", "bits", False, "bits per queried value; the optimum is 0", 4),
+    "brackets_accuracy": Metric("Brackets", "%", True, "closing brackets predicted correctly; the optimum is 100"),
     "brackets_bits": Metric("Bracket bits", "bits", False, "bits per closing bracket; the optimum is 0", 4),
-    "listops_accuracy": Metric("ListOps", "%", True, "values of nested list operations told exactly"),
+    "listops_accuracy": Metric("ListOps", "%", True, "results of nested list operations predicted correctly"),
     "reviews_accuracy": Metric("IMDB bytes", "%", True, "sentiment of reviews, read as bytes"),
 }
 CLOCK = {"scale": "log", "timed": True}
@@ -50,7 +50,7 @@ COST = {
         "Speed-up, naive", "x", True, "over materialised softmax, at its longest length", 3, **CLOCK
     ),
     "crossover_sdpa": Metric(
-        "Crossover, SDPA", "bytes", False, "length where it costs what fused softmax does, by the fit", 0, **CLOCK
+        "Crossover, SDPA", "bytes", False, "length at which its fitted cost equals that of fused softmax", 0, **CLOCK
     ),
     "crossover_naive": Metric("Crossover, naive", "bytes", False, "the same against materialised softmax", 0, **CLOCK),
     "memory_ratio_sdpa": Metric(

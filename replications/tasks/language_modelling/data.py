@@ -21,7 +21,7 @@ from replications.training.stage import Batch
 from replications.training.windows import WindowBatches
 
 BYTES = 256
-MASK = BYTES  # the token that stands for a masked byte
+MASK = BYTES  # the token of a masked byte
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def bits_per_byte(model: SequenceModel, text: np.ndarray, length: int, count: in
 def recurrence_gap(model: SequenceModel, tokens: Tensor) -> float:
     """Return how far apart the logits of tokens ``[n]`` are, at most, when read one by one and when read at once.
 
-    Both are computed in float64: what is left is rounding, or a fault.
+    Both are computed in float64: any difference is rounding or a fault.
     """
     wide = copy.deepcopy(model).double()
     states = wide.start(1, len(tokens))

@@ -108,7 +108,7 @@ def length_figure(swept: Mapping[str, dict], looks: Mapping[str, Look], width: f
 
 
 def references(swept: Mapping[str, dict]) -> dict[str, dict[str, dict[int, float]]]:
-    """Return the references' costs, which were measured beside each method anew: geometric means over methods."""
+    """Return the references' costs, measured again with each method: geometric means over methods."""
     found: dict[str, dict[str, dict[int, float]]] = {}
     for name in REFERENCES:
         for quantity in QUANTITIES:
@@ -144,7 +144,7 @@ def _mark_lengths(axes: Axes, lengths: Sequence[int]) -> None:
 
 
 def crossovers(costs: Mapping[str, dict]) -> dict[str, Crossover | None]:
-    """Return by reference where the method's step costs what the reference's does; None where it cannot be told."""
+    """Return by reference the length of equal step cost, or None if the fits do not determine it."""
     own, found = costs["method"].get("seconds", {}), {}
     for name in REFERENCES:
         other = costs.get(name, {}).get("seconds", {})

@@ -1,4 +1,4 @@
-"""The stages of a run: what each is trained on and how it is scored."""
+"""The stages of a run: training data and scoring."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ QUALITY = {
     "accuracy_all": Metric("Accuracy, all", "%", True, "with test clouds that are copies of training clouds"),
     "part_miou": Metric("Part mIoU", "%", True, "mean over test clouds of the mean IoU over their class's parts"),
     "part_class_miou": Metric("Class mIoU", "%", True, "the same, mean over the classes"),
-    "part_accuracy": Metric("Part accuracy", "%", True, "points that get their own part"),
+    "part_accuracy": Metric("Part accuracy", "%", True, "points with the correct part"),
     "chamfer_distance": Metric(
         "Chamfer distance", "1e-3", False, "of reconstructed clouds, distances in unit spheres, both ways", 1
     ),
@@ -23,11 +23,14 @@ QUALITY = {
 }
 PROTOCOL = {
     "accuracy_best_on_test": Metric(
-        "Best on test", "%", True, "the highest test accuracy of all validations: a figure of public code, no result"
+        "Best on test",
+        "%",
+        True,
+        "the highest test accuracy of all validations: as public code reports it, not a result",
     ),
-    "inflation": Metric("Inflation", "points", False, "best accuracy on the test split less the last epoch's"),
+    "inflation": Metric("Inflation", "points", False, "best accuracy on the test split minus the last epoch's"),
     "accuracy_voted": Metric("Voted", "%", True, "mean of the probabilities of several scaled copies"),
-    "voting_gain": Metric("Voting gain", "points", True, "voted accuracy less that of one pass"),
+    "voting_gain": Metric("Voting gain", "points", True, "voted accuracy minus that of one pass"),
 }
 ROBUSTNESS = {
     "order_difference": Metric(

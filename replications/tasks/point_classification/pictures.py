@@ -79,7 +79,7 @@ def project(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _cloud(axes, points: np.ndarray, colour, size: float = 3.0, **keywords) -> None:
     x, y, depth = project(points)
-    order = np.argsort(-depth)  # what lies behind is drawn first
+    order = np.argsort(-depth)  # farther points are drawn first
     if not isinstance(colour, str):
         colour = np.asarray(colour)[order]
     axes.scatter(x[order], y[order], s=size, c=colour, linewidths=0, **keywords)

@@ -24,5 +24,5 @@ class Network(PointClassifier):
 
 
 def build(num_classes: int, channels: int, *, width: float = 1.0, dropout: float = 0.4) -> Network:
-    """Return the method; the tier's `width` makes every method of the task narrower alike."""
+    """Return the method; the tier's `width` narrows all methods of the task equally."""
     return Network(num_classes, channels, width, dropout)

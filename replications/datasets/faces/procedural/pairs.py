@@ -9,7 +9,7 @@ FOLDS = 10
 
 
 def fold_of(person: np.ndarray) -> np.ndarray:
-    """Test fold 1..10 (int8) of a test identity, whatever the number of identities."""
+    """Test fold 1..10 (int8) of a test identity, independent of the number of identities."""
     return (person % FOLDS + 1).astype(np.int8)
 
 

@@ -1,4 +1,4 @@
-"""Verifiers: how alike two features are, and what is learned for that from held-out identities.
+"""Verifiers: similarity scores of two features, fitted on held-out identities.
 
 Import from the submodules: a run depends on each module that it imports, and on nothing else.
 """

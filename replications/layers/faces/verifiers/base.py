@@ -6,10 +6,10 @@ import numpy as np
 
 
 class Verifier(Protocol):
-    """Scores pairs of features, higher for more alike; symmetric in the two images.
+    """Scores pairs of features, higher for more similar ones; symmetric in the two images.
 
     `needs_fit` says whether `fit` must have been called. It is given features ``[n, dim]`` (float32) and
-    identities ``[n]`` of people on whom neither the network was trained nor anything is tested.
+    identities ``[n]`` of people that are used neither to train the network nor in the test.
     """
 
     needs_fit: bool

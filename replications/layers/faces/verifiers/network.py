@@ -87,7 +87,7 @@ class NetworkVerifier:
         target = torch.as_tensor(same, dtype=torch.float32, device=self.device)
         target = target.view(self.steps, self.batch_size)
         forked = [self.device] if self.device.type == "cuda" else []
-        # Own random state: the verifier must not depend on, nor move, the run's.
+        # Separate random state: the verifier must neither use nor advance the run's.
         with torch.random.fork_rng(devices=forked), torch.enable_grad():
             torch.manual_seed(seed)
             self.network = PairNetwork(self.groups, 2 * grouped.shape[2], self.local_units, self.dropout)
