@@ -3,13 +3,13 @@
 Grey images are cut at half of their range, once and for all: bits drawn anew in each epoch lower a likelihood by nats.
 """
 
-import gzip
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
+from replications.datasets.images.idx import read_idx
 from replications.errors import UserError
 from replications.parsing import parse
 from replications.spec import Strict
@@ -65,22 +65,6 @@ def _text(wanted: Options, files: dict[str, Path]) -> tuple[np.ndarray, np.ndarr
     parts = [read_text(files[part], wanted.side**2) for part in PARTS]
     split = np.repeat(np.arange(3, dtype=np.int8), [len(part) for part in parts])
     return np.concatenate(parts), np.full(len(split), -1), split
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """Return the array of unsigned bytes in a gzipped idx file; raises UserError where it is none."""
-    try:
-        data = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path} is not a whole gzip file ({error})") from error
-    if len(data) < 4 or data[:3] != b"\x00\x00\x08":
-        raise UserError(f"{path} is not an idx file of unsigned bytes")
-    axes = data[3]
-    shape = np.frombuffer(data, ">i4", axes, 4)
-    values = np.frombuffer(data, np.uint8, offset=4 + 4 * axes)
-    if len(values) != np.prod(shape, dtype=np.int64):
-        raise UserError(f"{path} has {len(values)} values, its header says {' x '.join(map(str, shape))}")
-    return values.reshape(shape)
 
 
 def read_text(path: Path, pixels: int) -> np.ndarray:
