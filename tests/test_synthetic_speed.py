@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 # One row of each task, and rows whose data are of another form.
 ROWS = (
     "arcface/arcface", "mae/mae", "vit/vit", "detr/detr", "detr/detr_masks", "pointconv/pointconv", "pointconv/image",
-    "votenet/votenet", "flash/flash", "gumbel_softmax/relaxed",
+    "votenet/votenet", "flash/flash", "gumbel_softmax/relaxed", "made/joint", "vib/vib_1e2", "smooth_metrics/soft_f1",
 )  # fmt: skip
 
 
