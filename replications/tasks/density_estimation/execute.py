@@ -39,8 +39,8 @@ def execute(context: Context) -> Evaluation:
     measured = density.measure(test["image"])
     evaluation.arrays |= measured.arrays
     evaluation.metrics = rescore(evaluation.arrays) | measured.metrics
-    if "told" in evaluation.arrays:
-        evaluation.metrics["logistic_accuracy"] = logistic_accuracy(data, len(evaluation.arrays["told"]))
+    if "predicted" in evaluation.arrays:
+        evaluation.metrics["logistic_accuracy"] = logistic_accuracy(data, len(evaluation.arrays["predicted"]))
     if density.kind != "bound":
         rows, columns = context.options.mass_shape
         small = context.build("mass", shape=(rows, columns), classes=data.classes)
@@ -107,7 +107,7 @@ def score(density: Density, test: Batch, size: int) -> dict[str, np.ndarray]:
     if density.label_log_prob(test["image"][:1]) is not None:
         joint = torch.cat([density.label_log_prob(part) for part in parts])
         found["log_joint"] = joint.gather(1, test["label"][:, None])[:, 0].double().cpu().numpy()
-        found["told"] = joint.argmax(1).cpu().numpy().astype(np.int16)
+        found["predicted"] = joint.argmax(1).cpu().numpy().astype(np.int16)
     return found
 
 

@@ -26,7 +26,7 @@ def rescore(arrays: Mapping[str, Any]) -> dict[str, float]:
     for name, metric in (("log_prob_one_order", "nll_one_order"), ("pseudo_log_prob", "pseudo_nll")):
         if name in arrays:
             found[metric] = -float(np.mean(arrays[name]))
-    if "told" in arrays:
-        found["label_accuracy"] = 100 * float(np.mean(arrays["told"] == arrays["label"]))
+    if "predicted" in arrays:
+        found["label_accuracy"] = 100 * float(np.mean(arrays["predicted"] == arrays["label"]))
         found["nll_joint"] = -float(np.mean(arrays["log_joint"]))
     return found
