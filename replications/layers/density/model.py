@@ -4,6 +4,7 @@ A paper's ``build`` gets ``shape`` (rows and columns of an image) and ``classes`
 it takes what it needs, and returns a `Density`. An image is a row of its pixels, float 0 or 1, ``[batch, pixels]``.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -70,7 +71,7 @@ def log_bernoulli(logits: Tensor, image: Tensor) -> Tensor:
 
 
 def log_mean_exp(values: Tensor, dim: int) -> Tensor:
-    return torch.logsumexp(values, dim) - torch.tensor(values.shape[dim], dtype=values.dtype).log()
+    return torch.logsumexp(values, dim) - math.log(values.shape[dim])
 
 
 class Autoregressive(Density):

@@ -67,7 +67,7 @@ class MADE(Autoregressive):
         image = batch["image"]
         if self.label_logit is None:
             return {"loss": -log_bernoulli(self.logits(image, self.current), image).mean()}
-        label = F.one_hot(batch["label"], len(self.label_logit)).to(image.dtype)
+        label = image.new_zeros(len(image), len(self.label_logit)).scatter_(1, batch["label"][:, None].long(), 1.0)
         pixels = log_bernoulli(self.logits(image, self.current, label), image)
         return {"loss": F.cross_entropy(self.label_logit.expand_as(label), batch["label"]) - pixels.mean()}
 
