@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from replications.tasks.base import Look
-from replications.tasks.density_estimation.pictures import draw
+from replications.tasks.density_estimation.pictures import _masks, draw
 
 METRICS = {"elbo": -20.26, "bound_5": -20.01, "bound_50": -19.92, "bound_500": -19.9, "grid_log_prob": -19.89}
 
@@ -59,3 +59,10 @@ def test_the_plane_s_second_latent_points_upwards(figures):
 def test_no_path_leads_to_an_output_from_itself_or_later(figures):
     paths = figures["masks"].axes[-1].images[0].get_array()
     assert (np.triu(paths) == 0).all() and paths[3, 0] == 3
+
+
+def test_hidden_units_are_sorted_by_their_number_of_inputs():
+    lower, upper = np.array([[1, 1, 1], [1, 0, 0], [1, 1, 0]]), np.array([[0, 0, 1], [0, 1, 0]])
+    sorted_lower, sorted_upper = _masks({"mask_1": upper, "mask_0": lower})
+    assert sorted_lower.tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    assert (sorted_upper @ sorted_lower == upper @ lower).all()

@@ -1,6 +1,6 @@
 """Binary images with fixed bits: scikit-learn's digits, idx files as of MNIST, or the text files of binarised MNIST.
 
-Grey images are cut at half of their range, once and for all: bits drawn anew in each epoch lower a likelihood by nats.
+Grey images are cut at half of their range, once and for all: new draws in each epoch lower an NLL by nats.
 """
 
 from pathlib import Path

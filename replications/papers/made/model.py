@@ -97,7 +97,7 @@ class MADE(Autoregressive):
 
     @torch.no_grad()
     def sample(self, count: int) -> Tensor:
-        """Draw images, all in one order, itself drawn; each has a label of its own."""
+        """Draw images, all in one order, itself drawn; each with a label drawn for it."""
         image, label = self.output.bias.new_zeros(count, self.pixels), None
         if self.label_logit is not None:
             drawn = torch.multinomial(self.label_logit.softmax(0).expand(count, -1), 1)[:, 0]

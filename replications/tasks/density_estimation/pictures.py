@@ -1,9 +1,11 @@
 """Pictures of density estimation: samples, bounds by samples, the latent plane, the masks of a network."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from replications.tasks.base import Album, Picture
@@ -54,7 +56,8 @@ def draw(album: Album) -> Iterator[Picture]:
             "masks",
             lambda: masks_figure(masked, album.width),
             "Masks of the first order's layers and their product, a row a method.",
-            "Weights that MADE keeps (dark), units sorted by nothing. On the right, how many paths lead from each "
+            "Weights that MADE keeps (dark): inputs from left to right, outputs downwards, hidden units sorted by "
+            "their number of inputs. On the right, how many paths (fourth root) lead from each "
             "input to each output: none to an output from itself or from what comes after it.",
             publish=True,
         )
@@ -101,9 +104,10 @@ def bounds_figure(bounded: Mapping[str, np.ndarray], album: Album) -> Figure:
             label=address,
         )
         if np.isfinite(values[-1]):
-            axes.axhline(values[-1], color=look.colour, linestyle=":", linewidth=1)
+            axes.axhline(values[-1], color=look.colour, linestyle=":", linewidth=1, label=f"log p(x), {address}")
     axes.set(xscale="log", xlabel="samples", ylabel="bound of log p(x), nats an image")
     axes.set_xticks(list(BOUNDS.values()), list(map(str, BOUNDS.values())))
+    axes.minorticks_off()
     axes.legend(fontsize=7, frameon=False)
     return figure
 
@@ -114,7 +118,8 @@ def plane_figure(found: Mapping[str, np.ndarray], shape: Sequence[int], width: f
     mean, label = found["latent_mean"], found.get("label")
     drawn = scatter.scatter(mean[:, 0], mean[:, 1], c=label, cmap="tab10" if label is not None else None, s=8)
     if label is not None:
-        scatter.legend(*drawn.legend_elements(num=None), fontsize=6, title="class", title_fontsize=6)
+        above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 5, "frameon": False}
+        scatter.legend(*drawn.legend_elements(num=None), fontsize=6, title="class", title_fontsize=6, **above)
     scatter.set(xlabel="first latent", ylabel="second latent", aspect="equal")
     side = round(len(found["plane"]) ** 0.5)
     # The grid's first axis is the first latent: it runs to the right, the second upwards.
@@ -125,7 +130,12 @@ def plane_figure(found: Mapping[str, np.ndarray], shape: Sequence[int], width: f
 
 
 def _masks(found: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    return [found[name] for name in sorted(name for name in found if name.startswith("mask_"))]
+    """Return the masks, lowest layer first, with hidden units sorted by their number of inputs."""
+    masks = [found[name] for name in sorted(name for name in found if name.startswith("mask_"))]
+    for layer in range(len(masks) - 1):
+        order = masks[layer].sum(1).argsort(kind="stable")
+        masks[layer], masks[layer + 1] = masks[layer][order], masks[layer + 1][:, order]
+    return masks
 
 
 def masks_figure(masked: Mapping[str, list[np.ndarray]], width: float) -> Figure:
@@ -137,7 +147,11 @@ def masks_figure(masked: Mapping[str, list[np.ndarray]], width: float) -> Figure
         for axes in line:
             axes.axis("off")
         for axes, image in zip(line[: len(masks) + 1], [*masks, paths], strict=True):
-            axes.imshow(image, cmap="Blues" if image is paths else "gray_r", aspect="auto", interpolation="nearest")
-        line[0].set_title(address, fontsize=7, loc="left")
-        line[len(masks)].set_title("paths from inputs to outputs", fontsize=7)
+            shown = {"cmap": "Blues", "norm": PowerNorm(0.25)} if image is paths else {"cmap": "gray_r"}
+            axes.imshow(image, aspect="auto", interpolation="nearest", **shown)
+        layers = ["inputs", *(f"layer {n}" for n in range(1, len(masks))), "outputs"]
+        for axes, pair in zip(line, pairwise(layers), strict=False):
+            axes.set_title(" to ".join(pair), fontsize=7)
+        line[0].set_title(f"{address}: inputs to layer 1", fontsize=7)
+        line[len(masks)].set_title("paths, inputs to outputs", fontsize=7)
     return figure

@@ -1,4 +1,4 @@
-"""Random sets in the form of the task's own: fair bits."""
+"""Random sets in the form of the task's data sets: fair bits."""
 
 import numpy as np
 
