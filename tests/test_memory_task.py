@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from replications.errors import UserError
 from replications.layers.text.attention import SoftmaxAttention
@@ -86,7 +87,7 @@ def test_a_step_has_one_number_of_pairs_and_gap_and_asks_for_the_last_value():
 # The path
 
 
-@pytest.mark.parametrize("mixer", [Recurrent("lstm", 8), Recurrent("tanh", 8), SoftmaxAttention(8, 2, True)])
+@pytest.mark.parametrize("mixer", [Recurrent(nn.LSTM, 8), Recurrent(nn.RNN, 8), SoftmaxAttention(8, 2, True)])
 def test_the_path_is_the_norm_of_the_jacobian(mixer):
     path = gradient_path(mixer, 8, 6, 1, generator())
     x = torch.randn(7, 8, generator=generator(), dtype=torch.float64)
@@ -112,7 +113,7 @@ def test_the_factor_of_a_geometric_path_is_its_own():
 
 
 def test_a_long_path_does_not_underflow():
-    path = gradient_path(Recurrent("tanh", 8), 8, 128, 1, generator())
+    path = gradient_path(Recurrent(nn.RNN, 8), 8, 128, 1, generator())
     assert 0 < path[-1] < 1e-30
 
 
@@ -122,13 +123,13 @@ def test_a_long_path_does_not_underflow():
 def test_a_recurrent_layer_waits_for_each_position_and_attention_for_none():
     tokens = torch.zeros(1, 16, dtype=torch.long)
     assert sequential_operations(transformer(), tokens) == 0
-    one, two = (sequential_operations(recurrent_model("tanh", 4, depth, 9, True, None), tokens) for depth in (1, 2))
+    one, two = (sequential_operations(recurrent_model(nn.RNN, 4, depth, 9, True, None), tokens) for depth in (1, 2))
     assert one >= 2 and two == 2 * one, "a product and a tanh at least; torch runs one layer after the other"
 
 
 def test_attention_keeps_two_vectors_a_layer_and_position_and_a_recurrent_layer_none():
     assert state_bytes(transformer(8, 3), 10) == 3 * 2 * 8 * 4
-    assert state_bytes(recurrent_model("lstm", 8, 3, 9, True, None), 10) == 0
+    assert state_bytes(recurrent_model(nn.LSTM, 8, 3, 9, True, None), 10) == 0
 
 
 # Options

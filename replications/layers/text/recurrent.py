@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from replications.errors import UserError, nearest
+from replications.errors import UserError
 from replications.layers.text.blocks import Mixer, State
 from replications.layers.text.model import SequenceModel
 
-CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN}
+Layer = type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]
 
 
 class Recurrent(Mixer):
@@ -25,32 +25,27 @@ class Recurrent(Mixer):
 
     decodes = True
 
-    def __init__(self, cell: str, width: int, *, orthogonal: bool = False, bias: float = 0.0):
+    def __init__(self, layer: Layer, width: int, *, orthogonal: bool = False, bias: float = 0.0):
         super().__init__()
-        if cell not in CELLS:
-            raise UserError(f"unknown recurrent cell '{cell}'{nearest(cell, CELLS)}")
-        if bias and cell == "tanh":
-            raise UserError("a tanh network has no gate: bias must be 0")
-        self.cell, self.width = cell, width
-        self.layer = CELLS[cell](width, width, batch_first=True)
+        self.width, self.layer = width, layer(width, width, batch_first=True)
+        self.names = ("hidden", "cell") if layer is nn.LSTM else ("hidden",)
         with torch.no_grad():
             if orthogonal:
                 for gate in self.layer.weight_hh_l0.split(width):
                     nn.init.orthogonal_(gate)
             # torch's order of gates: input, forget, cell, output; reset, update, new. The second is the one that keeps.
-            self.layer.bias_hh_l0[width : 2 * width] += bias
+            self.layer.bias_hh_l0[width : 2 * width] += bias  # of a network without gates: no such rows
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         return self.layer(x)[0]  # padding is at the end: no real position sees it
 
     def start(self, batch: int, capacity: int, like: Tensor) -> State:
-        names = ("hidden", "cell") if self.cell == "lstm" else ("hidden",)
-        return {name: like.new_zeros(1, batch, self.width) for name in names}
+        return {name: like.new_zeros(1, batch, self.width) for name in self.names}
 
     def step(self, x: Tensor, position: int, state: State) -> Tensor:
-        given = (state["hidden"], state["cell"]) if self.cell == "lstm" else state["hidden"]
-        y, found = self.layer(x[:, None], given)
-        for part, new in zip(state.values(), found if self.cell == "lstm" else (found,), strict=True):
+        given = tuple(state[name] for name in self.names)
+        y, found = self.layer(x[:, None], given if len(given) > 1 else given[0])
+        for part, new in zip(given, found if len(given) > 1 else (found,), strict=True):
             part.copy_(new)
         return y[:, 0]
 
@@ -70,10 +65,10 @@ class PlainBlock(nn.Module):
 
 
 def recurrent_model(
-    cell: str, units: int, depth: int, vocabulary: int, causal: bool, num_classes: int | None, **options: Any
+    layer: Layer, units: int, depth: int, vocabulary: int, causal: bool, num_classes: int | None, **options: Any
 ) -> SequenceModel:
     """Return `depth` recurrent layers of so many units; `options` are those of `Recurrent`."""
     if not causal:
-        raise UserError(f"a recurrent network ({cell}) reads from the left: it cannot be bidirectional")
-    blocks = [PlainBlock(Recurrent(cell, units, **options)) for _ in range(depth)]
+        raise UserError(f"a recurrent network ({layer.__name__}) reads from the left: it cannot be bidirectional")
+    blocks = [PlainBlock(Recurrent(layer, units, **options)) for _ in range(depth)]
     return SequenceModel(blocks, units, vocabulary, num_classes)

@@ -8,6 +8,8 @@
 with the logistic function s and elementwise products.
 """
 
+from torch import nn
+
 from replications.layers.text.model import SequenceModel
 from replications.layers.text.recurrent import recurrent_model
 
@@ -16,4 +18,4 @@ def build(
     vocabulary: int, causal: bool, num_classes: int | None, *, units: int, depth: int, update_bias: float = 0.0
 ) -> SequenceModel:
     """`depth` GRU layers of so many units; `update_bias` is added to the update gate's bias at the start."""
-    return recurrent_model("gru", units, depth, vocabulary, causal, num_classes, bias=update_bias)
+    return recurrent_model(nn.GRU, units, depth, vocabulary, causal, num_classes, bias=update_bias)

@@ -12,6 +12,8 @@ For input x_t and state (h, c) a layer computes, with the logistic function s an
 The plain network is ``h' = tanh(W_i x + b_i + W_h h + b_h)`` (Elman 1990).
 """
 
+from torch import nn
+
 from replications.layers.text.attention import SoftmaxAttention
 from replications.layers.text.blocks import FeedForward
 from replications.layers.text.model import SequenceModel, residual_model
@@ -22,14 +24,14 @@ def build(
     vocabulary: int, causal: bool, num_classes: int | None, *, units: int, depth: int, forget_bias: float = 0.0
 ) -> SequenceModel:
     """`depth` LSTM layers of so many units; `forget_bias` is added to the forget gate's bias at the start."""
-    return recurrent_model("lstm", units, depth, vocabulary, causal, num_classes, bias=forget_bias)
+    return recurrent_model(nn.LSTM, units, depth, vocabulary, causal, num_classes, bias=forget_bias)
 
 
 def build_rnn(
     vocabulary: int, causal: bool, num_classes: int | None, *, units: int, depth: int, orthogonal: bool = False
 ) -> SequenceModel:
     """`depth` layers of the plain network; `orthogonal` draws its recurrent weights as an orthogonal matrix."""
-    return recurrent_model("tanh", units, depth, vocabulary, causal, num_classes, orthogonal=orthogonal)
+    return recurrent_model(nn.RNN, units, depth, vocabulary, causal, num_classes, orthogonal=orthogonal)
 
 
 def build_transformer(
