@@ -51,7 +51,7 @@ class VerificationSignal(nn.Module):
         joined = (distance <= threshold[:, None]).to(distance.dtype)  # [thresholds, pairs]
         missed = 1 - joined @ same / same.sum().clamp_min(1.0)
         wrong = joined @ (1 - same) / (1 - same).sum().clamp_min(1.0)
-        best = threshold[(missed + wrong).argmin()]
+        best = threshold.gather(0, (missed + wrong).argmin()[None])[0]  # an index would wait for the device
         weight = torch.where(self.margin == 0, 0.0, self.momentum)  # the first batch sets it
         self.margin.copy_(torch.where(same.sum() > 0, torch.lerp(best, self.margin, weight), self.margin))
 
