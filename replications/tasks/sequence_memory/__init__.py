@@ -13,6 +13,7 @@ from replications.tasks.sequence_memory.options import MemoryOptions
 PATH = "of |dy_T/dx_t| from a position to the one before, geometric mean over the fitted distances"
 NAMED = {
     "path_factor": Metric("Path factor", "", True, f"{PATH}; one layer at the start", 3),
+    "recall": Metric("Recall", "%", True, "values told correctly, mean over numbers of pairs and gaps"),
     "path_log10": Metric(
         "Path, log10", "", True, "log10 of |dy_T/dx_t| at the largest fitted distance, at the start", 2
     ),
@@ -21,8 +22,7 @@ NAMED = {
     ),
     "state_bytes": Metric("State", "bytes", False, "that decoding keeps more for each further position", 0),
 }
-RECALL = {
-    "recall": Metric("Recall", "%", True, "values told correctly, mean over numbers of pairs and gaps"),
+FURTHER = {
     "recall_fall": Metric("Fall over the gap", "%", False, "most pairs: recall at the smallest gap less the largest"),
     "path_factor_trained": Metric("Path factor, trained", "", True, f"{PATH}; one layer after training", 3),
     "step_ms": Metric("Step", "ms", False, "of a training step of one sequence", 3, scale="log", timed=True),
@@ -40,7 +40,7 @@ TASK = Task(
     name="sequence_memory",
     title="Memory of sequences",
     primary_metric="path_factor",
-    metrics=Metrics(NAMED, {r"recall_p(?P<pairs>\d+)_g(?P<gap>\d+)": _recall}, further=RECALL),
+    metrics=Metrics(NAMED, {r"recall_p(?P<pairs>\d+)_g(?P<gap>\d+)": _recall}, further=FURTHER),
     options=MemoryOptions,
     build={
         "vocabulary": "number of tokens",
