@@ -54,6 +54,11 @@ pack() {
     [ $? -gt 1 ] || mv "$OUT/.slot.new" "$OUT/slot.tar.gz" # 1: a log grew meanwhile
 }
 
+# The line that tells how a step ended
+last() {
+    grep -v '^[0-9]* methods\? measured' "$KEEP/logs/$1.log" | tail -1
+}
+
 child='' packer=''
 trap 'kill $child $packer 2> /dev/null; wait; pack; echo "interrupted: the same command goes on"; exit 130' INT TERM
 
@@ -80,10 +85,10 @@ step() {
     child='' packer=''
     if [ $code = 0 ]; then
         touch "$KEEP/done/$name"
-        echo "$name: $(($(now) - begun)) s: $(grep -v '^[0-9]* methods\? measured' "$KEEP/logs/$name.log" | tail -1)"
+        echo "$name: $(($(now) - begun)) s: $(last "$name")"
     else
         failed=1
-        [ $code = 124 ] && echo "$name: stopped after $limit s" || echo "$name: failed ($code): $(tail -1 "$KEEP/logs/$name.log")"
+        [ $code = 124 ] && echo "$name: stopped after $limit s" || echo "$name: failed ($code): $(last "$name")"
     fi
     pack
 }
@@ -121,10 +126,14 @@ if [ -n "${STASH:-}" ]; then
 fi
 # Without torch, the packages or the card nothing can follow: its line says what is missing.
 MACHINE="
-import sys, torch
-from replications.errors import UserError
-from replications.measurement.hardware import resolve_device
-from replications.spec import RunSpec
+import sys
+try:
+    import torch
+    from replications.errors import UserError
+    from replications.measurement.hardware import resolve_device
+    from replications.spec import RunSpec
+except ModuleNotFoundError as error:
+    sys.exit(f'error: {error}: bring its wheel, and those that it needs, in WHEELS')
 try:
     device = resolve_device('$DEVICE')
     torch.ones(8, device=device).sum().item()

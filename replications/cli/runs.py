@@ -353,8 +353,11 @@ def _batch(text: str) -> int | str:
     return text if text == "max" else int(text)
 
 
-def throughput(args: argparse.Namespace) -> None:
-    """Measure each method in a separate process, unless it was measured on this device before."""
+def throughput(args: argparse.Namespace) -> int:
+    """Measure each method in a separate process, unless it was measured on this device before.
+
+    The exit code is 1 if a method failed on random data; of a tier's own data the records tell it.
+    """
     from replications.measurement.hardware import count_gpus
     from replications.measurement.throughput import Request, measure_many
     from replications.running import fingerprints, make_synthetic_workload, make_workload, task_modules
@@ -397,6 +400,7 @@ def throughput(args: argparse.Namespace) -> None:
         measured = {f"{record.paper}/{record.method}": record.fingerprint for record in records}
         write_atomic(args.done, json.dumps(measured, indent=1).encode() + b"\n")
     print("1 method measured" if len(records) == 1 else f"{len(records)} methods measured")
+    return int(args.synthetic and any(record.reason not in (None, "not trained") for record in records))
 
 
 def _speed(record: ThroughputRecord) -> str:
@@ -408,10 +412,12 @@ def _speed(record: ThroughputRecord) -> str:
         return f"{record.reason}: {record.message}"
     if not record.synthetic:
         return f"{rate:.0f} samples/s in training"
+    asked = record.requested_batch_size
+    smaller = f" ({asked} asked for: out of memory)" if asked and asked > record.batch_size else ""
     words = [
         f"{rate:.4g} samples/s in training, {record.inference_samples_per_second:.4g} in inference",
         f"step {1000 * median(record.train_step_seconds):.4g} ms",
-        f"batch {record.batch_size}, {record.precision}, {'compiled' if record.compiled else 'eager'}",
+        f"batch {record.batch_size}{smaller}, {record.precision}, {'compiled' if record.compiled else 'eager'}",
         f"{(record.peak_memory_bytes or 0) / 2**20:.0f} MiB",
     ]
     words += [f"MFU {record.mfu:.1%}"] if record.mfu is not None else []
