@@ -14,7 +14,10 @@ STUB = """#!/bin/bash
 echo "$*" >> "$SEEN"
 case "$*" in
     *import*torch*) [ -z "$NO_CARD" ] || { echo "error: device 'cuda': no GPU is visible here"; exit 1; } ;;
-    *doctor*--out*) echo '{"finding": 1}' > "$KEEP/doctor.jsonl"; [ -z "$SLOW" ] || exec sleep 10 ;;
+    *doctor*--out*)
+        [ -z "$LEFT" ] || { echo "5 findings; 2 checks are left"; exit; }
+        echo '{"finding": 1}' > "$KEEP/doctor.jsonl"
+        [ -z "$SLOW" ] || exec sleep 10 ;;
     *campaign*) [ -z "$SHORT" ] || { echo "error: 0.5 min are too short"; exit 2; } ;;
 esac
 echo fine
@@ -28,7 +31,15 @@ def slot(tmp_path):
     stub.write_text(STUB)
     stub.chmod(0o755)
     folders = {"OUT": tmp_path / "out", "KEEP": tmp_path / "keep", "SEEN": tmp_path / "seen", "PYTHON": stub}
-    given = {"DEVICE": "cpu", "STEPS": "doctor", "PACK_SECONDS": "0.1", "NO_CARD": "", "SLOW": "", "SHORT": ""}
+    given = {
+        "DEVICE": "cpu",
+        "STEPS": "doctor",
+        "PACK_SECONDS": "0.1",
+        "NO_CARD": "",
+        "SLOW": "",
+        "LEFT": "",
+        "SHORT": "",
+    }
     environment = {**os.environ, **{name: str(path) for name, path in folders.items()}, **given}
 
     def call(**words):
@@ -68,6 +79,12 @@ def test_a_finished_step_is_not_repeated_also_on_another_machine(slot):
     assert "doctor: done before" in told and "machine: 0 s" in told
     seen = (root / "seen").read_text().splitlines()
     assert sum("--out" in line for line in seen) == 1 and (root / "new" / "doctor.jsonl").exists()
+
+
+def test_checks_that_are_left_are_made_by_the_next_call(slot):
+    _, call, _ = slot
+    assert "2 checks are left" in call(LEFT="1").stdout
+    assert "doctor: 0 s: fine" in call().stdout and "doctor: done before" in call().stdout
 
 
 def test_the_campaign_goes_on_at_each_call_and_a_short_budget_is_one_line(slot):
