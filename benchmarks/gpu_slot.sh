@@ -75,7 +75,7 @@ step() {
     [ "$left" -gt 5 ] || { echo "$name: not begun, the $MINUTES minutes are over"; failed=1; return 0; }
     [ "$limit" -lt "$left" ] || limit=$left
     # Whatever ends this script, the records so far have been packed.
-    (while sleep "${PACK_SECONDS:-20}" && kill -0 $$; do pack; done) > /dev/null 2>&1 &
+    (trap exit TERM; while sleep "${PACK_SECONDS:-20}" & wait $! && kill -0 $$; do pack; done) > /dev/null 2>&1 &
     packer=$!
     timeout -k 5 "$limit" "$@" > "$KEEP/logs/$name.log" 2>&1 &
     child=$!
