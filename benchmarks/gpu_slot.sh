@@ -19,6 +19,7 @@
 # MINUTES  in all: no step begins after them (default: 9)
 # CAMPAIGN words for `replications campaign`, which then takes the minutes that are left, as in "--tier mini"; it goes on
 #          at each call
+# BATCH, SWEEP_LENGTHS ("256 512 1024"), DOCTOR_SECONDS, SPEED_SECONDS, SWEEP_SECONDS: smaller ones to rehearse
 # STEPS    only those whose name matches this pattern of the shell, such as 'speed-*'
 set -u
 die() {

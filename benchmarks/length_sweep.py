@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from replications import catalogue
 from replications.errors import UserError
 from replications.measurement.hardware import resolve_device
@@ -50,3 +52,5 @@ if __name__ == "__main__":
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except ValidationError as error:
+        sys.exit(f"error: --lengths: {error.errors()[0]['msg']}")
