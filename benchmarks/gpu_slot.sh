@@ -57,7 +57,8 @@ pack() {
 
 # The line that tells how a step ended
 last() {
-    grep -v '^[0-9]* methods\? measured' "$KEEP/logs/$1.log" | tail -1
+    grep -m 1 ' claims decided in ' "$KEEP/logs/$1.log" ||
+        grep -v '^[0-9]* methods\? measured' "$KEEP/logs/$1.log" | tail -1
 }
 
 child='' packer=''
