@@ -83,8 +83,9 @@ def _verdicts(verdicts: dict[str, Verdict]) -> str:
         of = [verdicts.get(f"{paper.key}/{claim.id}") for paper in papers for claim in paper.claims]
         numbers = summary.counts([verdict for verdict in of if verdict])
         numbers["not tested"] += of.count(None)
-        keys = ", ".join(f"[{paper.key}](docs/papers.md#{paper.key})" for paper in papers)
-        rows.append(f"| {title} | {keys} | {' | '.join(map(str, numbers.values()))} |")
+        keys = ", ".join(paper.key for paper in papers)
+        anchor = re.sub(r"[^\w-]", "", title.lower().replace(" ", "-"))  # as GitHub makes it of a heading
+        rows.append(f"| [{title}](docs/papers.md#{anchor}) | {keys} | {' | '.join(map(str, numbers.values()))} |")
     return "\n".join(rows)
 
 
@@ -101,7 +102,8 @@ def plotted_texts(verdicts: dict[str, Verdict]) -> list[str]:
 
 
 def _plot(verdicts: dict[str, Verdict]) -> str:
-    alt = f"Forest plot of the decided claims of which the paper gives a figure: {'; '.join(plotted_texts(verdicts))}"
+    shown = "; ".join(f"{verdict.address} {verdict.adjusted}" for verdict in _plotted(verdicts))
+    alt = f"Forest plot of the decided claims of which the paper gives a figure: {shown}"
     return f"![{alt}]({PLOT.relative_to(ROOT).as_posix()})"
 
 

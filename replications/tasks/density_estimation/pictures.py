@@ -150,7 +150,7 @@ def masks_figure(masked: Mapping[str, list[np.ndarray]], width: float) -> Figure
             shown = {"cmap": "Blues", "norm": PowerNorm(0.25)} if image is paths else {"cmap": "gray_r"}
             axes.imshow(image, aspect="auto", interpolation="nearest", **shown)
         layers = ["inputs", *(f"layer {n}" for n in range(1, len(masks))), "outputs"]
-        for axes, pair in zip(line, pairwise(layers), strict=False):
+        for axes, pair in zip(line[: len(masks)], pairwise(layers), strict=True):
             axes.set_title(" to ".join(pair), fontsize=7)
         line[0].set_title(f"{address}: inputs to layer 1", fontsize=7)
         line[len(masks)].set_title("paths, inputs to outputs", fontsize=7)
