@@ -49,8 +49,9 @@ def update(published: Path) -> list[Path]:
 def published_verdicts(published: Path) -> dict[str, Verdict]:
     """Return one published verdict per claim, by ``paper/claim``.
 
-    If several publications have a claim, the largest tier that tests it at a complete look counts. Decided verdicts are
-    not preferred: that would select the luckiest of several attempts.
+    If several publications have a claim, the largest tier that tests it at a complete look counts. One with a changed
+    set-up, such as a small budget, counts only where no other has tested the claim. Decided verdicts are not
+    preferred: that would select the luckiest of several attempts.
     """
     best: dict[str, Verdict] = {}
     for path in sorted(published.glob("*/claims.json")):
@@ -60,9 +61,10 @@ def published_verdicts(published: Path) -> dict[str, Verdict]:
     return best
 
 
-def _weight(verdict: Verdict) -> tuple[bool, int]:
+def _weight(verdict: Verdict) -> tuple[bool, bool, int]:
     whole = verdict.n >= LOOKS[0] or verdict.evidence == "exact" or verdict.replication == "folds"
-    return verdict.adjusted != "not tested" and whole, TIERS.index(verdict.tier)
+    as_it_is = labels.CHANGED_SET_UP not in (verdict.category or "")
+    return verdict.adjusted != "not tested" and whole, as_it_is, TIERS.index(verdict.tier)
 
 
 def interval_text(verdict: Verdict) -> str:
