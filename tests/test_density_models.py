@@ -306,3 +306,16 @@ def test_one_image_and_no_samples(name):
     assert torch.isfinite(density(batch)["loss"])
     assert density.sample(0).shape == (0, PIXELS)
     assert density.sample(1).shape == (1, PIXELS)
+
+
+def test_nade_s_step_is_the_same_under_autocast():
+    """The recursion keeps the weights' precision: mixed types stopped the first step in bfloat16."""
+    image = (torch.rand(5, 40, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    grads = []
+    for enabled in (False, True):
+        torch.manual_seed(1)
+        weights = [torch.randn(*shape, requires_grad=True) for shape in ((40, 6), (6,), (40, 6), (40,))]
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            recursion.block_logits(image, *weights).square().sum().backward()
+        grads.append([weight.grad for weight in weights])
+    assert all(torch.equal(*pair) for pair in zip(*grads, strict=True))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from replications import catalogue
-from replications.errors import UserError, on_disk, one_line
+from replications.errors import RunFailure, UserError, on_disk, one_line
 from replications.fingerprint import combined, module_hashes
 from replications.running.fingerprints import PACKAGE, fingerprints
 
@@ -149,6 +149,8 @@ def _make(check: Check, data_root: Path, device: "torch.device") -> list[Line]:
                 prepare(key, data_root)
             found = getattr(checks, check.group)(spec, data_root, device)
     except Exception as error:
+        if isinstance(error, RunFailure) and error.reason == "does not apply":
+            return [{"check": check.group, "verdict": error.reason, "figure": None}]
         frames = traceback.extract_tb(error.__traceback__)[-4:]
         where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
         message = f"{type(error).__name__}: {one_line(error)}"[:400]

@@ -23,8 +23,9 @@ def naive_logits(image: Tensor, w: Tensor, c: Tensor, v: Tensor, b: Tensor) -> T
 
 
 def block_logits(image: Tensor, w: Tensor, c: Tensor, v: Tensor, b: Tensor) -> Tensor:
-    """Return what `naive_logits` does. No gradient flows to the image."""
-    return _Recursion.apply(image, w, c, v) + b
+    """Return what `naive_logits` does, under autocast too in the weights' precision. No gradient flows to the image."""
+    with torch.autocast(image.device.type, enabled=False):
+        return _Recursion.apply(image.to(w.dtype), w, c, v) + b
 
 
 def _hidden(image: Tensor, w: Tensor, start: Tensor, part: slice) -> Tensor:
@@ -50,18 +51,24 @@ class _Recursion(Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         image, w, v, *starts = ctx.saved_tensors
-        grad_w, grad_v = torch.empty_like(w), torch.empty_like(v)
-        later = torch.zeros_like(starts[0])  # the gradient of all activations after the block
-        for part, start in reversed(list(zip(_blocks(image.shape[1]), starts, strict=True))):
-            hidden, x, own = _hidden(image, w, start, part), image[:, part], grad[:, part]
-            grad_v[part] = torch.bmm(own.T[:, None], hidden.transpose(0, 1))[:, 0]
-            activation = torch.ops.aten.sigmoid_backward(own[:, :, None] * v[part], hidden)
-            size = x.shape[1]
-            pairs = (x.T @ activation.flatten(1)).view(size, size, -1)  # pixel j times activation i, over the batch
-            mask = torch.ones(size, size, dtype=x.dtype, device=x.device).triu(1)
-            grad_w[part] = torch.bmm(mask[:, None], pairs)[:, 0] + x.T @ later
-            later = later + activation.sum(1)
-        return None, grad_w, later.sum(0), grad_v
+        with torch.autocast(image.device.type, enabled=False):
+            return None, *_gradients(grad.to(w.dtype), image, w, v, starts)
+
+
+def _gradients(grad: Tensor, image: Tensor, w: Tensor, v: Tensor, starts: list[Tensor]) -> tuple[Tensor, ...]:
+    """Return the gradients of `w`, `c` and `v` from that of the logits and each block's first activation."""
+    grad_w, grad_v = torch.empty_like(w), torch.empty_like(v)
+    later = torch.zeros_like(starts[0])  # the gradient of all activations after the block
+    for part, start in reversed(list(zip(_blocks(image.shape[1]), starts, strict=True))):
+        hidden, x, own = _hidden(image, w, start, part), image[:, part], grad[:, part]
+        grad_v[part] = torch.bmm(own.T[:, None], hidden.transpose(0, 1))[:, 0]
+        activation = torch.ops.aten.sigmoid_backward(own[:, :, None] * v[part], hidden)
+        size = x.shape[1]
+        pairs = (x.T @ activation.flatten(1)).view(size, size, -1)  # pixel j times activation i, over the batch
+        mask = torch.ones(size, size, dtype=x.dtype, device=x.device).triu(1)
+        grad_w[part] = torch.bmm(mask[:, None], pairs)[:, 0] + x.T @ later
+        later = later + activation.sum(1)
+    return grad_w, later.sum(0), grad_v
 
 
 def _blocks(pixels: int) -> list[slice]:
