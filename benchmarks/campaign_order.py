@@ -110,7 +110,7 @@ class World:
             family = [other for other in self.claims if other.partition("/")[0] == name.partition("/")[0]]
             words = [decided.get(other) for other in family]
             alphas = [statistics.ALPHA / (len(family) - words.count(w)) for w in ("reproduced", "contradicted")]
-            chance = power(known, direction, margin, *alphas)
+            chance = power(known, direction, margin, *alphas, elsewhere=not level)
             past = chance[level - 1] if level else 0.0
             questions.append(Question(name, rows, tuple(value - past for value in chance)))
         return Board(questions, self.seconds)
