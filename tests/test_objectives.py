@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import f1_score
 
 from replications import catalogue, running
+from replications.datasets.arrays import open_set
 from replications.datasets.images.idx import read_idx
 from replications.datasets.prepare import prepare
 from replications.errors import UserError
@@ -229,8 +230,6 @@ def test_a_damaged_idx_file_is_named(tmp_path, data):
 
 
 def test_the_rare_class_has_its_share_and_its_chances(data_root):
-    from replications.datasets.arrays import open_set
-
     arrays = open_set("rare_vectors", data_root).arrays
     chance, label = np.asarray(arrays["chance"], np.float64), np.asarray(arrays["label"])
     assert chance.mean() == pytest.approx(0.043, abs=1e-6)
@@ -238,3 +237,11 @@ def test_the_rare_class_has_its_share_and_its_chances(data_root):
     for rows in groups:  # labels are drawn by the chances
         spread = math.sqrt((chance[rows] * (1 - chance[rows])).sum()) / len(rows)
         assert label[rows].mean() == pytest.approx(chance[rows].mean(), abs=4 * spread + 1e-9)
+
+
+def test_the_best_f1_of_the_rare_class_is_what_the_page_says(data_root):
+    """By the known chances: of all sets of predicted samples the best has the highest chances."""
+    chance = np.sort(open_set("rare_vectors", data_root).arrays["chance"].astype(np.float64))[::-1]
+    expected = 2 * chance.cumsum() / (np.arange(1, len(chance) + 1) + chance.sum())
+    assert 100 * expected.max() == pytest.approx(61.6, abs=0.05)
+    assert 100 * expected[(chance > 0.5).sum() - 1] == pytest.approx(57.1, abs=0.05)

@@ -29,7 +29,8 @@ VERDICTS = {
 }
 RC = {
     "figure.dpi": 100,
-    "font.family": "DejaVu Sans",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],  # Verdana's letters are about as wide, where a page has no DejaVu
     "font.size": 8.5,
     "axes.titlesize": 9,
     "axes.titleweight": "bold",

@@ -4,7 +4,7 @@ import base64
 import io
 import re
 
-FONTS = "DejaVu Sans, Verdana, sans-serif"  # Verdana's letters are about as wide
+FONTS = "DejaVu Sans, Verdana, sans-serif"  # of `style.RC`
 MANY = 20  # from this many marks of one clip path on, they are drawn as the vertices of a line
 CLIPPED = re.compile(r'(?:<g clip-path="url\(#([^"]*)\)"><use [^>]*/></g>)+')
 MARK = re.compile(r'<use xlink:href="#([^"]*)" x="([^"]*)" y="([^"]*)" style="([^"]*)"/>')

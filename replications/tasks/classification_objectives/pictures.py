@@ -104,7 +104,7 @@ def code_plane(arrays: Mapping[str, np.ndarray], width: float) -> Figure:
 
 
 def precision_recall(album: Album, methods: Mapping[str, Mapping]) -> Figure:
-    """A curve a method, with the point of threshold 0.5 where anything is told there."""
+    """Draw one curve per method, with the point of threshold 0.5 if anything is predicted there."""
     from sklearn.metrics import precision_recall_curve
 
     figure = Figure(figsize=(album.width * 0.75, album.width * 0.5), layout="constrained")
@@ -113,9 +113,9 @@ def precision_recall(album: Album, methods: Mapping[str, Mapping]) -> Figure:
         look, rare, p = album.look(address), arrays["label"] == 1, np.exp(arrays["log_probability"][:, 1])
         precision, recall, _ = precision_recall_curve(rare, p)
         axes.plot(100 * recall, 100 * precision, color=look.colour, linestyle=look.dash, linewidth=1, label=address)
-        if (told := p > 0.5).any():
-            right = (told & rare).sum()
-            axes.plot(100 * right / rare.sum(), 100 * right / told.sum(), look.marker, color=look.colour)
+        if (predicted := p > 0.5).any():
+            right = (predicted & rare).sum()
+            axes.plot(100 * right / rare.sum(), 100 * right / predicted.sum(), look.marker, color=look.colour)
     axes.set(xlabel="recall (%)", ylabel="precision (%)", ylim=(0, 102))
     axes.legend(fontsize=7, frameon=False)
     return figure

@@ -24,7 +24,7 @@ def draw(album: Album) -> Iterator[Picture]:
         yield Picture(
             "samples",
             lambda: samples_figure(sampled, shapes, album.width),
-            "Samples of each method, a row each.",
+            "Samples, one row per method.",
             "Samples of the first seed, not chosen. All are drawn by the models; none is of the data.",
             publish=True,
         )
@@ -33,7 +33,7 @@ def draw(album: Album) -> Iterator[Picture]:
         yield Picture(
             "bounds",
             lambda: bounds_figure(bounded, album),
-            "Bounds of log p(x) against the number of samples, a line a method, and log p(x) where it is known.",
+            "Bounds of log p(x) against the number of samples, one line per method, and log p(x) where it is known.",
             "Importance-weighted bounds of the test images' mean log p(x), means over seeds; one sample is the ELBO. "
             "Dotted: log p(x) by a grid over two latents.",
             publish=True,
@@ -55,7 +55,7 @@ def draw(album: Album) -> Iterator[Picture]:
         yield Picture(
             "masks",
             lambda: masks_figure(masked, album.width),
-            "Masks of the first order's layers and their product, a row a method.",
+            "Masks of the first order's layers and their product, one row per method.",
             "Weights that MADE keeps (dark): inputs from left to right, outputs downwards, hidden units sorted by "
             "their number of inputs. On the right, how many paths (fourth root) lead from each "
             "input to each output: none to an output from itself or from what comes after it.",

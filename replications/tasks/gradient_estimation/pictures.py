@@ -1,7 +1,7 @@
 """Pictures of gradient estimation: bias and variance by temperature, variance by dimension, the network's training."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -105,15 +105,19 @@ def bias_and_variance(rows: Mapping[str, Runs], album: Album) -> Figure:
     return figure
 
 
+def _line(axes: Axes, address: str, look: Look, x: Sequence[float], mean: np.ndarray, values: np.ndarray) -> None:
+    """Draw a method's mean over x with the range of its seeds, ``[seeds, x]``."""
+    axes.plot(x, mean, label=address, **_style(look))
+    axes.fill_between(x, values.min(0), values.max(0), color=look.colour, alpha=0.15, linewidth=0)
+
+
 def variance_by_dimension(rows: Mapping[str, Runs], album: Album) -> Figure:
     figure = Figure(figsize=(album.width, album.width * 0.42), layout="constrained")
     axes = figure.subplots()
     for address, runs in rows.items():
         found = by_number(runs, "variance", "dim")
-        x, look = list(found), album.look(address)
-        axes.plot(x, [_mean(values) for values in found.values()], label=address, **_style(look))
-        low, high = ([edge(values) for values in found.values()] for edge in (np.min, np.max))
-        axes.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0)
+        values = np.stack(list(found.values()), 1)
+        _line(axes, address, album.look(address), list(found), np.exp(np.log(values).mean(0)), values)
     log_axis(axes.xaxis)
     log_axis(axes.yaxis)
     axes.set(xlabel="dimensions", ylabel="relative variance at equal evaluations")
@@ -126,9 +130,7 @@ def training(rows: Mapping[str, Runs], album: Album) -> Figure:
     axes = figure.subplots()
     for address, runs in rows.items():
         steps, values = bounds(runs)
-        look = album.look(address)
-        axes.plot(steps, values.mean(0), label=address, **_style(look))
-        axes.fill_between(steps, values.min(0), values.max(0), color=look.colour, alpha=0.15, linewidth=0)
+        _line(axes, address, album.look(address), steps, values.mean(0), values)
     axes.set(xlabel="steps", ylabel="-ELBO at hard draws (nats)")
     _legend(axes)
     return figure

@@ -21,9 +21,9 @@ def draw(album: Album) -> Iterator[Picture]:
         yield Picture(
             "recall",
             lambda: recall_figure(trained, album),
-            "Recall of each method against the gap, one panel a number of pairs.",
-            "Values told correctly against the filler tokens between pairs and question, means over seeds with their "
-            "range. Dashed: telling any of the values seen; dotted: telling any value.",
+            "Recall of each method against the gap, one panel per number of pairs.",
+            "Values recalled correctly against the filler tokens between pairs and question, means over seeds with "
+            "their range. Dashed: a guess among the values seen; dotted: a guess among all values.",
             publish=True,
         )
     pathed = {address: found for address, found in runs.items() if "path" in found[0].curves}
@@ -31,7 +31,7 @@ def draw(album: Album) -> Iterator[Picture]:
         yield Picture(
             "path",
             lambda: path_figure(pathed, album),
-            "Logarithm of the gradient's norm against the distance, one line a method.",
+            "Logarithm of the gradient's norm against the distance, one line per method.",
             "How much of the gradient of a layer's last output is left at its input some positions earlier, before any "
             "training: log10 of |dy_T/dx_t|, mean over seeds.",
             publish=True,
@@ -48,14 +48,14 @@ def recall_figure(trained: Mapping[str, Sequence[RunRecord]], album: Album) -> F
     for axes, pairs in zip(panels, numbers, strict=True):
         for address, records in trained.items():
             look, names = album.look(address), [f"recall_p{pairs}_g{gap}" for gap in gaps]
-            told = np.array([[record.metrics[name] for name in names] for record in records])
-            axes.plot(gaps, told.mean(0), color=look.colour, marker=look.marker, linestyle=look.dash, label=address)
-            axes.fill_between(gaps, told.min(0), told.max(0), color=look.colour, alpha=0.15, linewidth=0)
+            recall = np.array([[record.metrics[name] for name in names] for record in records])
+            axes.plot(gaps, recall.mean(0), color=look.colour, marker=look.marker, linestyle=look.dash, label=address)
+            axes.fill_between(gaps, recall.min(0), recall.max(0), color=look.colour, alpha=0.15, linewidth=0)
         axes.axhline(100 / pairs + (100 - 100 / pairs) / values, color="#7F7F7F", linestyle="--", linewidth=0.8)
         axes.axhline(100 / values, color="#7F7F7F", linestyle=":", linewidth=0.8)
         axes.set(title=f"{pairs} pair{'s' * (pairs > 1)}", xlabel="gap, tokens", ylim=(0, 103))
         axes.set_xticks(gaps)
-    panels[0].set_ylabel("values told, %")
+    panels[0].set_ylabel("values recalled, %")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure
 
