@@ -20,9 +20,9 @@ def smaller(text: str) -> str:
     text = re.sub(r' ((?:d|x|y|points)="|transform="translate\()([^")]*)', lambda f: f" {f[1]}{_short(f[2])}", text)
     text = re.sub(r'(?<= style=")[^"]*', lambda found: re.sub(r"([:;]) ", r"\1", found[0]), text)
     text = re.sub(r' transform="translate\(([^ "]*) 0\)"/>', r' x="\1"/>', text)  # of a letter
-    text, named = re.subn(r"font-family:'DejaVu Sans'[^;\"]*;", "", text)
+    text, named = re.subn(r"font-family:'DejaVu Sans'[^;\"]*;?", "", text)
     text = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", text)
-    if named:
+    if named and " font-family=" not in text:
         text = text.replace("<svg ", f'<svg font-family="{FONTS}" ', 1)
     text = CLIPPED.sub(_one_clip, text)
     text = re.sub(r'(?<=base64,)[^"]*', _with_palette, text)
