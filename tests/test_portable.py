@@ -5,12 +5,15 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import portable_rows
 import pytest
 
 from replications import catalogue, portable
+from replications.cli.reports import _outdated
 from replications.errors import UserError
+from replications.reporting.results import Records
 from replications.running import fingerprints
 
 REFERENCE = json.loads((Path(__file__).parent / "portable.json").read_text())
@@ -57,3 +60,13 @@ def test_numbers_are_those_of_the_reference(tmp_path):
     else:
         found = ", ".join(f"{row} {'differs' if names else 'equal'}" for row, names in differ.items())
         warnings.warn(f"portable mode on {portable_rows.processor()} against {REFERENCE['cpu']}: {found}", stacklevel=1)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_record_is_compared_with_the_code_in_its_own_mode(held):
+    spec = catalogue.resolve("trace_determinant/determinant", "mini", 0, {}, held)
+    kept = Records("mini")
+    kept.runs["trace_determinant/determinant"] = {0: SimpleNamespace(spec=spec, fingerprint=fingerprints(spec).run)}
+    assert _outdated(kept) == []
+    kept.runs["trace_determinant/determinant"][0].fingerprint = "another"
+    assert len(_outdated(kept)) == 1

@@ -67,3 +67,9 @@ def test_values_that_differ_by_more_than_the_seeds_do_are_named(paper):
 def test_constant_values_differ_where_they_are_not_equal(paper):
     one, other = records(arcface=[90.0] * 3, softmax=[80.0] * 3), records(arcface=[91.0] * 3, softmax=[80.0] * 3)
     assert list(agreement((one, other), paper, TASKS).shifts["p"]) == [0.0, 1.0]
+
+
+def test_constant_values_that_differ_by_rounding_alone_are_alike(paper):
+    here, there = [84.1] * 5, [84.1 * (1 + 2e-7)] * 5
+    found = agreement((records(arcface=here), records(arcface=there)), paper, TASKS)
+    assert list(found.shifts["p"]) == [1]

@@ -161,7 +161,7 @@ def _outdated(records: "Records") -> list[str]:
         other = []
         for seed, record in sorted(runs.items()):
             try:
-                spec = catalogue.resolve(address, records.tier, seed, record.spec.changes)
+                spec = catalogue.resolve(address, records.tier, seed, record.spec.changes, record.spec.portable)
                 method = spec.model_copy(update={"seed": 0}).canonical_json()
                 if method not in known:
                     known[method] = fingerprints(spec)
