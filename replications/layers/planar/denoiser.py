@@ -1,6 +1,7 @@
 """Denoisers of points: E[x_0 | y] of y = x_0 + sigma eps, exact or learned."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class LearnedDenoiser(Denoiser):
         super().__init__()
         self.prediction = prediction
         sizes = [2 + 1 + 2 * len(FREQUENCIES), *[width] * depth]
-        layers = [part for a, b in zip(sizes[:-1], sizes[1:], strict=True) for part in (nn.Linear(a, b), nn.SiLU())]
+        layers = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.SiLU())]
         self.net = nn.Sequential(*layers, nn.Linear(width, 2))
         self.register_buffer("frequencies", math.pi * torch.tensor(FREQUENCIES), persistent=False)
 

@@ -1,7 +1,7 @@
 """What a method of the task toy_density must offer.
 
-A paper's ``build`` gets ``density``, the `PlanarDensity` that the points come from, of which a learned method may use the
-extent and an exact one everything. It returns a `PointModel`.
+A paper's ``build`` gets ``density``, the `PlanarDensity` that the points come from. A learned method may use its
+extent, an exact one everything. It returns a `PointModel`.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -45,5 +45,5 @@ def build(
     prediction: Prediction = "noise",
     loss: str = "simple",
 ) -> DDPM:
-    """Return a chain whose network predicts ``noise``, ``data`` or ``velocity``, with the loss ``simple`` or ``bound``."""
+    """Return a chain whose network predicts ``noise``, ``data`` or ``velocity``, with ``simple`` or ``bound`` loss."""
     return DDPM(density, LearnedDenoiser(width, depth, prediction), timesteps, ode_steps, loss)

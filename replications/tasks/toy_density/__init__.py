@@ -1,7 +1,7 @@
 """Toy densities: how near do generated points come to a density in the plane that is known exactly?
 
-A method offers a `PointModel` (``layers/planar/model.py``). The category says the density, how many samples were judged,
-and what equally many real points reach: a comparison is made at equal counts only.
+A method offers a `PointModel` (``layers/planar/model.py``). The category names the density, how many samples are
+judged, and what as many real points reach: a comparison is made at equal counts only.
 """
 
 import re
@@ -29,12 +29,6 @@ FURTHER = {
     "ode_log_prob": Metric("log p, ODE", "nats", True, "mean log-density of a test point by the ODE", 4),
     "flow_gap": Metric("KL, ODE", "nats", False, "exact log-density less the ODE's: KL(p || q), by the test points", 4),
     "forward_error": Metric("Forward", "", False, "closed form less step-by-step chain: means and variances", 14),
-    "posterior_error": Metric("Posterior", "", False, "eta 1 less ancestral sampling with the same noise", 14),
-    "euler_error": Metric("Euler", "", False, "sampler without noise less Euler's method on the ODE", 14),
-    "objective_error": Metric("Objective", "", False, "denoising score matching less noise prediction", 14),
-    "encoding_correlation": Metric(
-        "Code", "", True, "correlation of test points' codes with those of the exact ODE", 4
-    ),
 }
 
 
@@ -42,15 +36,6 @@ def _sampler(match: re.Match[str]) -> Metric:
     """``<metric>_<sampler>``: a metric of samples of a further sampler of the method."""
     base, name = SAMPLED[match["metric"]], match["sampler"].replace("_", " ")
     return Metric(f"{base.title}, {name}", base.unit, False, f"{base.description}: {name}", base.decimals, base.scale)
-
-
-def _steps(match: re.Match[str]) -> Metric:
-    """``reconstruction_10``, ``same_noise_eta0_10``: distances in the plane."""
-    if match["kind"] == "reconstruction":
-        text = f"distance of a test point from itself, coded and decoded in {match['steps']} steps"
-    else:
-        text = f"distance of samples of {match['steps']} and of all steps from the same noise, {match['sampler']}"
-    return Metric(match[0].replace("_", " ").capitalize(), "", False, text, 4)
 
 
 TASK = Task(
@@ -61,7 +46,6 @@ TASK = Task(
         SAMPLED,
         {
             rf"(?P<metric>{'|'.join(SAMPLED)})_(?P<sampler>\w+)": _sampler,
-            r"(?P<kind>reconstruction|same_noise)(_(?P<sampler>eta\d))?_(?P<steps>\d+)": _steps,
         },
         further=FURTHER,
     ),

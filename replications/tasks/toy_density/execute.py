@@ -62,7 +62,7 @@ def workload(context: Context) -> Workload:
 
 
 def make_stage(context: Context, density: PlanarDensity) -> Stage:
-    """Return what is trained: batches have ``x`` float32 [n, 2]; the validation is the score's error on other points."""
+    """Return what is trained: batches have ``x`` float32 [n, 2]; validation is the score's error on other points."""
     model = context.build("model", density=density).to(context.device)
     seed, recipe = context.spec.seed, context.spec.recipe
     train = density.sample(context.options.train_points, generator_for("toy", "train", seed))

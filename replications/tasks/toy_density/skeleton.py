@@ -1,4 +1,4 @@
-"""The smallest method of the task, which ``new paper`` copies: one level of noise, and samples that are denoised once."""
+"""The smallest method of the task, which ``new paper`` copies: points that are denoised once, from one level."""
 
 from collections.abc import Iterator
 
