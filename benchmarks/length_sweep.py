@@ -6,9 +6,13 @@ written as JSON: points, exponents and crossovers with their intervals.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from replications import catalogue
+from replications.errors import UserError
 from replications.measurement.hardware import resolve_device
 from replications.measurement.lease import reserve_device
 from replications.measurement.provenance import provenance
@@ -44,4 +48,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except ValidationError as error:
+        sys.exit(f"error: --lengths: {error.errors()[0]['msg']}")

@@ -277,3 +277,11 @@ def test_more_is_decided_than_in_the_order_of_the_catalogue():
                         plain.took[row, s] = plain.seconds[row]
         theirs += len(plain.look().decided)
     assert ours > 1.5 * theirs > 0
+
+
+def test_effects_of_another_machine_are_an_estimate_and_no_look():
+    """Twelve published seeds of a large effect: here, with none yet, the first looks are likely to decide."""
+    effects = tuple(0.02 + 0.001 * (seed % 5) for seed in range(12))
+    assert power(effects, "greater", 0.0005, 0.025, 0.025) == (0.0,) * 4
+    chances = power(effects, "greater", 0.0005, 0.025, 0.025, elsewhere=True)
+    assert chances[0] > 0.2 and chances[1] > 0.95 and list(chances) == sorted(chances)

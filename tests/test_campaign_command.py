@@ -101,6 +101,16 @@ def test_seconds_are_this_machines_own_else_the_published_at_its_pace(plan, publ
     assert after[ROWS[1]] == pytest.approx(3 * before[ROWS[1]]), "not run here yet: three times slower, too"
 
 
+def test_a_faster_machine_is_expected_to_be_so_until_records_show_its_pace(plan, published):
+    plain, fast = (Study(plan, ["arcface"], [CLAIM], pace=pace).look().seconds for pace in (1.0, 0.1))
+    assert fast == {row: pytest.approx(0.1 * seconds) for row, seconds in plain.items()}
+    record = published[ROWS[0], 0].model_copy(deep=True)
+    made = record.provenance.model_copy(update={"cpu": cpu_model()})
+    write(plan, published, ROWS[0], 0, provenance=made)
+    one, other = (Study(plan, ["arcface"], [CLAIM], pace=pace).look().seconds for pace in (1.0, 0.1))
+    assert one == other
+
+
 def test_claims_that_more_seeds_cannot_help_are_named(plan, published):
     for seed in range(3):
         write(plan, published, ROWS[0], seed, accuracy=80.0)
@@ -158,6 +168,8 @@ def test_a_plan_fits_80_columns_runs_nothing_and_needs_neither_torch_nor_snakema
         (["--minutes", "5", "--targets", "arcface/C1x"], "did you mean 'arcface/C1"),
         (["--minutes", "5", "--tier", "smoke"], "plumbing only"),
         (["--minutes", "5", "--cores", "0"], "a number of cores"),
+        (["--minutes", "5", "--pace", "0"], "a ratio above 0"),
+        (["--minutes", "5", "--pace", "."], "a ratio above 0"),
         (["--minutes", "5", "--device", "cuda"], "GPUs visible here: 0"),
     ],
 )

@@ -404,7 +404,9 @@ def test_pages_of_publications_are_current_and_small():
     for path, text in pages.items():
         assert path.read_text(encoding="utf-8") == text, f"{path}: make it anew by 'replications publish --readme'"
     sizes = {path: path.stat().st_size for path in PUBLISHED.rglob("*") if path.is_file()}
-    assert sum(sizes.values()) < 8e6
+    folders = [path.parent for path in PUBLISHED.glob("*/report.json")]
+    of_each = {folder: sum(size for path, size in sizes.items() if folder in path.parents) for folder in folders}
+    assert max(of_each.values()) < 1e6 and sum(of_each.values()) < 0.55e6 * len(folders), of_each
     assert not [path for path, size in sizes.items() if path.suffix == ".svg" and size >= 150e3]
     assert not list(PUBLISHED.rglob("run.json")), "records are in one file a publication"
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import shlex
 
@@ -43,6 +44,20 @@ def test_generated_sections_are_current():
 def test_the_plot_shows_the_published_verdicts():
     shown = re.search(r"<dc:description>(.*?)</dc:description>", readme.PLOT.read_text(encoding="utf-8"), re.S)
     assert shown[1].split("; ") == readme.plotted_texts(readme.published_verdicts(PUBLISHED))
+
+
+def test_a_changed_set_up_counts_only_where_nothing_else_tests_the_claim(tmp_path):
+    small = {"tier": "standard", "category": "real rooms · changed set-up: recipe.steps=300"}
+    for name, other in (("a", {"tier": "mini"}), ("b", small), ("c", {"tier": "standard", "category": "real rooms"})):
+        (tmp_path / name).mkdir()
+        path = next(PUBLISHED.glob("mini-rooms-cpu/claims.json"))
+        found = json.loads(path.read_text(encoding="utf-8"))["verdicts"]
+        (tmp_path / name / path.name).write_text(json.dumps({"verdicts": [one | other for one in found]}))
+    assert readme.published_verdicts(tmp_path)["votenet/V3"].category == "real rooms"
+    (tmp_path / "c" / "claims.json").unlink()
+    assert readme.published_verdicts(tmp_path)["votenet/V3"].tier == "mini"
+    (tmp_path / "a" / "claims.json").unlink()
+    assert readme.published_verdicts(tmp_path)["votenet/V3"].category == small["category"]
 
 
 def test_answers_of_the_readme_are_the_published_effects():

@@ -107,6 +107,15 @@ def test_a_check_that_raises_is_a_line_and_a_broken_device_ends_the_sitting(tmp_
     assert after.left == 3 and len(after.lines) == 2, "what broke the device is not tried again by itself"
 
 
+def test_a_method_without_a_training_step_does_not_fail(tmp_path):
+    found = sit(["pathwise/pathwise"], tmp_path / "x.jsonl")
+    own = [line for line in found.lines if line["subject"] == "pathwise/pathwise"]
+    assert [(line["group"], line["verdict"]) for line in own] == [
+        ("step", "does not apply"), ("resume", "does not apply"),
+    ]  # fmt: skip
+    assert all(map(doctor.healthy, own))
+
+
 @pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "soon"])
 def test_a_limit_that_is_none_is_refused_in_a_line(limit, capsys):
     assert main(["doctor", f"--limit={limit}"]) == 2

@@ -7,6 +7,7 @@ import torch
 
 from replications import catalogue, running
 from replications.datasets.prepare import prepare
+from replications.errors import RunFailure
 from replications.layers.detection.boxes import generalized_iou
 from replications.layers.points import checks
 from replications.layers.points.neighbours import ball_query, knn
@@ -34,7 +35,12 @@ def waits_of(address: str) -> Counter[str] | None:
     """Count the waits of a second training step; None where nothing is trained."""
     spec = catalogue.resolve(address, "smoke", 0)
     torch.set_num_threads(spec.threads)
-    stage = running.make_workload(spec, waits_of.data, CPU).stage
+    try:
+        stage = running.make_workload(spec, waits_of.data, CPU).stage
+    except RunFailure as failure:
+        if failure.reason != "does not apply":
+            raise
+        return None
     if not any(p.requires_grad for p in stage.module.parameters()):
         return None
     updater = Updater(stage, CPU, Distribution(), 10, Meter(10, CPU, Distribution(), norm_names(stage)))

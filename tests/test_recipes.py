@@ -24,6 +24,8 @@ ALL = [
 
 def stage_recipes(spec: RunSpec) -> dict[str, Recipe]:
     """A run's recipes by what is trained; ``classifier`` is what claims on accuracy compare."""
+    if spec.recipe is None:
+        return {}
     if spec.task != "image_classification":
         return {"all": spec.recipe}
     options = TASK.parse_options(spec.task_options)

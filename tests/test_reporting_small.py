@@ -8,6 +8,7 @@ import re
 import shutil
 import xml.etree.ElementTree as ET
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -19,7 +20,7 @@ from test_reporting_page import CHROMIUM, browse
 from replications import catalogue
 from replications.archive import ARCHIVE, pack, record_files
 from replications.errors import UserError
-from replications.reporting import compare, drawing, publications, publish, report
+from replications.reporting import compare, drawing, publications, publish, report, style
 from replications.reporting.results import read_results
 from replications.reporting.svg import smaller
 
@@ -214,3 +215,15 @@ def test_a_small_figure_looks_the_same(figure, tmp_path):
     inked = (seen[0] < 250).any(-1)
     assert inked.mean() > 0.05
     assert (difference > 60).sum() < 0.02 * inked.sum(), "but for the order of overlapping marks"
+
+
+def test_text_of_a_small_figure_is_text_in_fonts_that_every_system_has(tmp_path):
+    with matplotlib.rc_context(style.RC):
+        figure = Figure(figsize=(3, 2))
+        figure.subplots().set_title("accuracy")
+        figure.text(0.5, 0.5, "+1.2\nreproduced", size=7.3)
+        style.save(figure, tmp_path, "one")
+    text = smaller((tmp_path / "one.svg").read_text())
+    assert ">accuracy</text>" in text and ">reproduced</text>" in text
+    assert text.count("DejaVu Sans") == text.count("Verdana, sans-serif") == 1
+    assert smaller(text) == text

@@ -117,7 +117,7 @@ def test_an_edit_makes_those_runs_stale_that_reach_it(stale):
     assert papers_of(found["shared network of points"]) == {
         "boxnet", "pointconv", "pointnet", "pointnet2", "sonet", "votenet"
     }  # fmt: skip
-    assert papers_of(found["joint Bayesian"]) == {"deepid"}
+    assert papers_of(found["joint Bayesian"]) == importing("layers.faces.verifiers.joint_bayesian") >= {"deepid"}
     assert papers_of(found["unit of FLASH"]) == {"flash"}
     assert papers_of(found["protocol of a task"]) == importing("layers.detection.model") & papers_of(rows) >= {"detr"}
     assert "eigenfaces/eigenfaces" in found["method of task options"]

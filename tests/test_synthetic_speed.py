@@ -1,5 +1,10 @@
 """Speed on random data: sets of the right form for every task, marked as what they are."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -16,7 +21,7 @@ CPU = torch.device("cpu")
 # One row of each task, and rows whose data are of another form.
 ROWS = (
     "arcface/arcface", "mae/mae", "vit/vit", "detr/detr", "detr/detr_masks", "pointconv/pointconv", "pointconv/image",
-    "votenet/votenet", "flash/flash",
+    "votenet/votenet", "flash/flash", "gumbel_softmax/relaxed", "made/joint", "vib/vib_1e2", "smooth_metrics/soft_f1",
 )  # fmt: skip
 
 
@@ -84,6 +89,41 @@ def test_a_wrong_batch_is_one_line(tmp_path, capsys, words, told):
     assert measure(tmp_path, *words) != 0
     error = capsys.readouterr().err
     assert told in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(("most", "code"), [(3, 0), (0, 1)])
+def test_a_batch_without_room_is_told_with_the_largest_that_fits(tmp_path, capsys, monkeypatch, most, code):
+    take = throughput._in_fresh_process
+
+    def step(host, spec, make_workload, data_root, device, effort, halvings):
+        if spec.recipe.batch_size >> halvings > most:
+            raise RunFailure("out of memory", "CUDA out of memory. Tried to allocate 20 GiB")
+        return take(host, spec, make_workload, data_root, device, effort, halvings)
+
+    monkeypatch.setattr(throughput, "_in_fresh_process", step)
+    assert measure(tmp_path, "--batch", "8") == code
+    told = "; batch 2 (8 asked for: out of memory), float32" if most else "vit/vit: out of memory: CUDA out of memory."
+    out, error = capsys.readouterr()
+    assert told in out and "Traceback" not in error
+    record = read_throughput(tmp_path / "smoke" / "synthetic" / "vit" / "vit-batch8.json")
+    assert (record.requested_batch_size, record.batch_size) == (8, 2 if most else 1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-m", "replications", "throughput", "vit/vit", "--synthetic", "--tier", "smoke", "--device", "cuda"],
+        ["-m", "replications", "doctor", "--methods", "vit/vit", "--device", "cuda"],
+        ["-m", "benchmarks.length_sweep", "flash/flash", "--tier", "smoke", "--device", "cuda", "--out", "none.json"],
+    ],
+)
+def test_a_gpu_that_is_not_there_is_one_line(words, tmp_path):
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": root}
+    found = subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    (line,) = found.stderr.splitlines()
+    assert found.returncode in (1, 2) and line.startswith("error: ") and "visible here: 0" in line
+    assert not list(tmp_path.rglob("*.json*"))
 
 
 def test_batch_and_compile_are_for_random_data(tmp_path, capsys):

@@ -88,6 +88,12 @@ def test_a_number_of_ranks_that_cannot_be(number):
         ranks.run_ranks(reduce_all, number)
 
 
+@pytest.mark.parametrize("sizes", [[], [0], [4096, 15]])
+def test_an_array_has_a_value_for_each_rank(sizes):
+    with pytest.raises(UserError, match="a float32 for each rank, 16 bytes or more"):
+        model.build(4, sizes, (1, 1))
+
+
 def answer(count, sent, seconds=None):
     found = {
         "sent": [sent], "ring_bytes": [2 * sent], "naive_bytes": [3 * sent], "whole_error": [0.0],

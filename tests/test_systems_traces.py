@@ -78,17 +78,23 @@ def test_the_density_of_a_linear_flow_changes_by_the_trace():
 
 
 def test_the_closed_form_of_an_average():
-    """Of iterates w_t = t it is T - a (1 - a^T) / (1 - a)."""
-    path = [torch.tensor([float(t)], dtype=torch.float64) for t in range(31)]
+    """Of iterates w_t = t + 3 it is T - a (1 - a^T) / (1 - a) + 3: the start has its weight."""
+    path = [torch.tensor([t + 3.0], dtype=torch.float64) for t in range(31)]
     a = 0.8
-    assert float(averages.closed_form(path, a)) == pytest.approx(30 - a * (1 - a**30) / (1 - a))
+    assert float(averages.closed_form(path, a)) == pytest.approx(33 - a * (1 - a**30) / (1 - a))
     module = quadratic.Iterate(1)
-    module.x.data.zero_()
+    module.x.data.fill_(3.0)
     average = AveragedModule(module, a)
     for value in path[1:]:
         module.x.data.copy_(value.expand_as(module.x))
         average.update()
-    assert float(average.module.x[0, 0]) == pytest.approx(30 - a * (1 - a**30) / (1 - a))
+    assert float(average.module.x[0, 0]) == pytest.approx(33 - a * (1 - a**30) / (1 - a))
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (1, 0)])
+def test_no_steps_and_no_replicas_are_one_line(numbers):
+    with pytest.raises(UserError, match="give 1 or more of each"):
+        averages.exponential(*numbers, decay=0.9)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.9])

@@ -52,6 +52,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_runs_per_gpu(parser)
     about = "on a CPU: cores to use (default: all)"
     parser.add_argument("--cores", type=_cores, metavar="N", help=about)
+    about = "run times here over published ones, until records here show it (a fast GPU: 0.1; default: 1)"
+    parser.add_argument("--pace", type=_pace, default=1.0, metavar="X", help=about)
     parser.add_argument("--plan", action="store_true", help="print the plan without running anything")
     add_folders(parser, "data_root", "work", "results")
 
@@ -59,6 +61,12 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _minutes(text: str) -> float:
     if not (re.fullmatch(r"\d{1,6}(\.\d+)?|\.\d+", text) and float(text) > 0):
         raise UserError(f"--minutes {text}: give minutes above 0, as in 12 or 1.5")
+    return float(text)
+
+
+def _pace(text: str) -> float:
+    if not (re.fullmatch(r"\d{0,3}(\.\d{1,4})?", text) and float(text or 0) > 0):
+        raise UserError(f"--pace {text}: give a ratio above 0, as in 0.1")
     return float(text)
 
 
@@ -89,7 +97,7 @@ def campaign(args: argparse.Namespace) -> int:
         work=str(args.work),
         results=str(args.results),
     )
-    study = Study(Plan(knobs), papers, claims, shared=kind == "cuda" and args.runs_per_gpu > 1)
+    study = Study(Plan(knobs), papers, claims, shared=kind == "cuda" and args.runs_per_gpu > 1, pace=args.pace)
     study.missing_data = _missing_data(study, args.data_root)
     if others := study.other_devices(name, kind):
         raise UserError(
@@ -211,7 +219,8 @@ def _print_nothing_fits(board: "Board", done: frozenset["Run"], minutes: float) 
     least = (job.seconds + START_SECONDS) / 0.9 / 60
     raise UserError(
         f"{minutes:g} min are too short: the shortest run that a claim needs, {job.address} seed {job.seeds[0]}, takes "
-        f"about {duration(job.seconds)}; give --minutes {math.ceil(10 * least) / 10:g} or more"
+        f"about {duration(job.seconds)}; give --minutes {math.ceil(10 * least) / 10:g} or more, "
+        "or --pace if this machine is faster than the published one"
     )
 
 

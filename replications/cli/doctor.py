@@ -68,10 +68,11 @@ def doctor(args: argparse.Namespace) -> int:
     print()
     for line in wrong:
         print(f"{line['subject']}, {line['check']}: {line['verdict']}{_why(line)}")
+    left = ""
     if outcome.left:
-        goes_on = "; the same command goes on" if args.out else "; with --out FILE the same command would go on"
-        print(f"{outcome.left} checks are left, {outcome.why}{goes_on}")
-    print(f"{len(outcome.lines)} findings, {len(wrong)} of them differ or failed")
+        goes_on = "the same command goes on" if args.out else "with --out FILE the same command would go on"
+        left = f"; {outcome.left} checks are left, {outcome.why}: {goes_on}"
+    print(f"{len(outcome.lines)} findings, {len(wrong)} of them differ or failed{left}")
     return int(bool(wrong))
 
 

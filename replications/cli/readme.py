@@ -49,8 +49,9 @@ def update(published: Path) -> list[Path]:
 def published_verdicts(published: Path) -> dict[str, Verdict]:
     """Return one published verdict per claim, by ``paper/claim``.
 
-    If several publications have a claim, the largest tier that tests it at a complete look counts. Decided verdicts are
-    not preferred: that would select the luckiest of several attempts.
+    If several publications have a claim, the largest tier that tests it at a complete look counts. One with a changed
+    set-up, such as a small budget, counts only where no other has tested the claim. Decided verdicts are not
+    preferred: that would select the luckiest of several attempts.
     """
     best: dict[str, Verdict] = {}
     for path in sorted(published.glob("*/claims.json")):
@@ -60,9 +61,10 @@ def published_verdicts(published: Path) -> dict[str, Verdict]:
     return best
 
 
-def _weight(verdict: Verdict) -> tuple[bool, int]:
+def _weight(verdict: Verdict) -> tuple[bool, bool, int]:
     whole = verdict.n >= LOOKS[0] or verdict.evidence == "exact" or verdict.replication == "folds"
-    return verdict.adjusted != "not tested" and whole, TIERS.index(verdict.tier)
+    as_it_is = labels.CHANGED_SET_UP not in (verdict.category or "")
+    return verdict.adjusted != "not tested" and whole, as_it_is, TIERS.index(verdict.tier)
 
 
 def interval_text(verdict: Verdict) -> str:
@@ -83,8 +85,9 @@ def _verdicts(verdicts: dict[str, Verdict]) -> str:
         of = [verdicts.get(f"{paper.key}/{claim.id}") for paper in papers for claim in paper.claims]
         numbers = summary.counts([verdict for verdict in of if verdict])
         numbers["not tested"] += of.count(None)
-        keys = ", ".join(f"[{paper.key}](docs/papers.md#{paper.key})" for paper in papers)
-        rows.append(f"| {title} | {keys} | {' | '.join(map(str, numbers.values()))} |")
+        keys = ", ".join(paper.key for paper in papers)
+        anchor = re.sub(r"[^\w-]", "", title.lower().replace(" ", "-"))  # as GitHub makes it of a heading
+        rows.append(f"| [{title}](docs/papers.md#{anchor}) | {keys} | {' | '.join(map(str, numbers.values()))} |")
     return "\n".join(rows)
 
 
@@ -101,7 +104,8 @@ def plotted_texts(verdicts: dict[str, Verdict]) -> list[str]:
 
 
 def _plot(verdicts: dict[str, Verdict]) -> str:
-    alt = f"Forest plot of the decided claims of which the paper gives a figure: {'; '.join(plotted_texts(verdicts))}"
+    shown = "; ".join(f"{verdict.address} {verdict.adjusted}" for verdict in _plotted(verdicts))
+    alt = f"Forest plot of the decided claims of which the paper gives a figure: {shown}"
     return f"![{alt}]({PLOT.relative_to(ROOT).as_posix()})"
 
 

@@ -353,8 +353,8 @@ def _batch(text: str) -> int | str:
     return text if text == "max" else int(text)
 
 
-def throughput(args: argparse.Namespace) -> None:
-    """Measure each method in a separate process, unless it was measured on this device before."""
+def throughput(args: argparse.Namespace) -> int:
+    """Measure each method in a separate process, unless measured on this device before; 1 if random data failed."""
     from replications.measurement.hardware import count_gpus
     from replications.measurement.throughput import Request, measure_many
     from replications.running import fingerprints, make_synthetic_workload, make_workload, task_modules
@@ -364,9 +364,8 @@ def throughput(args: argparse.Namespace) -> None:
         raise UserError("--batch and --compile go with --synthetic; elsewhere say --set recipe.batch_size=N")
     if args.batch == "max" and (device == "cpu" or not count_gpus()):
         raise UserError("--batch max needs a GPU: on a CPU it would take the whole machine's memory; give a number")
-    changes, variant = list(args.changes), []
+    changes, variant = list(args.changes), [f"batch{args.batch}"] * bool(args.batch)
     if args.batch:
-        variant.append(f"batch{args.batch}")
         changes += [f"recipe.batch_size={args.batch}"] * (args.batch != "max")
     if args.compile is not None:
         variant.append("compiled" if args.compile else "eager")
@@ -390,13 +389,13 @@ def throughput(args: argparse.Namespace) -> None:
     if not args.synthetic:
         prepare_own(sets_of(specs), args.data_root)
     make = make_synthetic_workload if args.synthetic else make_workload
-    records = measure_many(requests, make, args.data_root, device)
-    for record in records:
+    for record in (records := measure_many(requests, make, args.data_root, device)):
         print(f"{record.paper}/{record.method}: {_speed(record)}")
     if args.done:
         measured = {f"{record.paper}/{record.method}": record.fingerprint for record in records}
         write_atomic(args.done, json.dumps(measured, indent=1).encode() + b"\n")
     print("1 method measured" if len(records) == 1 else f"{len(records)} methods measured")
+    return int(args.synthetic and any(record.reason not in (None, "not trained") for record in records))
 
 
 def _speed(record: ThroughputRecord) -> str:
@@ -408,10 +407,12 @@ def _speed(record: ThroughputRecord) -> str:
         return f"{record.reason}: {record.message}"
     if not record.synthetic:
         return f"{rate:.0f} samples/s in training"
+    asked = record.requested_batch_size or 0
+    smaller = f" ({asked} asked for: out of memory)" * (asked > record.batch_size)
     words = [
         f"{rate:.4g} samples/s in training, {record.inference_samples_per_second:.4g} in inference",
         f"step {1000 * median(record.train_step_seconds):.4g} ms",
-        f"batch {record.batch_size}, {record.precision}, {'compiled' if record.compiled else 'eager'}",
+        f"batch {record.batch_size}{smaller}, {record.precision}, {'compiled' if record.compiled else 'eager'}",
         f"{(record.peak_memory_bytes or 0) / 2**20:.0f} MiB",
     ]
     words += [f"MFU {record.mfu:.1%}"] if record.mfu is not None else []

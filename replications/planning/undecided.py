@@ -48,10 +48,16 @@ class State:
 
 
 class Study:
-    """The claims of some papers in a tier. `shared`: runs share a GPU, so their times are not judged."""
+    """The claims of some papers in a tier.
 
-    def __init__(self, plan: Plan, papers: Iterable[str], only: Iterable[str] = (), shared: bool = False):
-        self.plan, self.shared = plan, shared
+    `shared`: runs share a GPU, so their times are not judged. `pace`: ratio of this machine's run times to the
+    published ones, until records of this machine show it.
+    """
+
+    def __init__(
+        self, plan: Plan, papers: Iterable[str], only: Iterable[str] = (), shared: bool = False, pace: float = 1.0
+    ):
+        self.plan, self.shared, self.pace = plan, shared, pace
         self.known = catalogue.papers()
         self.tasks = tasks_of(self.known)
         self.selected, only = tuple(papers), set(only)
@@ -165,12 +171,13 @@ class Study:
         level = looks.looks_of(_first([set(runs[row]) for row in rows]))
         if claim.evidence == "exact":
             return Question(name, rows, (1.0,) * len(looks.LOOKS))
-        effects = _effects(verdict) if len(verdict.values) > 1 else self.published_effects(name)
+        elsewhere = len(verdict.values) < 2
+        effects = self.published_effects(name) if elsewhere else _effects(verdict)
         margin = float(np.log1p(claim.smallest_effect)) if claim.effect == "ratio" else claim.smallest_effect
         family = [v for key, v in verdicts.items() if v.paper == verdict.paper and key in self.claims]
         family = [v for v in family if self.claims[v.address].evidence != "exact"]
         alphas = [ALPHA / (len(family) - sum(v.adjusted == word for v in family)) for word in DECIDED]
-        chance = power(effects, claim.direction, margin, *alphas)
+        chance = power(effects, claim.direction, margin, *alphas, elsewhere=elsewhere)
         past = chance[level - 1] if level else 0.0
         # Published effects are of the same seeds on another machine: an estimate, not a look.
         return Question(name, rows, tuple(max(0.0, value - past) for value in chance))
@@ -199,7 +206,8 @@ class Study:
             reference = self.reference[row] or (statistics.median(others) if others else None)
             if reference is not None:
                 elsewhere[row] = reference
-        pace = {row: here[row] / elsewhere[row] for row in here if elsewhere.get(row)}
+        # Rows that train nothing never use a GPU.
+        pace = {row: here[row] / elsewhere[row] for row in here if elsewhere.get(row) and self.plan.spec(row, 0).recipe}
         typical = statistics.median(elsewhere.values()) if elsewhere else UNKNOWN_SECONDS
         return {row: here.get(row) or elsewhere.get(row, typical) * self._pace(row, pace) for row in self.rows}
 
@@ -210,10 +218,10 @@ class Study:
         return made is None or (made.cpu == cpu_model() and record.cost.runs_per_gpu == shared)
 
     def _pace(self, row: str, pace: dict[str, float]) -> float:
-        """Ratio of this machine's seconds to the published ones: of the row's task if known, else of all, else 1."""
+        """Ratio of this machine's seconds to the published ones: of the row's task if known, else of all."""
         task = catalogue.find_method(row)[0].task
         alike = [value for other, value in pace.items() if catalogue.find_method(other)[0].task == task]
-        return statistics.median(alike or pace.values() or [1.0])
+        return statistics.median(alike or pace.values() or [self.pace])
 
 
 def _alike(device: str, name: str | None) -> bool:

@@ -13,18 +13,8 @@ from replications.reporting.leaderboard import Leaderboard
 from replications.reporting.tables import Table, fitting
 from replications.reporting.verdicts import Verdict
 
-FORMULA = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-    "\n",
-    "＝",
-    "＋",
-    "－",
-    "＠",
-)  # first characters of a spreadsheet formula, full-width forms included
+# First characters of a spreadsheet formula, full-width forms included
+FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
 
 
 def to_markdown(tables: Sequence[Table], level: int = 2) -> str:

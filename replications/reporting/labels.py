@@ -11,6 +11,7 @@ BUSY = 0.2  # load by other programs (share of the machine) above which a time i
 NOT_A_RESULT = "not a result"
 CHECKED = "checked, not sampled"
 ROLE_TITLES = {"method": "Methods", "baseline": "Baselines", "ablation": "Ablations"}
+CHANGED_SET_UP = "changed set-up"  # in the category of a run made with --set
 
 
 def metric_of(task: Task, key: str) -> Metric:
@@ -116,7 +117,7 @@ def category(record: RunRecord) -> str | None:
     only if both agree. Model options may differ, as methods do (see `changed_options`).
     """
     changes = [change for change in record.spec.changes if not change.startswith("options.")]
-    changed = "changed set-up" + (f": {', '.join(changes)}" if changes else "") if record.spec.changes else None
+    changed = CHANGED_SET_UP + (f": {', '.join(changes)}" if changes else "") if record.spec.changes else None
     return " · ".join(filter(None, (record.category, changed))) or None
 
 

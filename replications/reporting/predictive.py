@@ -15,9 +15,16 @@ SHARES = (16 / 91, 48 / 91, 62 / 91, 67 / 91)
 
 @cache
 def power(
-    effects: tuple[float, ...], direction: str, margin: float, alpha: float, alpha_against: float
+    effects: tuple[float, ...],
+    direction: str,
+    margin: float,
+    alpha: float,
+    alpha_against: float,
+    elsewhere: bool = False,
 ) -> tuple[float, ...]:
     """Return the chance, by look, that a claim undecided at `effects` is decided by then: 0 for past looks.
+
+    With `elsewhere` the effects are another machine's: an estimate of mean and spread only, and no look is past.
 
     Effects are by seed; of a ratio, logarithms. Mean and spread are drawn from their posterior (normal model, prior
     1/sd), and the future effects from these. `alpha` and `alpha_against` are the levels for the p-values of the claim
@@ -36,10 +43,10 @@ def power(
     sd = spread * np.sqrt((n - 1) / random.chisquare(n - 1, DRAWS))
     mean = known.mean() + sd / np.sqrt(n) * random.standard_normal(DRAWS)
     to_come = mean[:, None] + sd[:, None] * random.standard_normal((DRAWS, looks.LOOKS[-1]))
-    full = np.hstack([np.tile(known, (DRAWS, 1)), to_come])
+    full = to_come if elsewhere else np.hstack([np.tile(known, (DRAWS, 1)), to_come])
     decided, found = np.zeros(DRAWS, bool), []
     for size, weight in zip(looks.LOOKS, looks.WEIGHTS, strict=True):
-        if size > n:
+        if elsewhere or size > n:
             p, p_against = _at_look(full[:, :size], direction, margin, weight)
             decided |= (p <= alpha) | (p_against <= alpha_against)
         found.append(float(decided.mean()))

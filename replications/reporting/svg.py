@@ -4,6 +4,7 @@ import base64
 import io
 import re
 
+FONTS = "DejaVu Sans, Verdana, sans-serif"  # of `style.RC`
 MANY = 20  # from this many marks of one clip path on, they are drawn as the vertices of a line
 CLIPPED = re.compile(r'(?:<g clip-path="url\(#([^"]*)\)"><use [^>]*/></g>)+')
 MARK = re.compile(r'<use xlink:href="#([^"]*)" x="([^"]*)" y="([^"]*)" style="([^"]*)"/>')
@@ -19,6 +20,10 @@ def smaller(text: str) -> str:
     text = re.sub(r' ((?:d|x|y|points)="|transform="translate\()([^")]*)', lambda f: f" {f[1]}{_short(f[2])}", text)
     text = re.sub(r'(?<= style=")[^"]*', lambda found: re.sub(r"([:;]) ", r"\1", found[0]), text)
     text = re.sub(r' transform="translate\(([^ "]*) 0\)"/>', r' x="\1"/>', text)  # of a letter
+    text, named = re.subn(r"font-family:'DejaVu Sans'[^;\"]*;?", "", text)
+    text = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", text)
+    if named and " font-family=" not in text:
+        text = text.replace("<svg ", f'<svg font-family="{FONTS}" ', 1)
     text = CLIPPED.sub(_one_clip, text)
     text = re.sub(r'(?<=base64,)[^"]*', _with_palette, text)
     used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]*)', text))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from replications import catalogue
-from replications.errors import UserError, on_disk, one_line
+from replications.errors import RunFailure, UserError, on_disk, one_line
 from replications.fingerprint import combined, module_hashes
 from replications.running.fingerprints import PACKAGE, fingerprints
 
@@ -149,15 +149,21 @@ def _make(check: Check, data_root: Path, device: "torch.device") -> list[Line]:
                 prepare(key, data_root)
             found = getattr(checks, check.group)(spec, data_root, device)
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)[-4:]
-        where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
-        message = f"{type(error).__name__}: {one_line(error)}"[:400]
-        return [{"check": check.group, "verdict": "failed", "figure": None, "message": message, "at": where}]
+        if not (isinstance(error, RunFailure) and error.reason == "does not apply"):
+            return [_failed(check, error)]
+        found = []
     lines = [
         {"check": one.check, "verdict": one.verdict, "figure": _plain(one.figure), **_plain(one.details)}
         for one in found
     ]
     return lines or [{"check": check.group, "verdict": "does not apply", "figure": None}]
+
+
+def _failed(check: Check, error: Exception) -> Line:
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
+    message = f"{type(error).__name__}: {one_line(error)}"[:400]
+    return {"check": check.group, "verdict": "failed", "figure": None, "message": message, "at": where}
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from replications.errors import UserError
 from replications.layers.systems.measured import Measured
 from replications.papers.ring_allreduce.collectives import Link, gather_broadcast, ring
 from replications.papers.ring_allreduce.ranks import cores, run_ranks
@@ -25,8 +26,12 @@ def build(ranks: int, sizes: Sequence[int], repeats: Sequence[int]) -> Measured:
 
     The statement: each rank sends 2 (n - 1) / n S bytes (arrays that n divides), and the sum of whole numbers is exact.
     `repeats` are the least and the most timings of a size. Where there are more ranks than cores they would be times
-    of the scheduler, and none is taken.
+    of the scheduler, and none is taken. Raises UserError for no sizes, and for one without a value for each rank.
     """
+    if not sizes or min(sizes) < 4 * ranks:
+        raise UserError(
+            f"sizes: {list(sizes)} bytes: each array needs a float32 for each rank, {4 * ranks} bytes or more"
+        )
     seed = int(torch.randint(2**31, ()))
     counts = [size // 4 // ranks * ranks for size in sizes]  # values, a multiple of the ranks
     timed = ranks <= cores()

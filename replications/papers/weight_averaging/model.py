@@ -33,10 +33,12 @@ def exponential(steps: int, replicas: int, *, decay: float, schedule: str = "con
     """Keep the suite's moving average on a noisy quadratic, and compare its loss with the last iterate's.
 
     The statement: the average is the closed form a^T w_0 + (1 - a) sum of a^(T - t) w_t. Raises UserError for a decay
-    that is not between 0 and 1 and for an unknown schedule.
+    that is not between 0 and 1, for no steps or replicas, and for an unknown schedule.
     """
     if not 0 < decay < 1:
         raise UserError(f"decay {decay}: give a number between 0 and 1")
+    if min(steps, replicas) < 1:
+        raise UserError(f"steps {steps}, replicas {replicas}: give 1 or more of each")
     if schedule not in SCHEDULES:
         raise UserError(f"schedule '{schedule}': give one of {', '.join(SCHEDULES)}")
     iterate = Iterate(replicas)

@@ -48,7 +48,7 @@ def draw(album: Album) -> Iterator[Picture]:
     yield Picture(
         "precision_recall",
         lambda: class_curves(album, [a for a in (voting, baseline) if a]),
-        "Precision against recall at IoU 0.25 for each class, a panel a class.",
+        "Precision against recall at IoU 0.25 for each class, one panel per class.",
         "Precision against recall, IoU above 0.25, by class; lowest seed. In brackets: average precision.",
         publish=True,
     )

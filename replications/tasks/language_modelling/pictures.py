@@ -63,8 +63,8 @@ def draw(album: Album) -> Iterator[Picture]:
         yield Picture(
             "attention",
             lambda: attention_figure({address: layers[-1] for address, layers in maps.items()}, album.width),
-            "What each position takes from those before it, one panel a method.",
-            "Weights of the last layer on the first bytes of the test text (seed 0, mean over heads, a row a query). "
+            "What each position takes from those before it, one panel per method.",
+            "Weights of the last layer on the first bytes of the test text (seed 0, mean over heads, a row per query). "
             "Each row is drawn relative to its largest weight, without signs; the shade is its square root.",
             publish=True,
         )
@@ -239,7 +239,7 @@ def _draw_mean(axes: Axes, values: Sequence[float], place: float, look: Look, fi
 
 
 def attention_figure(maps: Mapping[str, np.ndarray], width: float) -> Figure:
-    """Draw weights ``[n, n]`` (a row a query), relative to the largest of each row."""
+    """Draw weights ``[n, n]`` (a row per query), relative to the largest of each row."""
     rows = math.ceil(len(maps) / MAPS_A_ROW)
     figure = Figure(figsize=(width, rows * (width / MAPS_A_ROW + 0.32)), layout="constrained")
     panels = np.atleast_1d(figure.subplots(rows, MAPS_A_ROW)).ravel()

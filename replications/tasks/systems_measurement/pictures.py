@@ -20,7 +20,7 @@ def draw(album: Album) -> Iterator[Picture]:
         yield Picture(
             "time",
             lambda: time_figure(timed, album.width),
-            "Time against size on log axes, one panel a row and a line for each way to compute the same.",
+            "Time against size on log axes, one panel per method and one line for each way to compute the same.",
             "What size costs, on log axes: mean over seeds with their range. A panel is a row, its lines were measured "
             "in turn in the same process.",
             publish=True,
@@ -31,7 +31,7 @@ def draw(album: Album) -> Iterator[Picture]:
         yield Picture(
             "effective_fields",
             lambda: field_figure(fields, album.width),
-            "Heat maps of how much each pixel of a unit's theoretical square moves it, a row of maps a method.",
+            "Heat maps of how much each pixel of a unit's theoretical square moves it, one row of maps per method.",
             "Effective receptive fields by depth (lowest seed). Each map is the theoretical square with a margin of "
             "two pixels, however large that is, and is drawn relative to its largest value; the ring is two standard "
             "deviations. The deeper the network, the smaller the share of the square that matters.",
@@ -82,7 +82,7 @@ def maps_by_depth(arrays: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
 
 
 def field_figure(fields: Mapping[str, Mapping[int, np.ndarray]], width: float) -> Figure:
-    """Draw the maps, a line a method and a column a depth."""
+    """Draw the maps, one row per method and one column per depth."""
     depths = sorted({depth for maps in fields.values() for depth in maps})
     figure = Figure(figsize=(width, width / (len(depths) + 1) * len(fields)), layout="constrained")
     panels = figure.subplots(len(fields), len(depths), squeeze=False)

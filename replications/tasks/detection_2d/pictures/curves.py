@@ -59,7 +59,7 @@ def convergence(album: Album, series: Mapping[str, tuple[np.ndarray, np.ndarray]
 
 
 def decoder_layers(album: Album, layered: Mapping[str, list[RunRecord]]) -> Figure:
-    """AP of each decoder layer's predictions, a panel a method."""
+    """AP of each decoder layer's predictions, one panel per method."""
     figure = Figure(figsize=(album.width, 3.0), layout="constrained")
     grid = figure.subplots(1, len(layered), sharey=True, squeeze=False)[0]
     for axes, (address, records) in zip(grid, layered.items(), strict=True):

@@ -1,0 +1,1 @@
+"""Classifiers that differ in the objective they are trained by."""
