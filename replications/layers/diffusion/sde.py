@@ -38,7 +38,7 @@ class VariancePreserving:
 
 
 class VarianceExploding:
-    """``dx = sqrt(d sigma^2 / dt) dw``, sigma(t) geometric from `low` to `high` (eq. 9); x(1) is nearly N(0, high^2)."""
+    """``dx = sqrt(d sigma^2 / dt) dw``, sigma(t) geometric from `low` to `high` (eq. 9); x(1) nearly N(0, high^2)."""
 
     def __init__(self, low: float, high: float):
         if not 0 < low < high:
