@@ -104,7 +104,7 @@ def states_figure(strips: Mapping[str, Mapping[str, Any]], width: float) -> Figu
     for row, (address, found) in zip(grid, strips.items(), strict=True):
         for axes in row:
             axes.axis("off")
-        for axes, points in zip(row, found["strip"], strict=False):
+        for axes, points in zip(row[: len(found["strip"])], found["strip"], strict=True):
             axes.axis("on")
             _points(axes, points, "C0")
             _bare(axes, 1.3 * float(np.quantile(np.abs(points), 0.99)))
