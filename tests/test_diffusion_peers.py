@@ -8,7 +8,7 @@ from replications.layers.diffusion.implicit import implicit
 from replications.layers.diffusion.schedules import spaced_steps
 from replications.layers.diffusion.sde import VarianceExploding, _corrected
 
-diffusers = pytest.importorskip("diffusers")
+diffusers = pytest.importorskip("diffusers", reason="an optional extra: pip install .[peers]")
 STEPS = 40
 BETAS = torch.linspace(0.0025, 0.5, STEPS)
 
