@@ -5,6 +5,7 @@ name. It is trained on the training images alone, in float64 on whole batches, a
 that other processors, which add in another order, make the same bits.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -93,10 +94,7 @@ def feature_network(
     rows = np.flatnonzero(split == 0)[: wanted.feature_images]
     rng = np.random.default_rng(0)
     sizes = [images.shape[1], wanted.feature_hidden, wanted.features, int(label.max()) + 1]
-    weights = [
-        torch.from_numpy(rng.normal(size=(a, b)) / a**0.5).requires_grad_()
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True)
-    ]
+    weights = [torch.from_numpy(rng.normal(size=(a, b)) / a**0.5).requires_grad_() for a, b in pairwise(sizes)]
     biases = [torch.zeros(b, dtype=torch.float64, requires_grad=True) for b in sizes[1:]]
 
     def logits(chosen: np.ndarray) -> torch.Tensor:

@@ -41,8 +41,8 @@ class ImageDenoiser(nn.Module):
         return denoised(self.prediction, self.output(x, index), x, self.signal[i], self.noise[i])
 
     def error(self, x0: Tensor) -> Tensor:
-        """Return the mean squared error of the prediction at steps and noise drawn now (the simple loss)."""
+        """Return the simple loss: the prediction's squared distance, mean over images, at steps and noise drawn now."""
         index, eps = torch.randint(len(self.signal), (len(x0),), device=x0.device), torch.randn_like(x0)
         signal, noise = self.signal[index], self.noise[index]
         output = self.output(signal * x0 + noise * eps, index)
-        return (output - target_of(self.prediction, x0, eps, signal, noise)).square().mean()
+        return (output - target_of(self.prediction, x0, eps, signal, noise)).square().sum(1).mean()

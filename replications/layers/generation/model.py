@@ -1,7 +1,7 @@
 """What a method of the image generation task must offer.
 
 A paper's ``build`` gets ``shape`` (rows and columns of an image) and ``classes`` (0: the set has no labels), of which
-it takes what it needs, and returns a `Generator`. An image is a row of its pixels, float in [-1, 1], ``[batch, pixels]``.
+it takes what it needs, and returns a `Generator`. Images are rows of pixels, float in [-1, 1]: ``[batch, pixels]``.
 """
 
 from collections.abc import Callable, Mapping

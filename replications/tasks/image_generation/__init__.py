@@ -1,8 +1,8 @@
 """Image generation: how near do drawn images come to held-out ones, and what does drawing them cost?
 
-A method offers a `Generator` (``layers/generation/model.py``). Distances are of the features of a frozen network that is
-part of the prepared set. The category names the counts, the network's hash, and what as many real images reach: claims
-compare at equal counts and equal features only.
+A method offers a `Generator` (``layers/generation/model.py``). Distances are of the features of a frozen network that
+is part of the prepared set. The category names the counts, the network's hash, and what as many real images reach:
+claims compare at equal counts and equal features only.
 """
 
 import re

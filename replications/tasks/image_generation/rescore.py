@@ -76,7 +76,8 @@ def sliced_wasserstein(one: np.ndarray, other: np.ndarray) -> float:
     """Return the mean over fixed random directions of the W1 distance of two sets [N, D] and [M, D]."""
     directions = np.random.default_rng(0).normal(size=(one.shape[1], DIRECTIONS))
     directions /= np.linalg.norm(directions, axis=0)
-    return float(np.mean([wasserstein(a, b) for a, b in zip((one @ directions).T, (other @ directions).T, strict=True)]))
+    pairs = zip((one @ directions).T, (other @ directions).T, strict=True)
+    return float(np.mean([wasserstein(a, b) for a, b in pairs]))
 
 
 def wasserstein(one: np.ndarray, other: np.ndarray) -> float:
