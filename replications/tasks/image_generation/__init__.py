@@ -26,6 +26,10 @@ COST = {
 CODES = {
     "code_correlation": Metric("Code", "", True, "correlation of noise and the critic's code of its image", 3),
     "reconstruction_mse": Metric("Rebuilt", "", False, "squared error of test images made of their code", 4, "log"),
+    "relaxed_mse": Metric("Relaxed", "", False, "squared error of test images by soft codes, as in training", 4, "log"),
+    "used_codes": Metric("Used codes", "%", True, "of the codebook, by the test images", 1),
+    "perplexity": Metric("Perplexity", "codes", True, "of the codes of the test images", 2),
+    "code_bits": Metric("Bits", "bits", False, "of a code, or of a pixel's grey level, of test images: exact", 3),
     "shuffled_mse": Metric("Shuffled", "", False, "the same with another test image's code", 4, "log"),
 }
 
