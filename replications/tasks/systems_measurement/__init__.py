@@ -54,6 +54,13 @@ AVERAGES = {
     "theory_ratio": Metric("Loss, theory", "x", False, "loss of the averaged weights over the closed form", 4, "log"),
     "bits_changed": Metric("Bits changed", "values", False, "trained weights that differ where an average is kept", 0),
 }
+UPSAMPLING = {
+    "nyquist_share": Metric("Nyquist", "", False, "share of an output's energy that repeats every two pixels", 4),
+    "input_nyquist_share": Metric("Nyquist, input", "", False, "the same of what the layer is given", 4),
+    "even_spread": Metric(
+        "Spread, equal weights", "", False, "s.d. over mean of the output for a constant input, equal weights", 4
+    ),
+}
 
 
 def _field(match: re.Match[str]) -> Metric:
@@ -77,7 +84,7 @@ TASK = Task(
             )
         },
         {r"field_(?P<network>\w+)": _field, r"padding_(?P<network>\w+)": _padding},
-        further=RING | FIELDS | TRACES | AVERAGES,
+        further=RING | FIELDS | TRACES | AVERAGES | UPSAMPLING,
     ),
     options=Strict,
     build={"effort": "how long a step is timed (measurement.protocol.Effort)"},
