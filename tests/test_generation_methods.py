@@ -49,7 +49,7 @@ def test_ddim_by_a_loop():
         eps = found.denoiser.output(x, index)
         x0 = ((x - (1 - now).sqrt() * eps) / now.sqrt()).clamp(-1, 1)
         x = after.sqrt() * x0 + (1 - after).sqrt() * (x - now.sqrt() * x0) / (1 - now).sqrt()
-    assert torch.allclose(found.samplers()["ddim_5"](noise), x, atol=1e-5)
+    assert torch.allclose(found.samplers()["eta0_5"](noise), x, atol=1e-5)
 
 
 def test_first_sampler_clips_and_ends_where_its_states_do():

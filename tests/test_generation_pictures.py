@@ -8,7 +8,7 @@ import pytest
 from replications.tasks.base import Look
 from replications.tasks.image_generation.pictures import draw
 
-METRICS = {"frechet": 3.0, "frechet_raw": 4.0, "frechet_ddim_5": 8.0, "frechet_ddim_10": 6.0, "frechet_eta_10": 9.0}
+METRICS = {"frechet": 3.0, "frechet_raw": 4.0, "frechet_eta0_5": 8.0, "frechet_eta0_10": 6.0, "frechet_eta1_10": 9.0}
 
 
 class Drawn:
@@ -57,4 +57,4 @@ def test_distances_are_means_over_seeds(figures):
     first, second = figures["steps"].axes[0].lines
     assert first.get_xdata().tolist() == [5, 10] and first.get_ydata().tolist() == [9, 7]
     assert second.get_xdata().tolist() == [10] and second.get_ydata().tolist() == [10]
-    assert first.get_label() == "slow/chain, ddim" and second.get_markerfacecolor() == "none"
+    assert first.get_label() == "slow/chain, eta0" and second.get_markerfacecolor() == "none"

@@ -165,8 +165,8 @@ def test_the_average_follows_one_step_behind():
 
 
 def test_images_that_are_not_finite_fail_the_run():
-    with pytest.raises(RunFailure, match=r"sampler 'ddim_5': 1 of 2 are not finite"):
-        checked(torch.tensor([[1.0, 2.0], [float("nan"), 0.0]]), "_ddim_5")
+    with pytest.raises(RunFailure, match=r"sampler 'eta0_5': 1 of 2 are not finite"):
+        checked(torch.tensor([[1.0, 2.0], [float("nan"), 0.0]]), "_eta0_5")
 
 
 def test_a_record_has_both_weights_and_every_sampler(data_root, tmp_path):
@@ -175,7 +175,7 @@ def test_a_record_has_both_weights_and_every_sampler(data_root, tmp_path):
     record = running.execute(
         spec, data_root=data_root, work_root=tmp_path / "work", results=tmp_path / "results", device=CPU
     )
-    names = ["", "_raw", "_unclipped", "_ddim_5", "_ancestral_5", "_ddim_10", "_ancestral_10"]
+    names = ["", "_raw", "_unclipped", "_eta0_5", "_eta1_5", "_eta0_10", "_eta1_10"]
     assert {f"frechet{name}" for name in names} <= record.metrics.keys()
     taken = [record.metrics[f"evaluations{name}"] for name in names]
     assert taken == [30, 30, 30, 5, 5, 10, 10]

@@ -48,7 +48,7 @@ class DDPM(Generator):
             "unclipped": lambda noise: last(ancestral(self.chain, self.denoise(False), noise)),
         }
         for steps in self.sampler_steps:
-            for name, eta in (("ddim", 0.0), ("ancestral", 1.0)):
+            for name, eta in (("eta0", 0.0), ("eta1", 1.0)):
                 found[f"{name}_{steps}"] = lambda noise, steps=steps, eta=eta: last(
                     implicit(self.chain, self.denoise(True), noise, steps, eta)
                 )

@@ -45,7 +45,7 @@ def draw(album: Album) -> Iterator[Picture]:
             "steps",
             lambda: steps_figure(lines, album),
             "Fréchet distance against the number of sampling steps, a line per method and sampler.",
-            "Fréchet distance, means over seeds. Filled marks: without noise (ddim); open marks: with it (eta 1).",
+            "Fréchet distance, means over seeds. Filled marks: without noise (eta 0); open marks: with it (eta 1).",
             publish=True,
         )
 
@@ -100,7 +100,7 @@ def steps_figure(lines: Mapping[str, Mapping[str, list[tuple[int, float]]]], alb
                 *zip(*points, strict=True),
                 color=look.colour,
                 marker=look.marker,
-                markerfacecolor=look.colour if sampler == "ddim" else "none",
+                markerfacecolor=look.colour if sampler == "eta0" else "none",
                 linestyle=look.dash,
                 label=f"{address}, {sampler}",
             )
