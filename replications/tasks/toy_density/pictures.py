@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from replications.tasks.base import Album, Picture
 from replications.tasks.log_axis import log_axis
 
-SHOWN = 1500  # points of a panel
+SHOWN = 1000  # points of a panel
+PATHS = 32
+STATES = 400  # points of a small panel
 BY_STEPS = re.compile(r"kl_(eta0|eta1|larger)_(\d+|all)")
 NOISES = {"eta0": "no noise", "eta1": "eta 1", "larger": "larger noise"}
 DASHES = {"eta0": "-", "eta1": "--", "larger": ":"}
@@ -90,9 +92,9 @@ def paths_figure(paths: Mapping[str, Mapping[str, Any]], width: float) -> Figure
     for axes, (address, found) in zip(panels, paths.items(), strict=True):
         _real(axes, found)
         path = found["path"]
-        axes.plot(*path.transpose(2, 0, 1), color="C0", linewidth=0.5, alpha=0.7)
-        axes.scatter(*path[0].T, s=6, facecolors="none", edgecolors="C0", linewidths=0.5)
-        axes.scatter(*path[-1].T, s=6, color="C1")
+        axes.plot(*path[:, :PATHS].transpose(2, 0, 1), color="C0", linewidth=0.5, alpha=0.7, rasterized=True)
+        axes.scatter(*path[0, :PATHS].T, s=6, facecolors="none", edgecolors="C0", linewidths=0.5)
+        axes.scatter(*path[-1, :PATHS].T, s=6, color="C1")
         axes.set_title(address, fontsize=7)
     return figure
 
@@ -106,7 +108,7 @@ def states_figure(strips: Mapping[str, Mapping[str, Any]], width: float) -> Figu
             axes.axis("off")
         for axes, points in zip(row[: len(found["strip"])], found["strip"], strict=True):
             axes.axis("on")
-            _points(axes, points, "C0")
+            _points(axes, points[:STATES], "C0")
             _bare(axes, 1.3 * float(np.quantile(np.abs(points), 0.99)))
         row[0].set_ylabel(address.replace("/", "/\n"), fontsize=6)
     return figure
