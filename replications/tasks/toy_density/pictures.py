@@ -46,7 +46,6 @@ def draw(album: Album) -> Iterator[Picture]:
             lambda: states_figure(paths, album.width),
             "States of each method's sampler from noise on the left to samples on the right.",
             "States of the sampler from noise (left) to samples (right), first seed. Axes follow the points.",
-            publish=True,
         )
     stepped = {address: found for address in first if (found := by_steps(album, address))}
     if stepped:
@@ -93,8 +92,8 @@ def paths_figure(paths: Mapping[str, Mapping[str, Any]], width: float) -> Figure
         _real(axes, found)
         path = found["path"]
         axes.plot(*path[:, :PATHS].transpose(2, 0, 1), color="C0", linewidth=0.5, alpha=0.7, rasterized=True)
-        axes.scatter(*path[0, :PATHS].T, s=6, facecolors="none", edgecolors="C0", linewidths=0.5)
-        axes.scatter(*path[-1, :PATHS].T, s=6, color="C1")
+        axes.scatter(*path[0, :PATHS].T, s=6, facecolors="none", edgecolors="C0", linewidths=0.5, rasterized=True)
+        axes.scatter(*path[-1, :PATHS].T, s=6, color="C1", rasterized=True)
         axes.set_title(address, fontsize=7)
     return figure
 
