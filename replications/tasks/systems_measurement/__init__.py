@@ -54,6 +54,13 @@ AVERAGES = {
     "theory_ratio": Metric("Loss, theory", "x", False, "loss of the averaged weights over the closed form", 4, "log"),
     "bits_changed": Metric("Bits changed", "values", False, "trained weights that differ where an average is kept", 0),
 }
+UNITS = {
+    "functions_share": Metric(
+        "Functions", "%", True, "of the Boolean functions of three inputs that it computes"
+    ),
+    "and_accuracy": Metric("AND", "%", True, "points of AND that the best weights get right"),
+    "xor_accuracy": Metric("XOR", "%", True, "the same of exclusive or"),
+}
 UPSAMPLING = {
     "nyquist_share": Metric("Nyquist", "", False, "share of an output's energy that repeats every two pixels", 4),
     "input_nyquist_share": Metric("Nyquist, input", "", False, "the same of what the layer is given", 4),
@@ -84,7 +91,7 @@ TASK = Task(
             )
         },
         {r"field_(?P<network>\w+)": _field, r"padding_(?P<network>\w+)": _padding},
-        further=RING | FIELDS | TRACES | AVERAGES | UPSAMPLING,
+        further=RING | FIELDS | TRACES | AVERAGES | UPSAMPLING | UNITS,
     ),
     options=Strict,
     build={"effort": "how long a step is timed (measurement.protocol.Effort)"},
