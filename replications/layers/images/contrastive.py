@@ -12,10 +12,12 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from replications.errors import UserError
+from replications.errors import UserError, nearest
 from replications.layers.images.model import Classifier, Pretrainer, Reconstruction
 from replications.layers.images.views import Views
 from replications.training.stage import Batch
+
+FORMS = ("convolutions", "architecture", "stem")
 
 
 def nt_xent(one: Tensor, other: Tensor, temperature: float) -> dict[str, Tensor]:
@@ -47,11 +49,15 @@ class Encoder(nn.Module):
 
     ``{"convolutions": [32, 64, 64, 128]}``: 3x3 convolutions of these widths with batch normalisation and ReLU, all but
     the first of stride 2, and the mean over places. Else a residual network of timm's without its classifier:
-    ``architecture``, and ``stem`` "small" for one 3x3 convolution without pooling (SimCLR, appendix B.9).
+    ``architecture``, and ``stem`` "small" for one 3x3 convolution without pooling (SimCLR, appendix B.9). Raises
+    UserError for a key that is none of these and for an architecture that timm does not have.
     """
 
     def __init__(self, form: dict):
         super().__init__()
+        for name in form:
+            if name not in FORMS:
+                raise UserError(f"option encoder has no '{name}'{nearest(name, FORMS)}")
         if "convolutions" in form:
             widths = [3, *form["convolutions"]]
             layers = [
@@ -61,7 +67,10 @@ class Encoder(nn.Module):
             ]
             self.network, self.dim = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), widths[-1]
             return
-        self.network = timm.create_model(form["architecture"], num_classes=0, zero_init_last=True)
+        architecture = form.get("architecture", "")
+        if not architecture.startswith("resnet") or not timm.is_model(architecture):
+            raise UserError(f"option encoder: timm has no residual network '{architecture}'")
+        self.network = timm.create_model(architecture, num_classes=0, zero_init_last=True)
         if form.get("stem") == "small":
             self.network.conv1 = _convolution(3, self.network.conv1.out_channels, stride=1)
             self.network.maxpool = nn.Identity()
@@ -108,10 +117,9 @@ class ContrastivePretrainer(nn.Module):
 
     def reconstruct(self, image: Tensor, generator: Generator, mask_ratio: float | None = None) -> Reconstruction:
         """Tell each image's mean colour: there is no decoder, so the gain over that is 0."""
-        n, channels = image.shape[:2]
         mean = image.mean((2, 3), keepdim=True).expand_as(image)
         loss = (image - mean).square().flatten(1).mean(1)
-        return Reconstruction(loss, loss, torch.ones(n, 1, 1, dtype=torch.bool, device=image.device), mean)
+        return Reconstruction(loss, loss, torch.ones(len(image), 1, 1, dtype=torch.bool, device=image.device), mean)
 
     def at_paper_size(self, saving: bool, depth: float) -> None:
         return None
@@ -120,7 +128,7 @@ class ContrastivePretrainer(nn.Module):
 class ContrastiveClassifier(Classifier):
     """The encoder and a linear layer. In training it sees one view of each image, drawn as the pretraining's are."""
 
-    def __init__(self, num_classes: int, encoder: dict, views: Views | None, make: Callable[[], Pretrainer] | None):
+    def __init__(self, num_classes: int, encoder: dict, views: Views, make: Callable[[], Pretrainer]):
         super().__init__()
         self.encoder = Encoder(encoder)
         self.fc = nn.Linear(self.encoder.dim, num_classes)
@@ -128,7 +136,7 @@ class ContrastiveClassifier(Classifier):
         self.views, self._make = views, make
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        if self.training and self.views is not None:
+        if self.training:
             batch = batch | {"image": self.views(batch["image"])}
         return super().forward(batch)
 
@@ -138,8 +146,8 @@ class ContrastiveClassifier(Classifier):
     def logits(self, image: Tensor) -> Tensor:
         return self.fc(self.encoder(image))
 
-    def pretrainer(self) -> Pretrainer | None:
-        return self._make() if self._make else None
+    def pretrainer(self) -> Pretrainer:
+        return self._make()
 
     def start_from(self, pretrainer: ContrastivePretrainer) -> None:
         """Take over the encoder; the head is thrown away (SimCLR, section 2.1)."""

@@ -1,7 +1,7 @@
 """Random views of images for contrastive learning: crop, mirror, colour (SimCLR, section 3 and appendix A).
 
-They are drawn within a module's forward pass, by torch's generators on the images' device, which the training loop keeps
-in its checkpoints. Images are float ``[n, 3, H, W]`` in [-1, 1]; each gets its own random numbers.
+They are drawn within a module's forward pass, by torch's generators on the images' device, which the training loop
+keeps in its checkpoints. Images are float ``[n, 3, H, W]`` in [-1, 1]; each gets its own random numbers.
 """
 
 import math
@@ -20,8 +20,10 @@ YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.5
 
 
 class Views:
-    """Draws a view of each image: its `crop` (least and greatest share of the area) resized to the image's size, mirrored
-    with probability 1/2, jittered in colour with `strength`, made `grey` with this probability.
+    """Draws a view of each image: cropped, mirrored with probability 1/2, changed in colour.
+
+    `crop` is the least and greatest share of the area, `colour` the strength of the jitter (SimCLR's is 1), `grey` the
+    probability of a grey image.
 
     Raises UserError for shares and probabilities that are none.
     """

@@ -24,16 +24,14 @@ def build(
     *,
     encoder: dict,
     views: dict,
-    label_views: dict | None = None,
-    pretrain: bool = True,
     temperature: float = 0.1,
     dim: int = 128,
 ) -> ContrastiveClassifier:
-    """The classifier; with `pretrain` it brings its SimCLR, without it is the supervised baseline.
+    """The classifier, which brings its SimCLR.
 
-    `views` has the least and greatest area of a crop, the strength of the colour jitter, and the share of grey images;
-    `label_views` are the same for training on labels, in place of `views`. `dim` is that of the vectors compared.
+    `views` has the least and greatest area of a crop, the strength of the colour jitter, and the share of grey images,
+    also for training on labels; `dim` is that of the vectors compared.
     """
-    make = functools.partial(SimCLR, image_size, encoder, dim, temperature, make_views(views))
-    seen = make_views(views if label_views is None else label_views)
-    return ContrastiveClassifier(num_classes, encoder, seen, make if pretrain else None)
+    seen = make_views(views)
+    make = functools.partial(SimCLR, image_size, encoder, dim, temperature, seen)
+    return ContrastiveClassifier(num_classes, encoder, seen, make)
