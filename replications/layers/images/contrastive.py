@@ -67,9 +67,9 @@ class Encoder(nn.Module):
             ]
             self.network, self.dim = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), widths[-1]
             return
-        architecture = form.get("architecture", "")
-        if not architecture.startswith("resnet") or not timm.is_model(architecture):
-            raise UserError(f"option encoder: timm has no residual network '{architecture}'")
+        architecture, known = form.get("architecture", ""), timm.list_models("resnet*")
+        if architecture not in known:
+            raise UserError(f"timm has no residual network '{architecture}'{nearest(architecture, known)}")
         self.network = timm.create_model(architecture, num_classes=0, zero_init_last=True)
         if form.get("stem") == "small":
             self.network.conv1 = _convolution(3, self.network.conv1.out_channels, stride=1)
