@@ -55,9 +55,7 @@ AVERAGES = {
     "bits_changed": Metric("Bits changed", "values", False, "trained weights that differ where an average is kept", 0),
 }
 UNITS = {
-    "functions_share": Metric(
-        "Functions", "%", True, "of the Boolean functions of three inputs that it computes"
-    ),
+    "functions_share": Metric("Functions", "%", True, "of the Boolean functions of three inputs that it computes"),
     "and_accuracy": Metric("AND", "%", True, "points of AND that the best weights get right"),
     "xor_accuracy": Metric("XOR", "%", True, "the same of exclusive or"),
 }
