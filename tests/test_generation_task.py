@@ -175,10 +175,10 @@ def test_a_record_has_both_weights_and_every_sampler(data_root, tmp_path):
     record = running.execute(
         spec, data_root=data_root, work_root=tmp_path / "work", results=tmp_path / "results", device=CPU
     )
-    names = ["", "_raw", "_unclipped", "_eta0_5", "_eta1_5", "_eta0_10", "_eta1_10"]
+    names = ["", "_raw", "_unclipped", "_eta0_5", "_eta1_5", "_eta0_10", "_eta1_10", "_eta0_50"]
     assert {f"frechet{name}" for name in names} <= record.metrics.keys()
     taken = [record.metrics[f"evaluations{name}"] for name in names]
-    assert taken == [30, 30, 30, 5, 5, 10, 10]
+    assert taken == [50, 50, 50, 5, 5, 10, 10, 50]
     assert record.metrics["seconds_per_1000"] > 0 and record.metrics["step_ms"] > 0
     assert record.metrics["frechet"] != record.metrics["frechet_raw"]
     assert "1,000" not in record.category and "60 samples, 60 test images" in record.category
