@@ -63,7 +63,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def _follow(self, vectors: Tensor, codes: Tensor) -> None:
-        chosen = F.one_hot(codes, len(self.counts)).to(vectors)
+        chosen = (codes[:, None] == torch.arange(len(self.counts), device=codes.device)).to(vectors)
         counts = self.decay * self.counts + (1 - self.decay) * chosen.sum(0)
         sums = self.decay * self.sums + (1 - self.decay) * chosen.T @ vectors
         # A code that nobody chooses keeps its vector: both averages shrink alike, and neither to 0.

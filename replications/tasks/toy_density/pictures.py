@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from replications.tasks.base import Album, Picture
 from replications.tasks.log_axis import log_axis
 
-SHOWN = 1000  # points of a panel
-PATHS = 32
+SHOWN = 500  # points of a panel
+PATHS = 16
 STATES = 400  # points of a small panel
 BY_STEPS = re.compile(r"kl_(eta0|eta1|larger)_(\d+|all)")
 NOISES = {"eta0": "no noise", "eta1": "eta 1", "larger": "larger noise"}
@@ -91,9 +91,9 @@ def paths_figure(paths: Mapping[str, Mapping[str, Any]], width: float) -> Figure
     for axes, (address, found) in zip(panels, paths.items(), strict=True):
         _real(axes, found)
         path = found["path"]
-        axes.plot(*path[:, :PATHS].transpose(2, 0, 1), color="C0", linewidth=0.5, alpha=0.7, rasterized=True)
-        axes.scatter(*path[0, :PATHS].T, s=6, facecolors="none", edgecolors="C0", linewidths=0.5, rasterized=True)
-        axes.scatter(*path[-1, :PATHS].T, s=6, color="C1", rasterized=True)
+        axes.plot(*path[::3, :PATHS].transpose(2, 0, 1), color="C0", linewidth=0.5, alpha=0.7)
+        axes.scatter(*path[0, :PATHS].T, s=6, facecolors="none", edgecolors="C0", linewidths=0.5)
+        axes.scatter(*path[-1, :PATHS].T, s=6, color="C1")
         axes.set_title(address, fontsize=7)
     return figure
 
