@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from matplotlib.colors import PowerNorm
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 
 from replications.tasks.base import Album, Picture
 from replications.tasks.density_estimation.rescore import BOUNDS
+from replications.tasks.image_sheet import image_sheet
 
 COLUMNS = 16
 
@@ -67,18 +67,9 @@ def samples_figure(sampled: Mapping[str, np.ndarray], shapes: Mapping[str, Seque
     figure = Figure(figsize=(width, 0.062 * width * len(sampled) + 0.2), layout="constrained")
     panels = figure.subplots(len(sampled), 1, squeeze=False)[:, 0]
     for axes, (address, images) in zip(panels, sampled.items(), strict=True):
-        _sheet(axes, images[:COLUMNS].reshape(1, -1, *shapes[address]))
+        image_sheet(axes, images[:COLUMNS].reshape(1, -1, *shapes[address]), 1)
         axes.set_ylabel(address.replace("/", "/\n"), rotation=0, ha="right", va="center", fontsize=6)
     return figure
-
-
-def _sheet(axes: Any, images: np.ndarray) -> None:
-    """Show images ``[lines, columns, rows, columns]`` beside one another, with a grey gap."""
-    framed = np.pad(images.astype(float), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=0.5)
-    lines, columns, height, width = framed.shape
-    axes.imshow(framed.transpose(0, 2, 1, 3).reshape(lines * height, columns * width), cmap="gray_r", vmin=0, vmax=1)
-    axes.set(xticks=[], yticks=[])
-    axes.grid(False)
 
 
 def _bounds(album: Album, address: str) -> np.ndarray | None:
@@ -124,7 +115,7 @@ def plane_figure(found: Mapping[str, np.ndarray], shape: Sequence[int], width: f
     side = round(len(found["plane"]) ** 0.5)
     # The grid's first axis is the first latent: it runs to the right, the second upwards.
     images = found["plane"].reshape(side, side, *shape).transpose(1, 0, 2, 3)[::-1]
-    _sheet(sheet, images)
+    image_sheet(sheet, images, 1)
     sheet.set(xlabel="first latent", ylabel="second latent")
     return figure
 

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from replications.tasks.base import Album, Picture
+from replications.tasks.image_sheet import image_sheet
 from replications.tasks.log_axis import log_axis
 
 COLUMNS = 16
@@ -56,7 +56,7 @@ def shown_figure(shown: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[
     for axes, (address, images) in zip(panels, shown.items(), strict=True):
         columns = min(COLUMNS, len(images))
         lines = min(LINES, len(images) // columns)
-        _sheet(axes, images[: lines * columns].reshape(lines, columns, *shapes[address]))
+        image_sheet(axes, images[: lines * columns].reshape(lines, columns, *shapes[address]), 255)
         axes.set_ylabel(address.replace("/", "/\n"), rotation=0, ha="right", va="center", fontsize=6)
     return figure
 
@@ -65,18 +65,9 @@ def strip_figure(strips: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence
     figure = Figure(figsize=(width, 0.9 * width / len(strips) + 0.4), layout="constrained")
     panels = figure.subplots(1, len(strips), squeeze=False)[0]
     for axes, (address, states) in zip(panels, strips.items(), strict=True):
-        _sheet(axes, states.transpose(1, 0, 2).reshape(states.shape[1], len(states), *shapes[address]))
+        image_sheet(axes, states.transpose(1, 0, 2).reshape(states.shape[1], len(states), *shapes[address]), 255)
         axes.set_title(address, fontsize=7)
     return figure
-
-
-def _sheet(axes: Any, images: np.ndarray) -> None:
-    """Show images ``[lines, columns, rows, columns]`` beside one another, dark on light, with a grey gap."""
-    framed = np.pad(images.astype(float), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=127.5)
-    lines, columns, height, width = framed.shape
-    axes.imshow(framed.transpose(0, 2, 1, 3).reshape(lines * height, columns * width), cmap="gray_r", vmin=0, vmax=255)
-    axes.set(xticks=[], yticks=[])
-    axes.grid(False)
 
 
 def steps_of(album: Album, address: str) -> dict[str, list[tuple[int, float]]]:
