@@ -303,6 +303,27 @@ def test_different_test_data_or_categories_do_not_compare():
     assert one(records).reason == "subject and reference differ in their test data"
 
 
+def tested_on(records, address, test):
+    """Set the test data of a method's runs."""
+    for seed, of in records.runs[address].items():
+        spec = of.spec.model_copy(update={"data": {"train": "faces_mini", "test": test}})
+        records.runs[address][seed] = of.model_copy(update={"spec": spec})
+
+
+def test_two_forms_of_one_set_compare_and_other_sets_do_not():
+    def reason(subject, reference):
+        records = records_of([91.0, 92.0, 93.1], BASE)
+        for address, test in ((SUBJECT, subject), (REFERENCE, reference)):
+            tested_on(records, address, test)
+        return one(records).reason
+
+    refused = "subject and reference differ in their test data"
+    assert reason("faces_aligned", "faces_unaligned") != refused
+    assert reason("faces_aligned", "faces_frontal") != refused
+    assert reason("faces_aligned", "faces_mini") == refused
+    assert reason("faces_few", "faces_aligned") == refused, "a form of nothing"
+
+
 def test_a_changed_set_up_compares_only_with_its_like():
     records = records_of([91.0, 92.0, 93.1], BASE)
     for address in (SUBJECT, REFERENCE):

@@ -1,14 +1,16 @@
 """Whether a claim's runs are comparable, and warnings for those that are.
 
-Seeds of a side must agree in code, data, set-up and device; the sides in test data, in the content of the sets and the
-code of the modules that both use, in device, and in each part of the set-up that neither method changes in its
-paper.yaml. Timed metrics are compared only at equal batch, precision, threads, processor and load. A different
-processor, kernel instruction set or library version, and uncommitted code, give warnings.
+Seeds of a side must agree in code, data, set-up and device; the sides in test data (or in the set of which both are
+forms), in the content of the sets and the code of the modules that both use, in device, and in each part of the set-up
+that neither method changes in its paper.yaml. Timed metrics are compared only at equal batch, precision, threads,
+processor and load. A different processor, kernel instruction set or library version, and uncommitted code, give
+warnings.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from replications.datasets import registry
 from replications.records import RunRecord
 from replications.reporting import labels
 from replications.spec import Paper
@@ -60,7 +62,7 @@ def _without_seed(record: RunRecord) -> dict[str, Any]:
 def _between(a: RunRecord, b: RunRecord, papers: Mapping[str, Paper]) -> str:
     if labels.category(a) != labels.category(b):
         return "category"
-    if a.spec.data.get("test") != b.spec.data.get("test"):
+    if _tested_on(a) != _tested_on(b):
         return "test data"
     if a.spec.tier != b.spec.tier:
         return f"tier ({a.spec.tier} against {b.spec.tier})"
@@ -75,6 +77,13 @@ def _between(a: RunRecord, b: RunRecord, papers: Mapping[str, Paper]) -> str:
     if set_up := _set_up(a, b, papers):
         return f"set-up ({set_up})"
     return ""
+
+
+def _tested_on(record: RunRecord) -> str | None:
+    """Return the key of the test set, or of the one whose items and labels it has in another form (`form_of`)."""
+    key = record.spec.data.get("test")
+    known = registry.load().sets.get(key)
+    return (known and known.options.get("form_of")) or key
 
 
 def _other(what: Callable[[RunRecord], Any], a: RunRecord, b: RunRecord) -> str:
