@@ -24,7 +24,7 @@ class Stages(nn.Module):
         super().__init__()
         self.grid = (shape[0] // 4, shape[1] // 4)
         self.encoder, self.decoder = encoder(channels, CODE_WIDTH), decoder(channels, CODE_WIDTH)
-        self.codebook = Codebook(codes, CODE_WIDTH, "loss", commitment=0.25)
+        self.codebook = Codebook(codes, CODE_WIDTH, "average", commitment=0.25)
         self.prior = SymbolModel(self.grid[0] * self.grid[1], codes, prior_width)
 
     def encode(self, image: Tensor) -> Tensor:
