@@ -45,7 +45,7 @@ class VQGAN(Generator):
 
     The reconstruction loss is the mean absolute error of pixels and, where ``perceptual``, a distance of the judge's
     features. The critic's part has the adaptive weight of eq. 7: the ratio of both losses' gradients at the last layer.
-    Critic and adversarial loss come in after ``start`` steps. Raises UserError for sides that are no multiples of 4,
+    The adversarial loss comes in after ``start`` steps. Raises UserError for sides that are no multiples of 4,
     and for a perceptual loss on a set without labels.
     """
 
@@ -88,7 +88,7 @@ class VQGAN(Generator):
             with torch.no_grad():
                 rebuilt = self.stages.decode(self.stages.codebook(self.stages.encode(image)).vectors)
             real, fake = self.critic(torch.cat([image, rebuilt])).chunk(2)
-            return {"loss": self.begun() * ((1 - real).relu().mean() + (1 + fake).relu().mean()) / 2}
+            return {"loss": ((1 - real).relu().mean() + (1 + fake).relu().mean()) / 2}
         return self._stages(image)
 
     def _stages(self, image: Tensor) -> dict[str, Tensor]:
@@ -118,7 +118,7 @@ class VQGAN(Generator):
         return (sizes[0] / (sizes[1] + 1e-4)).clamp(max=LARGEST_WEIGHT).detach()
 
     def begun(self) -> Tensor:
-        """Return 1 where the critic has come in, else 0."""
+        """Return 1 where the adversarial loss has come in, else 0."""
         return (self.steps > self.start).float()
 
     @torch.no_grad()
