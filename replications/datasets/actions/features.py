@@ -23,6 +23,7 @@ from replications.spec import Strict
 
 INFO = "data_info.json"
 PARTS = {"train_session_set": 0, "test_session_set": 2}
+IN_A_PICKLE = {("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numpy", "ndarray"), ("numpy", "dtype")}
 
 
 class Options(Strict):
@@ -90,10 +91,8 @@ def read_info(path: Path, name: str) -> dict[str, list[str]]:
 class _Arrays(pickle.Unpickler):
     """Reads arrays, numbers and containers; a pickle that calls anything else is refused."""
 
-    ALLOWED = {("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numpy", "ndarray"), ("numpy", "dtype")}
-
     def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "numpy" and (module.split(".")[-1], name) in self.ALLOWED:
+        if module.split(".")[0] == "numpy" and (module.split(".")[-1], name) in IN_A_PICKLE:
             return getattr(np, name) if module == "numpy" else getattr(np._core.multiarray, name)
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 

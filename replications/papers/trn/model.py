@@ -78,17 +78,22 @@ class TRN(ActionDetector):
         x = self.extract(features)
         hidden = cell = x.new_zeros(len(x), self.accumulator.hidden_size)
         future = x.new_zeros(len(x), self.future_size)
-        states, ahead = [], []
+        states, cells, ahead = [], [], []
         for frame in x.unbind(1):
             seen = self.dropout(torch.cat([frame, future], dim=1))
             hidden, cell = self.accumulator(seen, (hidden, cell))
             states.append(hidden)
-            logits, decoded = self.decode(hidden, cell)
-            ahead.append(logits)
+            cells.append(cell)
             if self.future is not None:
+                logits, decoded = self.decode(hidden, cell)
+                ahead.append(logits)
                 future = self.future(decoded).mean(1)
-        now = self.classifier(self.dropout(torch.stack(states, dim=1)))
-        return now, torch.stack(ahead, dim=1)
+        hidden = torch.stack(states, dim=1)
+        now = self.classifier(self.dropout(hidden))
+        if self.future is not None:
+            return now, torch.stack(ahead, dim=1)
+        logits, _ = self.decode(hidden.flatten(0, 1), torch.stack(cells, dim=1).flatten(0, 1))  # all frames at once
+        return now, logits.unflatten(0, now.shape[:2])
 
     def decode(self, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits ``[batch, horizon, classes]`` and the decoder's states ``[batch, horizon, units]``."""
