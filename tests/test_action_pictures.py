@@ -71,5 +71,7 @@ def test_a_long_stream_is_shown_from_a_little_before_its_first_action():
 def test_shares_are_stacked_from_below():
     colours = np.array([[1.0, 0, 0], [0, 1, 0]])
     image = stacked(np.array([[0.25, 0.5], [1.0, 1.0]]), colours)
-    assert (image[-12:, 0] == colours[0]).all() and (image[-36:-12, 0] == colours[1]).all() and (image[:12, 0] == 1).all()
+    assert (
+        (image[-12:, 0] == colours[0]).all() and (image[-36:-12, 0] == colours[1]).all() and (image[:12, 0] == 1).all()
+    )
     assert (image[-24:, 1] == colours[0]).all() and (image[:24, 1] == colours[1]).all()  # more than 1 is scaled down

@@ -51,11 +51,13 @@ def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -
     wanted, root = parse(Options, options, "options of the features"), files["videos"]
     info = read_info(root / INFO, wanted.name)
     videos = [(video, split) for part, split in PARTS.items() for video in info[part]]
-    pickled = {split: read_pickle(root / path) for split, path in zip((0, 2), wanted.pickles or (), strict=False)}
+    pickled = {}
+    if wanted.pickles:
+        pickled = {split: read_pickle(root / path) for split, path in zip(PARTS.values(), wanted.pickles, strict=True)}
     labels = []
     for video, split in videos:
         where = root / (wanted.pickles[split // 2] if wanted.pickles else wanted.labels.format(video=video))
-        labels.append(_label(where, pickled[split] if wanted.pickles else None, video))
+        labels.append(_label(where, pickled.get(split), video))
     classes = _classes(info["class_index"], {label.shape[1] for label in labels}, root)
     shown = [name for name in classes if name != wanted.ambiguous]
     keep = [classes.index(name) for name in shown]
