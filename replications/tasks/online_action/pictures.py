@@ -1,6 +1,7 @@
 """Pictures of online actions: mAP over the frames ahead, and what each method says of one stream as it goes by."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -37,8 +38,8 @@ def draw(album: Album) -> Iterator[Picture]:
             "stream",
             lambda: stream_figure(arrays, next(iter(classes.values())), album.width),
             "A stream from left to right: the true actions on top, below them each method's probabilities, in colours.",
-            "One test stream, not chosen. On top the truth; below, what each method says at each frame with what it has "
-            "seen so far (first seed): the height of a colour is the probability of its action, white is background.",
+            "One test stream, not chosen. On top the truth; below, what each method says at each frame of the frames it has "
+            "seen (first seed): the height of a colour is the probability of its action, white is background.",
             publish=True,
         )
 
@@ -82,7 +83,7 @@ def stream_figure(arrays: Mapping[str, Mapping[str, np.ndarray]], classes: Seque
 
 def stretch(target: np.ndarray, bounds: np.ndarray) -> slice:
     """Return the frames that are shown: of the first stream with an action, from a little before its first."""
-    start, stop = next((a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True) if target[a:b].any())
+    start, stop = next((a, b) for a, b in pairwise(bounds) if target[a:b].any())
     first = start + max(0, int(np.argmax(target[start:stop].any(1))) - BEFORE)
     first = max(start, min(first, stop - FRAMES))
     return slice(int(first), int(min(first + FRAMES, stop)))
