@@ -38,8 +38,8 @@ def draw(album: Album) -> Iterator[Picture]:
             "stream",
             lambda: stream_figure(arrays, next(iter(classes.values())), album.width),
             "A stream from left to right: the true actions on top, below them each method's probabilities, in colours.",
-            "One test stream, not chosen. On top the truth; below, what each method says at each frame of the frames it has "
-            "seen (first seed): the height of a colour is the probability of its action, white is background.",
+            "One test stream, not chosen. On top the truth; below, what each method says at each frame from those seen "
+            "so far (first seed): the height of a colour is the probability of its action, white is background.",
             publish=True,
         )
 
