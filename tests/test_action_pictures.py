@@ -56,7 +56,7 @@ def test_the_stream_shown_is_the_first_with_an_action(figures):
     assert [bool((image[:, frame] < 1).any()) for frame in range(6)] == [False, False, True, True, True, False]
     coloured = (one.images[0].get_array()[:, 2] < 1).any(1).mean()
     assert coloured == pytest.approx(0.76, abs=0.03)
-    assert [text.get_text() for text in figures["stream"].legends[0].get_texts()] == ["run"]
+    assert [text.get_text() for text in figures["stream"].legends[0].get_texts()] == ["jump", "run"]
 
 
 def test_a_long_stream_is_shown_from_a_little_before_its_first_action():

@@ -8,9 +8,11 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
+from replications import catalogue, running
 from replications.datasets.actions import features, procedural
 from replications.datasets.prepare import prepare
 from replications.datasets.registry import find_set
+from replications.datasets.synthetic import SyntheticSet, write_synthetic
 from replications.errors import RunFailure, UserError
 from replications.layers.actions.model import ActionDetector
 from replications.tasks.online_action.data import StreamBatches, Streams, open_streams
@@ -294,3 +296,23 @@ def test_another_set_is_refused(tmp_path):
     prepare("rare_vectors", tmp_path)
     with pytest.raises(UserError, match="is not a set of streams of actions: it has no 'features'"):
         open_streams("rare_vectors", tmp_path)
+
+
+def test_streams_shorter_than_the_window_and_an_action_that_was_never_trained(tmp_path):
+    data = streams((4, 3, 7, 5, 6), (0, 0, 0, 1, 2), width=2)
+    data.target[:] = np.eye(4, dtype=np.uint8)[np.arange(25) % 3]
+    data.target[20] = (0, 0, 0, 1)  # action c3, in a test stream alone
+    arrays = {name: getattr(data, name) for name in ("features", "target", "valid", "bounds", "split")}
+    write_synthetic("streams_smoke", SyntheticSet(arrays, {"classes": data.classes}), tmp_path)
+    spec = catalogue.resolve("trn/frame", "smoke", 0)  # its window has 8 frames
+    spec = spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"batch_size": 8, "steps": 2})})
+    places = {"data_root": tmp_path, "work_root": tmp_path / "work", "results": tmp_path / "results", "device": CPU}
+    record = running.execute(spec, **places)
+    assert (
+        record.status == "finished"
+        and record.extra["untrained"] == ["c3"]
+        and set(record.extra["ap"]) == {"c1", "c2", "c3"}
+    )
+    far = spec.model_copy(update={"task_options": spec.task_options | {"horizon": 6}})
+    with pytest.raises(UserError, match="task option 'horizon': 6 frames ahead, but test streams have 6 or fewer"):
+        running.make_workload(far, tmp_path, CPU)

@@ -15,7 +15,7 @@ HEIGHT = 2.9  # inches
 FRAMES = 128  # shown of a stream
 BEFORE = 8  # of them before the first action
 ROWS = 8
-ACTIONS = 10  # in the legend
+ACTIONS = 10  # in the legend: of a set with more, those that the stream has
 LEVELS = 48  # pixels of a row of probabilities
 
 
@@ -75,7 +75,8 @@ def stream_figure(arrays: Mapping[str, Mapping[str, np.ndarray]], classes: Seque
         axes.set(yticks=[])
         axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
     panels[-1].set_xlabel("frame")
-    seen = np.flatnonzero(target.any(0))[:ACTIONS]
+    few = target.shape[1] <= ACTIONS
+    seen = range(target.shape[1]) if few else np.flatnonzero(target.any(0))[:ACTIONS]
     patches = [Patch(color=colours[i], label=classes[1 + i]) for i in seen]
     figure.legend(handles=patches, loc="outside right upper", frameon=False, fontsize="small")
     return figure
