@@ -1,0 +1,1 @@
+"""Streams of features with the actions of each frame."""
