@@ -1,7 +1,7 @@
 """BERT (Devlin et al., NAACL 2019): an encoder that sees both sides of a word, trained to tell masked words.
 
-Section 3 and the authors' code: learned positions, norm after each sum, GELU; words are told through a layer of their own
-and the transposed embedding. A text's class is told from the mean of its positions (README).
+Section 3 and the authors' code: learned positions, norm after each sum, GELU; words are told through a layer of their
+own and the transposed embedding. A text's class is told from the mean of its positions (README).
 """
 
 import torch
