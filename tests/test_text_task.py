@@ -4,6 +4,7 @@ import io
 import itertools
 import math
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from replications.errors import UserError
 from replications.layers.text.masking import Masking, each_word_once, word_costs
 from replications.layers.text.model import IGNORED
 from replications.papers.bert import bag_of_words, model
+from replications.tasks.base import Look
+from replications.tasks.text_classification import pictures
 from replications.tasks.text_classification.data import TextSet, open_texts
 from replications.tasks.text_classification.options import TextOptions
 from replications.tasks.text_classification.rescore import class_mean, rescore
@@ -319,3 +322,37 @@ def test_metrics_of_what_a_run_keeps():
     found = rescore(kept)
     assert found["accuracy"] == found["accuracy_5"] == class_mean(told, label) and found["accuracy_most"] == 100
     assert (found["masked_bits"], found["unigram_bits"], found["masked_accuracy"]) == pytest.approx((3, 4, 25))
+
+
+# Pictures
+
+
+class Album:
+    tier, width = "mini", 7.4
+    addresses = ("one", "bag", "other_set", "missing")
+
+    def look(self, address):
+        return Look("#0072B2", "o", "solid")
+
+    def runs(self, address):
+        if address == "missing":
+            return {}
+        spec = SimpleNamespace(data={"texts": "films" if address == "other_set" else "words"})
+        curve = SimpleNamespace(x=[10.0, 20.0], y=[6.0, 5.0])
+        metrics = {"accuracy_10": 60.0, "accuracy_40": 80.0, "accuracy_most": 80.0, "unigram_bits": 8.0}
+        curves = {} if address == "bag" else {"masked_bits": curve}
+        return {0: SimpleNamespace(metrics=metrics, curves=curves, spec=spec)}
+
+
+def test_each_picture_is_drawn_of_what_there_is():
+    bits, labels = pictures.draw(Album())
+    for picture in (bits, labels):
+        picture.figure.savefig(io.BytesIO(), format="svg")
+        assert picture.publish and picture.alt and picture.caption
+    line, unigram = bits.figure.axes[0].lines
+    assert line.get_ydata() == pytest.approx([6, 5]) and unigram.get_ydata()[0] == 8
+    assert [line.get_label() for line in labels.figure.axes[0].lines] == ["one", "bag"]
+    assert labels.figure.axes[0].lines[1].get_ydata() == pytest.approx([60, 80])
+    album = Album()
+    album.addresses = ("missing",)
+    assert not list(pictures.draw(album))
