@@ -79,14 +79,15 @@ def pretraining(context: Context, texts: TextSet, model: TextModel) -> Stage:
     pieces = texts.pieces(texts.rows("train", needed=True), options.length)
     masking = Masking(texts.vocabulary, options.length, options.fraction, options.shares)
     batches = DeviceBatches({"tokens": pieces}, recipe.batch_size, seed, masking, device=context.device)
-    held_out = texts.rows("validation")[:VALIDATED]
+    held_out = texts.rows("validation", needed=True)[:VALIDATED]
+    tokens = on_device(context, texts.pieces(held_out, options.length))
 
     def validate(module: TextModel) -> dict[str, float]:
         with scoring(recipe.precision, context.device):
-            found = masked_words(context, texts, module, held_out)
+            found = word_costs(module, tokens, options.fraction, options.evaluation_batch)
         return {"masked_bits": float(found["word_nats"].mean() / np.log(2))}
 
-    return Stage("pretrain", model, batches, recipe, validate=validate if len(held_out) else None)
+    return Stage("pretrain", model, batches, recipe, validate=validate)
 
 
 def classification(context: Context, texts: TextSet, model: TextModel, count: int) -> Stage:
