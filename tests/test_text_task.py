@@ -244,6 +244,16 @@ def test_a_classifier_starts_from_what_the_pretraining_learned():
     assert torch.equal(other.classifier.weight, before) and not torch.equal(before, one.classifier.weight)
 
 
+@pytest.mark.parametrize("words", [True, False])
+def test_each_use_trains_its_own_head_alone(words):
+    net, tokens = small_bert(), random_tokens(4, 12, 40)
+    net.learn_words(words)
+    asked = next(each_word_once(tokens, 0.15, torch.Generator().manual_seed(0)))
+    net(asked if words else {"tokens": tokens, "label": torch.arange(4) % 2})["loss"].backward()
+    assert all((p.grad is not None) == p.requires_grad for p in net.parameters())
+    assert net.classifier.weight.requires_grad != words and net.word_bias.requires_grad == words
+
+
 # Few labels
 
 

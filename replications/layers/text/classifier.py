@@ -17,10 +17,19 @@ from replications.training.stage import Batch
 class TextModel(nn.Module):
     """Tells masked words, if the task pretrains it, and the class of a text.
 
-    One that is not trained by gradients `fits`: it has `fit`, and neither words nor features.
+    `word_head` and `class_head` are what the names of parameters start with that serve one of the two alone. A model
+    that is not trained by gradients `fits`: it has `fit`, and neither words nor features.
     """
 
     fits = False
+    word_head: tuple[str, ...] = ()
+    class_head: tuple[str, ...] = ()
+
+    def learn_words(self, words: bool) -> None:
+        """Let gradients reach what tells words, or else what tells the class."""
+        unused = self.class_head if words else self.word_head
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(not name.startswith(unused))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return means over the batch: ``loss`` in nats, and ``bits`` or ``accuracy``.

@@ -37,6 +37,9 @@ class Layer(nn.Module):
 class Bert(TextModel):
     """The encoder with its two heads. `causal`: a position sees its left side and itself alone."""
 
+    word_head = ("transform", "word_bias")
+    class_head = ("classifier",)
+
     def __init__(
         self, vocabulary: int, length: int, num_classes: int, width: int, depth: int, heads: int, causal: bool,
         dropout: float, init_std: float,
@@ -83,7 +86,7 @@ class Bert(TextModel):
         return self.classifier(self.dropout(self.features(tokens)))
 
     def start_from(self, other: TextModel) -> None:
-        learned = {name: w for name, w in other.state_dict().items() if not name.startswith("classifier.")}
+        learned = {name: w for name, w in other.state_dict().items() if not name.startswith(self.class_head)}
         self.load_state_dict(learned, strict=False)
 
 

@@ -76,6 +76,7 @@ def on_device(context: Context, array: np.ndarray) -> Tensor:
 def pretraining(context: Context, texts: TextSet, model: TextModel) -> Stage:
     """Return the stage of masked words on all training texts, with or without a label."""
     options, recipe, seed = context.options, context.spec.recipe, context.spec.seed
+    model.learn_words(True)
     pieces = texts.pieces(texts.rows("train", needed=True), options.length)
     masking = Masking(texts.vocabulary, options.length, options.fraction, options.shares)
     batches = DeviceBatches({"tokens": pieces}, recipe.batch_size, seed, masking, device=context.device)
@@ -93,6 +94,7 @@ def pretraining(context: Context, texts: TextSet, model: TextModel) -> Stage:
 def classification(context: Context, texts: TextSet, model: TextModel, count: int) -> Stage:
     """Return the stage of a classifier on so many labelled texts."""
     options, seed = context.options, context.spec.seed
+    model.learn_words(False)
     recipe = changed_recipe(context.spec.recipe, options.finetune, "task option 'finetune'")
     recipe = recipe.model_copy(update={"batch_size": min(recipe.batch_size, count)})
     rows = texts.few(count, seed)

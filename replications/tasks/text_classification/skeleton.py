@@ -10,6 +10,9 @@ from replications.layers.text.classifier import TextModel
 class MeanOfWords(TextModel):
     """A masked word is told from the mean of all others, a class too."""
 
+    word_head = ("words",)
+    class_head = ("classifier",)
+
     def __init__(self, vocabulary: int, num_classes: int, width: int):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
