@@ -1,8 +1,8 @@
 """A language of synonyms: texts stay with a concept for some words, then pass to another; each has many words.
 
 A word tells its concept and nothing else, but only the company of words shows which ones are synonyms: texts without
-labels teach it, and a few labelled texts show most words a few times only. A quarter of the concepts is positive and a quarter
-negative; a text's class is whichever it has more of, and a text with as many of both has none.
+labels teach it, and a few labelled texts show most words a few times only. A quarter of the concepts is positive and
+a quarter negative; a text's class is whichever it has more of, and a text with as many of both has none.
 """
 
 from pathlib import Path
