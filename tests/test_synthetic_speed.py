@@ -22,6 +22,7 @@ CPU = torch.device("cpu")
 ROWS = (
     "arcface/arcface", "mae/mae", "vit/vit", "detr/detr", "detr/detr_masks", "pointconv/pointconv", "pointconv/image",
     "votenet/votenet", "flash/flash", "gumbel_softmax/relaxed", "made/joint", "vib/vib_1e2", "smooth_metrics/soft_f1",
+    "bert/bert",
 )  # fmt: skip
 
 
