@@ -44,4 +44,4 @@ class EdgeConv(nn.Module):
         theta, phi = self.weight.weight.chunk(2, dim=1)
         edges = gather(F.linear(x, theta), neighbours) + F.linear(x, phi - theta)[:, :, None]
         edges = self.norm(edges.flatten(0, 2)).view(edges.shape)
-        return maximum(F.leaky_relu(edges, SLOPE), 2)
+        return F.leaky_relu(maximum(edges, 2), SLOPE)  # rises, so it may follow the maximum
