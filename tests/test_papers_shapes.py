@@ -14,6 +14,7 @@ from replications.layers.points.views import cameras, depth_views
 from replications.layers.points.voxels import max_pool3d, voxel_counts
 from replications.papers.dgcnn.model import build as build_dgcnn
 from replications.papers.mvcnn.model import build as build_mvcnn
+from replications.papers.shape_costs import model as shape_costs
 from replications.papers.voxnet.model import build as build_voxnet
 
 SMALL = {"resolution": 16, "splat": 3, "layers": [[4, 3, 1, 2], [4, 3, 1, 2]], "hidden": [8]}
@@ -273,3 +274,20 @@ def test_what_cannot_be_is_said_in_a_line(build, message):
     with pytest.raises(UserError, match=message) as error:
         build()
     assert "\n" not in str(error.value)
+
+
+# Costs against the resolution
+
+
+def test_exponents_of_costs_are_those_of_the_layers_by_formula():
+    found = {name: getattr(shape_costs, name)() for name in ("voxels", "views", "points", "graph")}
+    last = {name: row.curves["flops"].y[-1] for name, row in found.items()}
+    # One multiply-add is two. VoxNet at 512: 254^3 and 252^3 outputs, 126^3 blocks.
+    assert last["voxels"] == 2 * (32 * 125 * 254**3 + 32 * 32 * 27 * 252**3 + 32 * 126**3 * 128)
+    assert last["points"] == 2 * 4096 * (3 * 64 + 2 * 64 * 64 + 64 * 128 + 128 * 1024)
+    assert last["graph"] == 2 * 4096**2 * (64 + 64 + 128)
+    assert last["views"] == 2 * (6 * (16 * 9 * 256**2 + 16 * 32 * 9 * 128**2 + 32 * 64 * 9 * 64**2) + 64 * 64 * 32**2)
+    exponents = {name: (row.found[0], row.stated[0]) for name, row in found.items()}
+    assert exponents == {
+        "voxels": (pytest.approx(3, abs=0.1), 3), "views": (2, 2), "points": (1, 1), "graph": (2, 2),
+    }  # fmt: skip

@@ -6,7 +6,6 @@ from torch.nn import functional as F
 
 from replications.errors import UserError
 from replications.layers.points.neighbours import gather
-from replications.layers.points.pooling import maximum
 
 SLOPE = 0.2
 
@@ -44,4 +43,4 @@ class EdgeConv(nn.Module):
         theta, phi = self.weight.weight.chunk(2, dim=1)
         edges = gather(F.linear(x, theta), neighbours) + F.linear(x, phi - theta)[:, :, None]
         edges = self.norm(edges.flatten(0, 2)).view(edges.shape)
-        return F.leaky_relu(maximum(edges, 2), SLOPE)  # rises, so it may follow the maximum
+        return F.leaky_relu(edges.amax(2), SLOPE)  # rises, so it may follow the maximum
