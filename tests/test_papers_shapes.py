@@ -129,7 +129,9 @@ def test_blocks_of_voxels_have_torch_s_maxima_and_gradients():
     x = torch.randn(2, 3, 5, 4, 7, requires_grad=True)
     weight = torch.randn(2, 3, 2, 2, 3)
     torch.testing.assert_close(max_pool3d(x), torch.nn.functional.max_pool3d(x, 2))
-    gradients = [torch.autograd.grad((f * weight).sum(), x)[0] for f in (max_pool3d(x), torch.nn.functional.max_pool3d(x, 2))]
+    gradients = [
+        torch.autograd.grad((f * weight).sum(), x)[0] for f in (max_pool3d(x), torch.nn.functional.max_pool3d(x, 2))
+    ]
     torch.testing.assert_close(*gradients)
 
 
@@ -239,7 +241,9 @@ MODELS = {
 def test_the_order_of_the_points_does_not_matter(name):
     model, points = settled(MODELS[name]()), cloud()
     shuffled = points[:, torch.randperm(40, generator=torch.Generator().manual_seed(1))]
-    torch.testing.assert_close(model.logits({"points": shuffled}), model.logits({"points": points}), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        model.logits({"points": shuffled}), model.logits({"points": points}), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["voxnet", "mvcnn"])

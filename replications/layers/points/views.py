@@ -51,12 +51,14 @@ def depth_views(points: Tensor, axes: Tensor, resolution: int, splat: int, exten
 class ViewFeatures(nn.Module):
     """A network on each view, one maximum or mean over the views, and fully connected layers (section 3.2).
 
-    `layers` are convolutions (channels, kernel, stride, pool): batch norm and ReLU follow each, and a maximum over `pool`
-    pixels with stride 2 where it is not 0. Input ``[batch, views, R, R]``, output ``[batch, hidden[-1]]``. Raises
+    `layers` are convolutions (channels, kernel, stride, pool): batch norm and ReLU follow each, and a maximum over
+    `pool` pixels with stride 2 where it is not 0. Input ``[batch, views, R, R]``, output ``[batch, hidden[-1]]``. Raises
     UserError where `resolution` is too small for the strides.
     """
 
-    def __init__(self, resolution: int, layers: Sequence[Sequence[int]], hidden: Sequence[int], pool: str, dropout: float):
+    def __init__(
+        self, resolution: int, layers: Sequence[Sequence[int]], hidden: Sequence[int], pool: str, dropout: float
+    ):
         super().__init__()
         self.pool = pool
         side, channels, convolutions = resolution, 1, []

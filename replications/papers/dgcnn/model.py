@@ -24,7 +24,10 @@ def build(
     dynamic: bool = True,
     dropout: float = 0.5,
 ) -> "DGCNN":
-    """DGCNN; with `dynamic` false all layers have the graph of the positions. Raises UserError for a `k` above `points`."""
+    """DGCNN; with `dynamic` false all layers have the graph of the positions.
+
+    Raises UserError for a `k` above `points`.
+    """
     if not 1 <= k <= points:
         raise UserError(f"dgcnn: k = {k} neighbours needs clouds of at least {k} points, not {points}")
     return DGCNN(num_classes, 3 + channels, width, k, dynamic, dropout)

@@ -44,7 +44,14 @@ class MVCNN(PointClassifier):
     """Depth images of the cloud, and the network on them (Figure 1)."""
 
     def __init__(
-        self, features: ViewFeatures, num_classes: int, views: int, rendered: int, resolution: int, splat: int, width: int
+        self,
+        features: ViewFeatures,
+        num_classes: int,
+        views: int,
+        rendered: int,
+        resolution: int,
+        splat: int,
+        width: int,
     ):
         super().__init__()
         self.resolution, self.splat = resolution, splat
