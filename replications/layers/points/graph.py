@@ -14,8 +14,8 @@ SLOPE = 0.2
 def nearest(features: Tensor, k: int) -> Tensor:
     """Return the `k` nearest points of each by their features, itself among them: int64 ``[batch, points, k]``.
 
-    `features` ``[batch, points, channels]``; their order is not defined, and no gradient flows. Raises UserError where a
-    cloud has fewer than `k` points.
+    `features` ``[batch, points, channels]``; their order is not defined, and no gradient flows. Raises UserError where
+    a cloud has fewer than `k` points.
     """
     features = features.float()
     count = features.shape[1]

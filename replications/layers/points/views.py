@@ -52,8 +52,8 @@ class ViewFeatures(nn.Module):
     """A network on each view, one maximum or mean over the views, and fully connected layers (section 3.2).
 
     `layers` are convolutions (channels, kernel, stride, pool): batch norm and ReLU follow each, and a maximum over
-    `pool` pixels with stride 2 where it is not 0. Input ``[batch, views, R, R]``, output ``[batch, hidden[-1]]``. Raises
-    UserError where `resolution` is too small for the strides.
+    `pool` pixels with stride 2 where it is not 0. Input ``[batch, views, R, R]``, output ``[batch, hidden[-1]]``.
+    Raises UserError where `resolution` is too small for the strides.
     """
 
     def __init__(
