@@ -115,7 +115,7 @@ def test_an_edit_makes_those_runs_stale_that_reach_it(stale):
     assert papers_of(found["matcher"]) == importing("layers.detection.criterion") >= {"conditional_detr", "detr"}
     assert papers_of(found["set abstraction"]) == {"boxnet", "pointnet2", "votenet"}
     assert papers_of(found["shared network of points"]) == {
-        "boxnet", "pointconv", "pointnet", "pointnet2", "sonet", "votenet"
+        "boxnet", "pointconv", "pointnet", "pointnet2", "shape_costs", "sonet", "votenet"
     }  # fmt: skip
     assert papers_of(found["joint Bayesian"]) == importing("layers.faces.verifiers.joint_bayesian") >= {"deepid"}
     assert papers_of(found["unit of FLASH"]) == {"flash"}
