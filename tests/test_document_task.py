@@ -269,9 +269,7 @@ class Album:
             SimpleNamespace(split="validation", step=step, values={"knn_average": value})
             for step, value in ((10, 20.0), (20, 30.0))
         ]
-        return {
-            seed: SimpleNamespace(metrics=metrics, history=history[: 2 * (address == "one")]) for seed in (0, 1)
-        }
+        return {seed: SimpleNamespace(metrics=metrics, history=history[: 2 * (address == "one")]) for seed in (0, 1)}
 
     def arrays(self, address, seed):
         x, label = directions()

@@ -18,6 +18,6 @@ def pair_losses(given: Tensor, told: Tensor, word: Tensor, noise: Tensor, output
     ``[batch, negatives]``. A noise word that is the word itself does not count.
     """
     positive = logsigmoid((given * told).sum(1))
-    other = nn.functional.embedding(noise, outputs) @ given[:, :, None]
-    negative = logsigmoid(-other[:, :, 0]) * (noise != word[:, None])
+    other = (nn.functional.embedding(noise, outputs) * given[:, None]).sum(2)
+    negative = logsigmoid(-other) * (noise != word[:, None])
     return -(positive + negative.sum(1))

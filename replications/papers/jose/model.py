@@ -47,7 +47,7 @@ class JoSE(EmbeddingModel):
         v = embedding(batch["context"], self._table(self.context)) * batch["valid"][:, None]
         shared = v if self.document is None else v + embedding(batch["document"], self._table(self.document))
         positive = (embedding(batch["center"], center) * shared).sum(1, keepdim=True)
-        negative = (embedding(batch["noise"], center) @ shared[:, :, None])[:, :, 0]
+        negative = (embedding(batch["noise"], center) * shared[:, None]).sum(2)
         counted = batch["noise"] != batch["center"][:, None]
         if self.document is None:
             counted = counted * batch["valid"][:, None]

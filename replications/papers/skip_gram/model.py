@@ -28,8 +28,6 @@ class SkipGram(EmbeddingModel):
         return self.input.detach()
 
 
-def build(
-    vocabulary: int, documents: int, *, dim: int, negatives: int = 5, spread: float | None = None
-) -> SkipGram:
+def build(vocabulary: int, documents: int, *, dim: int, negatives: int = 5, spread: float | None = None) -> SkipGram:
     """Return skip-gram for a vocabulary; `spread` is that of the words' vectors at the start (None: 1 / dim)."""
     return SkipGram(vocabulary, dim, negatives, spread)

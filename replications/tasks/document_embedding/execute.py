@@ -51,7 +51,9 @@ def workload(context: Context) -> Workload | None:
     def forward(module: EmbeddingModel, inputs: Batch) -> Tensor:
         return embedding(inputs["words"], module.word_vectors()).mean(1)
 
-    return Workload(stage, batch, forward, {"words": torch.stack([batch["center"], batch["context"]], 1)}, context.device)
+    return Workload(
+        stage, batch, forward, {"words": torch.stack([batch["center"], batch["context"]], 1)}, context.device
+    )
 
 
 def make_stage(context: Context, documents: Documents) -> Stage:

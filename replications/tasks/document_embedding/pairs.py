@@ -39,7 +39,7 @@ def offset_distribution(window: int) -> tuple[np.ndarray, np.ndarray]:
 class PairBatches:
     """Batches of `layers.embedding.model`, each drawn from (seed, step) alone (`Batches`).
 
-    A sample is a pair; an epoch is as many pairs as the text has words. Numbers are drawn by the device's own generator.
+    A sample is a pair; an epoch is as many pairs as the text has words. The device's own generator draws.
     """
 
     def __init__(

@@ -18,9 +18,7 @@ class Words(EmbeddingModel):
         self.vectors = nn.Parameter(torch.randn(vocabulary, dim))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        center, context, noise = (
-            embedding(batch[name], self.vectors) for name in ("center", "context", "noise")
-        )
+        center, context, noise = (embedding(batch[name], self.vectors) for name in ("center", "context", "noise"))
         losses = softplus(-(center * context).sum(1)) + softplus((context * noise[:, 0]).sum(1))
         return {"loss": (losses * batch["valid"]).mean()}
 
