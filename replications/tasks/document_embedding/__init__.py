@@ -26,10 +26,7 @@ TASK = Task(
     primary_metric="knn",
     metrics=Metrics(
         {kind: _of(kind, "", "on the method's vectors of documents") for kind in KINDS},
-        further={
-            **{f"average_{kind}": _of(kind, ", words", "on averages of word vectors") for kind in KINDS},
-            "norm_error": Metric("Norm", "", False, "greatest distance of a vector's length from 1", 9),
-        },
+        further={f"average_{kind}": _of(kind, ", words", "on averages of word vectors") for kind in KINDS},
     ),
     options=EmbeddingOptions,
     build={

@@ -32,9 +32,6 @@ def execute(context: Context) -> Evaluation:
     for name, x in vectors_of(model, counts).items():
         evaluation.arrays |= answers(name, x, documents, scored, context)
     evaluation.metrics |= rescore(evaluation.arrays)
-    if model.word_vectors() is not None:
-        lengths = model.word_vectors().double().norm(dim=1)
-        evaluation.metrics["norm_error"] = float((lengths - 1).abs().max())
     evaluation.model_parameters = sum(parameter.numel() for parameter in model.parameters())
     evaluation.data["texts"] = {"documents": len(documents), "words": len(documents.words), "scored": len(scored)}
     return evaluation
