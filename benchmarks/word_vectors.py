@@ -1,6 +1,6 @@
 """Skip-gram and PV-DBOW with words beside gensim's Word2Vec and Doc2Vec: pairs a second and quality, one thread.
 
-``python -m benchmarks.word_vectors --data-root data`` trains both on the texts of tier mini in one process, alternately,
+``python -m benchmarks.word_vectors --data-root data`` trains both on the texts of tier mini in one process, in turns,
 for as many pairs, and tells CPU seconds, pairs a second, their quotient (above 1 where ours is faster) and the k-NN
 accuracy on validation documents. gensim is no dependency: ``pip install gensim``.
 """

@@ -21,7 +21,7 @@ BREAK = re.compile(r"<br\s*/?>")
 def prepare(target: Path, options: dict, files: dict[str, Path], workers: int) -> dict:
     """Write the arrays of `write_documents` from the source ``reviews``; label 1 is positive. `options`:
 
-    ``least``: how often a word must occur; ``validation``: fraction of the training reviews; ``reviews``: how many there
+    ``least``: how often a word must occur; ``validation``: fraction of the training part; ``reviews``: how many there
     must be in train and in test; ``leave_out``: as in `replications.datasets.text.imdb`.
     """
     reviews = read_reviews(files["reviews"], options.get("leave_out", ()))
