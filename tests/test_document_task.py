@@ -259,6 +259,9 @@ class Album:
     def look(self, address):
         return Look("#0072B2", "o", "solid")
 
+    def role(self, address):
+        return "method"
+
     def runs(self, address):
         if address == "missing":
             return {}
@@ -273,7 +276,8 @@ class Album:
 
     def arrays(self, address, seed):
         x, label = directions()
-        return {"label": label, "plane_document": x[:50, :2]} if address == "one" else {"label": label}
+        found = {"label": label, "plane_average": x[:50, :2], "plane_document": x[:50, :2]}
+        return found | {"plane_document": x[:50, 1:3]} if address == "one" else found
 
 
 def test_each_picture_is_drawn(tmp_path):
@@ -281,4 +285,6 @@ def test_each_picture_is_drawn(tmp_path):
     assert [picture.name for picture in found] == ["map", "scores", "steps"]
     for picture in found:
         picture.figure.savefig(tmp_path / f"{picture.name}.png")
+    titles = [axes.get_title() for axes in found[0].figure.axes]
+    assert titles == ["one, averages", "one, documents", "two, averages"]  # equal planes are drawn once
     assert pictures.over_steps(list(Album().runs("one").values())) == {10: 20.0, 20: 30.0}

@@ -19,4 +19,4 @@ class EmbeddingOptions(Strict):
     neighbours: Count = Field(3, description="k of the k-NN classifier")
     restarts: Count = Field(10, description="of k-means; the best by its own objective counts")
     scored: Literal["test", "validation"] = Field("test", description="validation: to choose hyper-parameters")
-    shown: int = Field(600, ge=0, le=100_000, description="scored documents kept for the picture")
+    shown: int = Field(400, ge=0, le=100_000, description="scored documents kept for the picture")

@@ -1,16 +1,15 @@
 """Pictures of embedded documents: their map, k-NN accuracy over steps, and scores of each row."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from replications.records import RunRecord
 from replications.tasks.base import Album, Picture
 
-COLOURS = 20  # of the map; classes beyond share them
-MARKERS = "os^vD"
+PLANES = {"plane_average": "averages", "plane_document": "documents"}
 SCORES = {"accuracy": "logistic regression", "knn": "k-NN", "purity": "purity of clusters"}
 
 
@@ -19,17 +18,20 @@ def draw(album: Album) -> Iterator[Picture]:
     runs = {address: found for address in album.addresses if (found := album.runs(address))}
     maps = {}
     for address, found in runs.items():
-        arrays = album.arrays(address, min(found))
-        if "plane_document" in arrays:
-            maps[address] = arrays
+        arrays = album.arrays(address, min(found)) if album.role(address) != "ablation" else {}
+        for plane, title in PLANES.items():
+            same = plane == "plane_document" and np.array_equal(arrays.get("plane_average", ()), arrays.get(plane))
+            if plane in arrays and not same:
+                maps[f"{address}, {title}"] = arrays["label"][: len(arrays[plane])], arrays[plane]
     if maps:
         yield Picture(
             "map",
             lambda: map_figure(maps, album.width),
-            "Documents as points in the plane, one panel per method, coloured by class.",
-            "Documents of the first seed in the plane of the two first principal components of their unit vectors, "
-            "coloured by class. A document is shown by its own vector where the method trains one, else by the average "
-            "of its words. Colours are the labels, which no method sees while it trains.",
+            "Documents as points in the plane, one panel per method and kind of vector, coloured by class.",
+            "Documents of the first seed in the plane of the two first principal components of their unit vectors: "
+            "averages of words and, where the method trains them, vectors of documents; without ablations. Colours are "
+            "the labels, which no method sees while it trains, in their order round the colour circle: neighbouring "
+            "topics of tier mini share words.",
             publish=True,
         )
     if runs:
@@ -52,25 +54,21 @@ def draw(album: Album) -> Iterator[Picture]:
         )
 
 
-def map_figure(maps: Mapping[str, Mapping[str, Any]], width: float) -> Figure:
-    """Draw a panel of points for each method."""
+def map_figure(maps: Mapping[str, tuple[np.ndarray, np.ndarray]], width: float) -> Figure:
+    """Draw a panel of labelled points, ``[n]`` and ``[n, 2]``, for each entry."""
     columns = min(len(maps), 4)
     lines = -(-len(maps) // columns)
     figure = Figure(figsize=(width, (width / columns + 0.15) * lines), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes in panels[len(maps) :]:
         axes.axis("off")
-    for axes, (address, arrays) in zip(panels[: len(maps)], maps.items(), strict=True):
-        plane = arrays["plane_document"]
-        for kind, label in enumerate(np.unique(arrays["label"])):
-            own = plane[arrays["label"][: len(plane)] == label]
-            marker = MARKERS[kind // COLOURS % len(MARKERS)]
-            colour = _colour(kind)
-            axes.scatter(*own.T, s=3, color=colour, marker=marker, linewidths=0, alpha=0.8, rasterized=True)
-        reach = 1.1 * max(float(np.abs(plane).max()), 1e-9)
+    for axes, (title, (label, plane)) in zip(panels[: len(maps)], maps.items(), strict=True):
+        colours = colormaps["hsv"](label / (label.max() + 1)) * [0.88, 0.88, 0.88, 1]
+        axes.scatter(*plane.T, s=7, c=colours, linewidths=0, alpha=0.85, rasterized=True)
+        reach = 1.05 * max(float(np.quantile(np.abs(plane), 0.99)), 1e-9)
         axes.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
         axes.grid(False)
-        axes.set_title(address, fontsize=7)
+        axes.set_title(title, fontsize=6)
     return figure
 
 
@@ -116,9 +114,3 @@ def over_steps(records: Sequence[RunRecord]) -> dict[int, float]:
             if point.split == "validation" and "knn_average" in point.values:
                 found.setdefault(point.step, []).append(point.values["knn_average"])
     return {step: float(np.mean(values)) for step, values in sorted(found.items())}
-
-
-def _colour(kind: int) -> tuple[float, float, float, float]:
-    from matplotlib import colormaps
-
-    return colormaps["tab20"](kind % COLOURS)
