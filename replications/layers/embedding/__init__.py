@@ -1,0 +1,1 @@
+"""Vectors of words and documents: what a method offers, the unit sphere, negative sampling."""
