@@ -8,6 +8,7 @@ import torch
 from scipy.sparse import csr_array
 from torch.nn.functional import embedding, normalize
 
+from replications.errors import UserError
 from replications.layers.embedding.sphere import on_sphere, retract, tangent, uniform_on_sphere
 from replications.papers.jose import model as jose
 from replications.papers.paragraph_vector import model as paragraph_vector
@@ -121,6 +122,22 @@ def test_joses_loss_is_the_papers_hinge(joint):
     model = randomised(jose.build(11, 5, dim=6, joint=joint, margin=0.5))
     model.on_step(0, 1)
     assert model(batch_of())["loss"].item() == pytest.approx(naive_jose(model, batch_of(), joint).item(), abs=1e-12)
+
+
+def test_two_hinges_are_one_for_the_context_and_one_for_the_document():
+    model = randomised(jose.build(11, 5, dim=6, margin=0.5, hinges="two"))
+    model.on_step(0, 1)
+    batch, total = batch_of(), 0.0
+    u, v, d = model.center, model.context, model.document
+    for i in range(len(batch["center"])):
+        own = batch["center"][i]
+        vectors = [d[batch["document"][i]], *([v[batch["context"][i]]] if batch["valid"][i] else [])]
+        for other in batch["noise"][i]:
+            for shared in vectors:
+                total += 0 if other == own else max(model.margin - shared @ u[own] + shared @ u[other], torch.zeros(()))
+    assert model(batch)["loss"].item() == pytest.approx(float(total) / len(batch["center"]), abs=1e-12)
+    with pytest.raises(UserError, match="give one or two"):
+        jose.build(11, 5, dim=6, hinges="three")
 
 
 def test_one_pair_moves_as_the_authors_positive_word_does():

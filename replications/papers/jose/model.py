@@ -1,20 +1,26 @@
 """JoSE (Meng et al., NeurIPS 2019): words, contexts and documents on the unit sphere, trained jointly."""
 
+from typing import Literal
+
 import numpy as np
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from replications.errors import UserError
 from replications.layers.embedding.model import EmbeddingModel
 from replications.layers.embedding.sphere import on_sphere, retract, uniform_on_sphere
 from replications.training.stage import Batch
+
+Hinges = Literal["one", "two"]
 
 
 class JoSE(EmbeddingModel):
     """Center words u, context words v and documents d.
 
     `spherical`: the vectors stay on the sphere; else cosines become inner products. `modified`: the step is multiplied
-    by the cosine distance of the vector and the direction of descent (section 4). `joint`: with documents.
+    by the cosine distance of the vector and the direction of descent (section 4). `joint`: with documents. `hinges`:
+    ``one`` for context and document together, as in the paper, or ``two``, one for each, as in the authors' code.
     """
 
     def __init__(
@@ -27,8 +33,12 @@ class JoSE(EmbeddingModel):
         spherical: bool,
         modified: bool,
         joint: bool,
+        hinges: Hinges,
     ):
         super().__init__()
+        if hinges not in ("one", "two"):
+            raise UserError(f"'{hinges}' hinges: give one or two")
+        self.hinges = hinges
         self.margin, self.negatives = margin, negatives
         self.spherical, self.modified = spherical, modified
         self.center = uniform_on_sphere(vocabulary, dim)
@@ -42,16 +52,26 @@ class JoSE(EmbeddingModel):
                 retract(weight)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean over pairs of ``sum over u' of max(0, m - cos(v,u) - cos(u,d) + cos(v,u') + cos(u',d))``."""
+        """Return the mean over pairs of the hinges, summed over negative words.
+
+        One: ``max(0, m - cos(v,u) - cos(u,d) + cos(v,u') + cos(u',d))``.
+        """
         center = self._table(self.center)
+        positive, negative = embedding(batch["center"], center), embedding(batch["noise"], center)
         v = embedding(batch["context"], self._table(self.context)) * batch["valid"][:, None]
-        shared = v if self.document is None else v + embedding(batch["document"], self._table(self.document))
-        positive = (embedding(batch["center"], center) * shared).sum(1, keepdim=True)
-        negative = (embedding(batch["noise"], center) * shared[:, None]).sum(2)
-        counted = batch["noise"] != batch["center"][:, None]
+        counted = (batch["noise"] != batch["center"][:, None]).to(v)
+        alone = counted * batch["valid"][:, None]
         if self.document is None:
-            counted = counted * batch["valid"][:, None]
-        return {"loss": ((self.margin - positive + negative).clamp_min(0) * counted).sum(1).mean()}
+            return {"loss": self._hinge(positive, negative, v, alone)}
+        d = embedding(batch["document"], self._table(self.document))
+        if self.hinges == "one":
+            return {"loss": self._hinge(positive, negative, v + d, counted)}
+        return {"loss": self._hinge(positive, negative, v, alone) + self._hinge(positive, negative, d, counted)}
+
+    def _hinge(self, positive: Tensor, negative: Tensor, shared: Tensor, counted: Tensor) -> Tensor:
+        """Return the hinge of words ``[n, dim]`` and noise ``[n, negatives, dim]`` on `shared` ``[n, dim]``."""
+        ahead = (positive * shared).sum(1, keepdim=True) - (negative * shared[:, None]).sum(2)
+        return ((self.margin - ahead).clamp_min(0) * counted).sum(1).mean()
 
     def word_vectors(self) -> Tensor:
         return nn.functional.normalize(self.center.detach(), dim=1)
@@ -75,6 +95,7 @@ def build(
     spherical: bool = True,
     modified: bool = True,
     joint: bool = True,
+    hinges: Hinges = "one",
 ) -> JoSE:
     """Return JoSE for a vocabulary and a number of documents."""
-    return JoSE(vocabulary, documents, dim, margin, negatives, spherical, modified, joint)
+    return JoSE(vocabulary, documents, dim, margin, negatives, spherical, modified, joint, hinges)
