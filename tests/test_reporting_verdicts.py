@@ -303,7 +303,7 @@ def test_different_test_data_or_categories_do_not_compare():
     assert one(records).reason == "subject and reference differ in their test data"
 
 
-def tested_on(records, address, test):
+def with_test_set(records, address, test):
     """Set the test data of a method's runs."""
     for seed, of in records.runs[address].items():
         spec = of.spec.model_copy(update={"data": {"train": "faces_mini", "test": test}})
@@ -314,7 +314,7 @@ def test_two_forms_of_one_set_compare_and_other_sets_do_not():
     def reason(subject, reference):
         records = records_of([91.0, 92.0, 93.1], BASE)
         for address, test in ((SUBJECT, subject), (REFERENCE, reference)):
-            tested_on(records, address, test)
+            with_test_set(records, address, test)
         return one(records).reason
 
     refused = "subject and reference differ in their test data"
