@@ -286,5 +286,5 @@ def test_each_picture_is_drawn(tmp_path):
     for picture in found:
         picture.figure.savefig(tmp_path / f"{picture.name}.png")
     titles = [axes.get_title() for axes in found[0].figure.axes]
-    assert titles == ["one, averages", "one, documents", "two, averages"]  # equal planes are drawn once
+    assert titles == ["one\naverages", "one\ndocuments", "two\naverages"]  # equal planes are drawn once
     assert pictures.over_steps(list(Album().runs("one").values())) == {10: 20.0, 20: 30.0}

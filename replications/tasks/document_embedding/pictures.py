@@ -22,7 +22,7 @@ def draw(album: Album) -> Iterator[Picture]:
         for plane, title in PLANES.items():
             same = plane == "plane_document" and np.array_equal(arrays.get("plane_average", ()), arrays.get(plane))
             if plane in arrays and not same:
-                maps[f"{address}, {title}"] = arrays["label"][: len(arrays[plane])], arrays[plane]
+                maps[f"{address}\n{title}"] = arrays["label"][: len(arrays[plane])], arrays[plane]
     if maps:
         yield Picture(
             "map",
