@@ -1,4 +1,4 @@
-"""VQGAN's terms and GLANN's latents, against naive forms."""
+"""VQGAN's terms, GLANN's latents and DCGAN's losses and pattern, against naive forms."""
 
 import math
 
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from replications.errors import UserError
 from replications.layers.generation.averaged import WithAverage
+from replications.papers.dcgan import model as dcgan
 from replications.papers.glann import model as glann
 from replications.papers.vqgan import model as vqgan
 from replications.papers.vqgan.networks import Judge, patch_critic
@@ -173,3 +174,47 @@ def test_the_gaussian_has_the_latents_mean_and_covariance():
     model.covariance.copy_(root @ root.T)
     drawn = torch.randn(200_000, 4) @ model._root().T
     assert torch.allclose(drawn.T @ drawn / len(drawn), model.covariance, atol=0.05)
+
+
+def test_dcgans_losses_are_cross_entropies_with_labels_real_and_made(images):
+    torch.manual_seed(4)
+    model = dcgan.build((8, 8), 6, 4).eval()  # fixed statistics, so that two passes agree
+    image = images["image"]
+    torch.manual_seed(9)
+    fake = model.generator(torch.randn(12, 6))
+    real_score, fake_score = (model.critic(of.reshape(-1, 1, 8, 8))[:, 0] for of in (image, fake))
+    one, zero = torch.ones(12), torch.zeros(12)
+    bce = F.binary_cross_entropy_with_logits
+    for turn, expected in (
+        ("critic", bce(real_score, one) + bce(fake_score, zero)),
+        ("generator", bce(fake_score, one)),
+    ):
+        torch.manual_seed(9)
+        assert model(images, turn=turn)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_share_of_pairs_is_that_of_patterns_of_two_pixels():
+    column, row = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="xy")
+    board = (-1) ** (column + row)
+    slow = torch.cos(2 * math.pi * column / 8)
+    assert dcgan.pair_share(torch.stack([board, (-1) ** row, (-1) ** column])).item() == pytest.approx(1)
+    assert dcgan.pair_share((3 + slow)[None]).item() == pytest.approx(0, abs=1e-12)
+    # energies: board 64 pixels of 0.3 squared, slow 64 of 1/2
+    assert dcgan.pair_share((slow + 0.3 * board)[None]).item() == pytest.approx(0.09 / 0.59)
+    torch.manual_seed(0)
+    assert dcgan.pair_share(torch.randn(4000, 8, 8)).item() == pytest.approx(3 / 63, rel=0.05)
+
+
+def test_untrained_transposed_convolutions_have_pairs_and_resized_images_few():
+    torch.manual_seed(0)
+    shares = {
+        doubling: dcgan.build((16, 16), 16, 16, doubling=doubling).untrained for doubling in ("transposed", "resized")
+    }
+    assert shares["transposed"] > 5 * shares["resized"]
+
+
+def test_dcgan_refuses_what_it_cannot_double():
+    with pytest.raises(UserError, match="multiples of 4"):
+        dcgan.build((10, 8), 6, 4)
+    with pytest.raises(UserError, match="give transposed or resized"):
+        dcgan.build((8, 8), 6, 4, doubling="bilinear")

@@ -30,6 +30,9 @@ CODES = {
     "used_codes": Metric("Used codes", "%", True, "of the codebook, by the test images", 1),
     "perplexity": Metric("Perplexity", "codes", True, "of the codes of the test images", 2),
     "code_bits": Metric("Bits", "bits", False, "of a code, or of a pixel's grey level, of test images: exact", 3),
+    "pair_share": Metric("Pairs", "", False, "share of made images' energy that repeats every two pixels", 4, "log"),
+    "pair_share_untrained": Metric("Pairs, untrained", "", False, "the same before training", 4, "log"),
+    "pair_share_real": Metric("Pairs, real", "", False, "the same of test images", 4, "log"),
     "shuffled_mse": Metric("Shuffled", "", False, "the same with another test image's code", 4, "log"),
 }
 
