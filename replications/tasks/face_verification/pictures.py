@@ -1,4 +1,4 @@
-"""Pictures of face verification: the pairs that each method got most wrong.
+"""Pictures of face verification: the pairs that each method got most wrong, and test sets in several forms.
 
 Only procedural faces are shown; photographs of people never are.
 """
@@ -9,15 +9,73 @@ from functools import partial
 import numpy as np
 from matplotlib.figure import Figure
 
+from replications.datasets.registry import load
 from replications.records import RunRecord
 from replications.tasks.base import Album, Picture
 
+FORMS = "faces.forms"  # the preparer of forms
 METHODS_SHOWN = 8
+FACES_SHOWN = 9
 NAME_WIDTH = 0.9  # inches
+FORM_WIDTH = 1.5  # inches, of a form's name
 
 
 def draw(album: Album) -> Iterator[Picture]:
-    """Yield the picture of wrong pairs where the runs name such pairs of one procedural test set."""
+    """Yield the forms in which procedural faces were tested, and the wrong pairs that the runs name of one such set."""
+    yield from _forms(album)
+    yield from _wrong(album)
+
+
+def _forms(album: Album) -> Iterator[Picture]:
+    """Yield the same test images in each form of a procedural set, where methods were tested on several."""
+    tested = {}
+    for address in album.addresses:
+        for record in list(album.runs(address).values())[:1]:
+            key = record.spec.data.get("test", "")
+            known = load().sets.get(key)
+            if known and known.kind == "procedural" and known.preparer == FORMS:
+                tested[key] = known.title
+    sheets = {tested[key]: faces for key in sorted(tested) if (faces := _first_faces(album, key)) is not None}
+    if len(sheets) > 1:
+        yield Picture(
+            "forms",
+            partial(forms, sheets, album.width),
+            "The same procedural faces in each form in which they were tested.",
+            "The first image of nine test people in each form, at half size. They are procedural: they show no person.",
+            publish=True,
+        )
+
+
+def _first_faces(album: Album, key: str) -> np.ndarray | None:
+    """Return a first image of each test person at half size, ``[n, side, side, 3]``; None for an unreadable set."""
+    arrays = album.open_set(key)
+    if arrays is None:
+        return None
+    people, first = np.unique(np.where(arrays["fold"] > 0, arrays["identity"], -1), return_index=True)
+    images = np.asarray(arrays["images"][first[people >= 0][:FACES_SHOWN]], np.float32)
+    side = images.shape[1] // 2
+    return images[:, : 2 * side, : 2 * side].reshape(-1, side, 2, side, 2, 3).mean((2, 4)).astype(np.uint8)
+
+
+def forms(sheets: Mapping[str, np.ndarray], width: float) -> Figure:
+    """A line of images for each form, by its title; `sheets` are uint8 ``[n, side, side, 3]``, `width` in inches."""
+    line = (width - FORM_WIDTH) / max(map(len, sheets.values()))
+    figure = Figure(figsize=(width, len(sheets) * line))
+    panels = figure.subplots(len(sheets), squeeze=False, gridspec_kw={"hspace": 0.02})[:, 0]
+    figure.subplots_adjust(FORM_WIDTH / width, 0, 1, 1)
+    for axes, (title, faces) in zip(panels, sheets.items(), strict=True):
+        axes.imshow(np.concatenate(list(faces), axis=1), interpolation="none")
+        axes.text(-4, faces.shape[1] / 2, wrap(title), ha="right", va="center", fontsize=7)
+        axes.axis("off")
+    return figure
+
+
+def wrap(title: str) -> str:
+    """Return what distinguishes the form: the part behind the set's name, a line each."""
+    return "\n".join(title.split(", ")[1:])
+
+
+def _wrong(album: Album) -> Iterator[Picture]:
     chosen: dict[str, dict[str, RunRecord]] = {}
     for address in album.addresses:
         record = next(iter(album.runs(address).values()), None)
