@@ -9,6 +9,6 @@ def image_sheet(axes: Axes, images: np.ndarray, largest: float) -> None:
     framed = np.pad(images.astype(float), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=largest / 2)
     lines, columns, height, width = framed.shape
     sheet = framed.transpose(0, 2, 1, 3).reshape(lines * height, columns * width)
-    axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=largest)
+    axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=largest, interpolation="none")
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
