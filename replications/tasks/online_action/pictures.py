@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 
 from replications.records import RunRecord
 from replications.tasks.base import Album, Picture
+from replications.tasks.seed_line import seed_line
 
 HEIGHT = 2.9  # inches
 FRAMES = 128  # shown of a stream
@@ -49,11 +50,8 @@ def ahead_figure(runs: Mapping[str, Sequence[RunRecord]], album: Album) -> Figur
     figure = Figure(figsize=(album.width, HEIGHT), layout="constrained")
     axes = figure.subplots()
     for address, records in runs.items():
-        look, ahead = album.look(address), records[0].curves["ahead"].x
         found = np.array([record.curves["ahead"].y for record in records])
-        style = {"color": look.colour, "marker": look.marker, "linestyle": look.dash, "markersize": 4}
-        axes.plot(ahead, found.mean(0), label=address, **style)
-        axes.fill_between(ahead, found.min(0), found.max(0), color=look.colour, alpha=0.15, linewidth=0)
+        seed_line(axes, album.look(address), address, records[0].curves["ahead"].x, found, markersize=4)
     axes.set(xlabel="frames ahead", ylabel="mAP, %")
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside right upper", frameon=False)

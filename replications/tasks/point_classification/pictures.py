@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from replications.tasks.base import Album, Picture
+from replications.tasks.seed_line import seed_line
 
 COLUMNS = 6
 NAME_WIDTH = 1.05  # inches
@@ -171,11 +172,7 @@ def fewer_points(methods: Mapping[str, Mapping], album: Album) -> Figure:
     for address, runs in methods.items():
         curves = [record.curves["kept"] for record in runs.values() if "kept" in record.curves]
         x, y = np.array(curves[0].x), np.array([curve.y for curve in curves if curve.x == curves[0].x])
-        look = album.look(address)
-        axes.plot(
-            100 * x, y.mean(0), color=look.colour, marker=look.marker, linestyle=look.dash, label=address, markersize=4
-        )
-        axes.fill_between(100 * x, y.min(0), y.max(0), color=look.colour, alpha=0.15, linewidth=0)
+        seed_line(axes, album.look(address), address, 100 * x, y, markersize=4)
         shares.update(x.tolist())
     axes.set_xscale("log", base=2)
     ticks = sorted(shares)

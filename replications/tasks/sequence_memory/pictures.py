@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from replications.records import RunRecord
 from replications.tasks.base import Album, Picture
+from replications.tasks.seed_line import seed_line
 
 HEIGHT = 2.9  # inches
 CONDITION = re.compile(r"recall_p(\d+)_g(\d+)")
@@ -47,10 +48,9 @@ def recall_figure(trained: Mapping[str, Sequence[RunRecord]], album: Album) -> F
     values = next(iter(trained.values()))[0].spec.task_options["recall"].get("values", 8)
     for axes, pairs in zip(panels, numbers, strict=True):
         for address, records in trained.items():
-            look, names = album.look(address), [f"recall_p{pairs}_g{gap}" for gap in gaps]
+            names = [f"recall_p{pairs}_g{gap}" for gap in gaps]
             recall = np.array([[record.metrics[name] for name in names] for record in records])
-            axes.plot(gaps, recall.mean(0), color=look.colour, marker=look.marker, linestyle=look.dash, label=address)
-            axes.fill_between(gaps, recall.min(0), recall.max(0), color=look.colour, alpha=0.15, linewidth=0)
+            seed_line(axes, album.look(address), address, gaps, recall)
         axes.axhline(100 / pairs + (100 - 100 / pairs) / values, color="#7F7F7F", linestyle="--", linewidth=0.8)
         axes.axhline(100 / values, color="#7F7F7F", linestyle=":", linewidth=0.8)
         axes.set(title=f"{pairs} pair{'s' * (pairs > 1)}", xlabel="gap, tokens", ylim=(0, 103))

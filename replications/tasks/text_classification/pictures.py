@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from replications.records import RunRecord
 from replications.tasks.base import Album, Picture
+from replications.tasks.seed_line import seed_line
 
 HEIGHT = 2.9  # inches
 LABELS = re.compile(r"accuracy_(\d+)")
@@ -44,10 +45,8 @@ def bits_figure(pretrained: Mapping[str, Sequence[RunRecord]], album: Album) -> 
     figure = Figure(figsize=(album.width, HEIGHT), layout="constrained")
     axes = figure.subplots()
     for address, records in pretrained.items():
-        look, curves = album.look(address), [record.curves["masked_bits"] for record in records]
-        steps, bits = curves[0].x, np.array([curve.y for curve in curves])
-        axes.plot(steps, bits.mean(0), color=look.colour, marker=look.marker, linestyle=look.dash, label=address)
-        axes.fill_between(steps, bits.min(0), bits.max(0), color=look.colour, alpha=0.15, linewidth=0)
+        bits = np.array([record.curves["masked_bits"].y for record in records])
+        seed_line(axes, album.look(address), address, records[0].curves["masked_bits"].x, bits)
     unigram = next(iter(pretrained.values()))[0].metrics["unigram_bits"]
     axes.axhline(unigram, color="#7F7F7F", linestyle="--", linewidth=0.8)
     axes.set(xlabel="steps of pretraining", ylabel="bits a masked word")
@@ -62,9 +61,7 @@ def labels_figure(runs: Mapping[str, Sequence[RunRecord]], album: Album) -> Figu
     for address, records in runs.items():
         numbers = sorted(int(match[1]) for name in records[0].metrics if (match := LABELS.fullmatch(name)))
         accuracy = np.array([[record.metrics[f"accuracy_{n}"] for n in numbers] for record in records])
-        look = album.look(address)
-        axes.plot(numbers, accuracy.mean(0), color=look.colour, marker=look.marker, linestyle=look.dash, label=address)
-        axes.fill_between(numbers, accuracy.min(0), accuracy.max(0), color=look.colour, alpha=0.15, linewidth=0)
+        seed_line(axes, album.look(address), address, numbers, accuracy)
     axes.set_xscale("log")
     axes.set_xticks(numbers, [f"{n:,}" for n in numbers])
     axes.minorticks_off()

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from replications.records import RunRecord
 from replications.tasks.base import Album, Picture
+from replications.tasks.seed_line import seed_line
 
 
 def curves(album: Album) -> Iterator[Picture]:
@@ -48,11 +49,7 @@ def convergence(album: Album, series: Mapping[str, tuple[np.ndarray, np.ndarray]
     figure = Figure(figsize=(album.width, 3.4), layout="constrained")
     axes = figure.subplots()
     for address, (x, ys) in series.items():
-        look = album.look(address)
-        axes.plot(
-            x, ys.mean(0), color=look.colour, linestyle=look.dash, marker=look.marker, markersize=4, label=address
-        )
-        axes.fill_between(x, ys.min(0), ys.max(0), color=look.colour, alpha=0.15, linewidth=0)
+        seed_line(axes, album.look(address), address, x, ys, markersize=4)
     axes.set(xlabel="epoch", ylabel="AP of the validation images (%)", ylim=(0, None), xlim=(0, None))
     axes.legend(loc="upper left", fontsize=8)
     return figure
