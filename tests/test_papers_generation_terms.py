@@ -197,12 +197,13 @@ def test_the_share_of_pairs_is_that_of_patterns_of_two_pixels():
     column, row = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="xy")
     board = (-1) ** (column + row)
     slow = torch.cos(2 * math.pi * column / 8)
-    assert dcgan.pair_share(torch.stack([board, (-1) ** row, (-1) ** column])).item() == pytest.approx(1)
-    assert dcgan.pair_share((3 + slow)[None]).item() == pytest.approx(0, abs=1e-12)
+    share = dcgan.build((8, 8), 6, 4).pair_share
+    assert share(torch.stack([board, (-1) ** row, (-1) ** column]).flatten(1)) == pytest.approx(1)
+    assert share((3 + slow).reshape(1, 64)) == pytest.approx(0, abs=1e-12)
     # energies: board 64 pixels of 0.3 squared, slow 64 of 1/2
-    assert dcgan.pair_share((slow + 0.3 * board)[None]).item() == pytest.approx(0.09 / 0.59)
+    assert share((slow + 0.3 * board).reshape(1, 64)) == pytest.approx(0.09 / 0.59)
     torch.manual_seed(0)
-    assert dcgan.pair_share(torch.randn(4000, 8, 8)).item() == pytest.approx(3 / 63, rel=0.05)
+    assert share(torch.randn(4000, 64)) == pytest.approx(3 / 63, rel=0.05)
 
 
 def test_untrained_transposed_convolutions_have_pairs_and_resized_images_few():

@@ -92,3 +92,10 @@ class Relaxation(nn.Module):
         """Mix the codebook by drawn weights; the loss is 0."""
         soft = F.gumbel_softmax(logits, self.temperature)
         return Coded(soft @ self.vectors, self.nearest(logits), logits.new_zeros(()))
+
+
+def usage(codes: Tensor, size: int) -> dict[str, float]:
+    """Return ``used_codes``, % of a codebook of `size`, and the ``perplexity`` of codes int64 of any shape."""
+    share = torch.bincount(codes.flatten(), minlength=size).double() / codes.numel()
+    used = share[share > 0]
+    return {"used_codes": 100 * len(used) / size, "perplexity": (-(used * used.log()).sum()).exp().item()}

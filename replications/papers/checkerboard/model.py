@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from replications.errors import UserError
+from replications.layers.images.spectrum import nyquist_share
 from replications.layers.systems.measured import Measured
 
 CHANNELS = 32
@@ -73,15 +74,3 @@ def build(draws: int, *, kind: Kind, kernel: int) -> Measured:
         "even_spread": float(even.std(correction=0) / even.mean()),
     }
     return Measured("up-sampling layers, untrained", np.array(found), np.array(stated), metrics)
-
-
-def nyquist_share(images: Tensor) -> float:
-    """Return the share of the energy, means of images taken out, of patterns that repeat every two pixels.
-
-    These are three of the frequencies: the highest of x, of y, and of both. White noise of n pixels has 3 / (n - 1).
-    """
-    centred = images - images.mean((-2, -1), keepdim=True)
-    energy = torch.fft.fft2(centred).abs().square()
-    rows, columns = (size // 2 for size in images.shape[-2:])
-    highest = energy[..., rows, 0] + energy[..., 0, columns] + energy[..., rows, columns]
-    return float(highest.sum() / energy.sum())

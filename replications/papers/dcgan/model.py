@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from replications.errors import UserError
 from replications.layers.generation.model import Generator, Sampler
+from replications.layers.images.spectrum import nyquist_share
 from replications.training.stage import Batch, Turn
 
 Doubling = Literal["transposed", "resized"]
@@ -35,7 +36,7 @@ class DCGAN(Generator):
                 nn.init.normal_(module.weight, std=WEIGHT_STD)
         with torch.no_grad():
             untrained = self.generator(torch.randn(UNTRAINED, latent))
-        self.register_buffer("untrained", pair_share(untrained.unflatten(1, shape)))
+        self.register_buffer("untrained", torch.tensor(self.pair_share(untrained)))
 
     def forward(self, batch: Batch, turn: str = "") -> dict[str, Tensor]:
         real = batch["image"]
@@ -59,10 +60,14 @@ class DCGAN(Generator):
         """Measure the pattern of two pixels in made images, in those before training, and in real ones."""
         made = self.generator(self.noise(len(image)))
         return {
-            "pair_share": pair_share(made.unflatten(1, self.shape)).item(),
+            "pair_share": self.pair_share(made),
             "pair_share_untrained": self.untrained.item(),
-            "pair_share_real": pair_share(image.unflatten(1, self.shape)).item(),
+            "pair_share_real": self.pair_share(image),
         }
+
+    def pair_share(self, image: Tensor) -> float:
+        """Return the share of the energy of images ``[batch, pixels]`` that repeats every two pixels."""
+        return nyquist_share(image.double().unflatten(1, self.shape))
 
 
 def generator(shape: tuple[int, int], latent: int, channels: int, doubling: Doubling) -> nn.Sequential:
@@ -102,13 +107,6 @@ def critic(shape: tuple[int, int], channels: int) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(2 * channels * shape[0] * shape[1] // 16, 1),
     )
-
-
-def pair_share(images: Tensor) -> Tensor:
-    """Return the share of energy, means taken out, that repeats every two pixels: of images ``[n, rows, columns]``."""
-    energy = torch.fft.fft2((images - images.mean((1, 2), keepdim=True)).double()).abs().square()
-    row, column = images.shape[1] // 2, images.shape[2] // 2
-    return (energy[:, row, 0] + energy[:, 0, column] + energy[:, row, column]).sum() / energy.sum()
 
 
 def build(shape: tuple[int, int], latent: int, channels: int, *, doubling: Doubling = "transposed") -> DCGAN:

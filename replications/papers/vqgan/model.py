@@ -5,10 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from replications.errors import UserError
-from replications.layers.generation.codes import Codebook
+from replications.layers.generation.autoencoder import decoder, encoder
+from replications.layers.generation.codes import Codebook, usage
 from replications.layers.generation.model import Generator, Sampler
 from replications.layers.generation.sequence import SymbolModel
-from replications.papers.vqgan.networks import Judge, decoder, encoder, patch_critic
+from replications.papers.vqgan.networks import Judge, patch_critic
 from replications.training.stage import Batch, Turn
 
 CODE_WIDTH = 16
@@ -150,14 +151,8 @@ class VQGAN(Generator):
     def measure(self, image: Tensor) -> dict[str, float]:
         """Measure reconstructions and the codes in use on test images."""
         codes = self._codes(image)
-        size = len(self.stages.codebook.table())
-        share = torch.bincount(codes.flatten(), minlength=size).double() / codes.numel()
-        used = share[share > 0]
-        return {
-            "reconstruction_mse": F.mse_loss(self.stages.of_codes(codes), image).item(),
-            "used_codes": 100 * len(used) / size,
-            "perplexity": (-(used * used.log()).sum()).exp().item(),
-        }
+        rebuilt = F.mse_loss(self.stages.of_codes(codes), image).item()
+        return {"reconstruction_mse": rebuilt} | usage(codes, len(self.stages.codebook.table()))
 
 
 def build(

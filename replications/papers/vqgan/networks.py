@@ -1,32 +1,6 @@
-"""Networks of VQGAN at small size: encoder, decoder, the critic of patches, and the judge of the perceptual loss."""
+"""Networks of VQGAN at small size beside the autoencoder: the critic of patches, and the judge of labels."""
 
 from torch import Tensor, nn
-
-
-def encoder(channels: int, outputs: int) -> nn.Sequential:
-    """Return two halvings from ``[batch, 1, rows, columns]`` to ``[batch, outputs, rows / 4, columns / 4]``."""
-    return nn.Sequential(
-        nn.Conv2d(1, channels, 3, padding=1),
-        nn.SiLU(),
-        nn.Conv2d(channels, channels, 4, 2, 1),
-        nn.SiLU(),
-        nn.Conv2d(channels, channels, 4, 2, 1),
-        nn.SiLU(),
-        nn.Conv2d(channels, outputs, 1),
-    )
-
-
-def decoder(channels: int, inputs: int) -> nn.Sequential:
-    """Return two doublings back to one channel; its last layer gives the adaptive weight."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, channels, 1),
-        nn.SiLU(),
-        nn.ConvTranspose2d(channels, channels, 4, 2, 1),
-        nn.SiLU(),
-        nn.ConvTranspose2d(channels, channels, 4, 2, 1),
-        nn.SiLU(),
-        nn.Conv2d(channels, 1, 3, padding=1),
-    )
 
 
 def patch_critic(channels: int) -> nn.Sequential:

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from replications.errors import UserError
-from replications.layers.generation.codes import Codebook, Learning, Relaxation
+from replications.layers.generation.autoencoder import decoder, encoder
+from replications.layers.generation.codes import Codebook, Learning, Relaxation, usage
 from replications.layers.generation.model import Generator, Sampler
 from replications.layers.generation.sequence import SymbolModel
 from replications.training.stage import Batch
@@ -27,24 +28,7 @@ class VQVAE(Generator):
             raise UserError(f"images of {shape[0]} x {shape[1]} pixels: two halvings need multiples of 4")
         self.shape, self.grid = shape, (shape[0] // 4, shape[1] // 4)
         super().__init__(self.grid[0] * self.grid[1])
-        self.encoder = nn.Sequential(
-            nn.Conv2d(1, channels, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 4, 2, 1),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 4, 2, 1),
-            nn.SiLU(),
-            nn.Conv2d(channels, outputs, 1),
-        )
-        self.decoder = nn.Sequential(
-            nn.Conv2d(CODE_WIDTH, channels, 1),
-            nn.SiLU(),
-            nn.ConvTranspose2d(channels, channels, 4, 2, 1),
-            nn.SiLU(),
-            nn.ConvTranspose2d(channels, channels, 4, 2, 1),
-            nn.SiLU(),
-            nn.Conv2d(channels, 1, 3, padding=1),
-        )
+        self.encoder, self.decoder = encoder(channels, outputs), decoder(channels, CODE_WIDTH)
         self.quantiser = quantiser
         self.size = len(quantiser.table())
         self.prior = SymbolModel(self.noise_size, self.size, prior_width)
@@ -84,16 +68,12 @@ class VQVAE(Generator):
         """Measure reconstructions, relaxed and with hard codes, the codes in use, and the prior's bits a code."""
         encoded = self.encode(image)
         codes = self.quantiser.nearest(encoded)
-        share = torch.bincount(codes.flatten(), minlength=self.size).double() / codes.numel()
-        used = share[share > 0]
         relaxed = self.quantiser(encoded).vectors
         return {
             "reconstruction_mse": F.mse_loss(self.of_codes(codes), image).item(),
             "relaxed_mse": F.mse_loss(self.decode(relaxed), image).item(),
-            "used_codes": 100 * len(used) / self.size,
-            "perplexity": (-(used * used.log()).sum()).exp().item(),
             "code_bits": -self.prior.log_prob(codes).double().mean().item() / math.log(2),
-        }
+        } | usage(codes, self.size)
 
 
 class Pixels(Generator):
