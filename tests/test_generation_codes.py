@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from replications.errors import UserError
-from replications.layers.generation.codes import Codebook, Relaxation
+from replications.layers.generation.codes import Codebook, Relaxation, usage
 from replications.layers.generation.sequence import SymbolModel, by_inverse
 from replications.papers.vqvae import model as vqvae
 
@@ -194,3 +194,9 @@ def test_pixels_keep_the_levels_of_the_digits():
     drawn = model.samplers()["pixels"](model.noise(50))
     assert drawn.min() >= -1 and drawn.max() <= 1
     assert torch.allclose(vqvae.levels(drawn) / 8 - 1, drawn)
+
+
+def test_usage_is_the_share_of_codes_in_use_and_the_exponent_of_their_entropy():
+    found = usage(torch.tensor([[0, 0], [1, 3]]), 8)
+    assert found["used_codes"] == 37.5
+    assert found["perplexity"] == pytest.approx(2**0.5 * 4**0.5)  # shares 1/2, 1/4, 1/4: an entropy of 3/2 bits

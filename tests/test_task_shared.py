@@ -135,3 +135,19 @@ def test_data_lie_on_the_device_where_they_fit_in_half_of_it(free, kind, monkeyp
     found = resident_or_read(arrays, 5, 0, None, rows=rows, device=device)
     assert type(found) is kind and found.samples == 10
     assert set(found.batch(0)["label"].tolist()) | set(found.batch(1)["label"].tolist()) == set(range(5, 15))
+
+
+def test_a_seed_line_is_the_mean_in_the_range_of_the_seeds():
+    from matplotlib.figure import Figure
+
+    from replications.tasks.base import Look
+    from replications.tasks.seed_line import seed_line
+
+    axes = Figure().subplots()
+    values = np.array([[1.0, 4.0], [2.0, 8.0], [6.0, 6.0]])
+    seed_line(axes, Look("#ff0000", "s", "--"), "a/b", [10, 20], values, markersize=4)
+    (line,), (band,) = axes.lines, axes.collections
+    assert line.get_xydata().tolist() == [[10, 3], [20, 6]] and line.get_label() == "a/b"
+    assert (line.get_marker(), line.get_linestyle(), line.get_markersize()) == ("s", "--", 4)
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
+    assert corners == {(10, 1), (10, 6), (20, 4), (20, 8)}
