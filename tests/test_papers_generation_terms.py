@@ -93,6 +93,8 @@ def test_rebuilt_samples_are_rebuilt_training_images(images):
         rebuilt = model.rebuild(images["image"])
     apart = torch.cdist(found, rebuilt)
     assert apart.min(1).values.max() < 1e-4, "images are blends"
+    grey = {tuple(row) for row in ((images["image"] + 1) * 127.5).round().tolist()}
+    assert {tuple(row) for row in model.kept.tolist()} == grey, "kept images are blends"
 
 
 def test_a_score_of_the_critic_sees_ten_pixels():
