@@ -26,6 +26,7 @@ COMMANDS = (
     "run",
     "evaluate",
     "throughput",
+    "trials",
     "report",
     "verify",
     "cite",
