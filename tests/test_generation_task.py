@@ -15,7 +15,7 @@ from replications.errors import RunFailure, UserError
 from replications.layers.generation.averaged import WithAverage
 from replications.layers.generation.model import Generator
 from replications.tasks.image_generation.data import as_grey, open_images
-from replications.tasks.image_generation.execute import category_of, checked
+from replications.tasks.image_generation.execute import category_of, checked, pictured
 from replications.tasks.image_generation.rescore import covered, features, frechet, judge, sliced_wasserstein
 from replications.training.stage import Turn
 
@@ -182,3 +182,50 @@ def test_a_record_has_both_weights_and_every_sampler(data_root, tmp_path):
     assert record.metrics["seconds_per_1000"] > 0 and record.metrics["step_ms"] > 0
     assert record.metrics["frechet"] != record.metrics["frechet_raw"]
     assert "1,000" not in record.category and "60 samples, 60 test images" in record.category
+
+
+class Coded(Generator):
+    """Images are the noise; an image's code is its sign, and there are two codes."""
+
+    between = "same"
+
+    def samplers(self):
+        return {"double": lambda noise: 2 * noise, "same": lambda noise: noise}
+
+    def rebuild(self, image):
+        return image.sign()
+
+    def vocabulary(self):
+        return torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
+
+
+def test_what_is_pictured_of_a_method():
+    noise, test = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)) / 9, torch.tensor([[0.5, -0.5]])
+    found = pictured(Coded(2), noise, test)
+    assert set(found) == {"shown", "between", "pairs", "codes"}
+    assert found["between"].shape == (2, 16, 2)
+    for ends, way in zip(((0, 1), (2, 3)), found["between"], strict=True):
+        assert np.array_equal(way[[0, -1]], as_grey(noise[list(ends)]))
+    third = as_grey((noise[0] * 3**0.5 + noise[1])[None] / 2)[0]  # a third of the quarter turn
+    assert np.array_equal(found["between"][0, 5], third)
+    assert found["pairs"].tolist() == [[[191, 64]], [[255, 0]]] and found["codes"].tolist() == [[0, 0], [255, 255]]
+
+
+GENERATORS = [key for key, paper in catalogue.papers().items() if paper.task == "image_generation"]
+
+
+@pytest.mark.parametrize("address", catalogue.methods_of(GENERATORS, "smoke"))
+def test_a_method_rebuilds_and_interpolates_by_what_it_says(address, data_root):
+    """A way between two noises takes a sampler without noise of its own; rebuilt images and codes are whole images."""
+    spec = catalogue.resolve(address, "smoke", 0)
+    context = running.RunContext(spec, CPU, data_root, data_root)
+    data = open_images(spec.data["images"], data_root)
+    model = context.build("generator", shape=data.shape, classes=data.classes).eval()
+    with torch.no_grad():
+        if model.between:
+            noise = model.noise(3)
+            once, again = (model.samplers()[model.between](noise) for _ in range(2))
+            assert torch.equal(once, again) and (once[0] - once[1]).abs().max() > 0
+        image = data.batch("test")["image"][:3]
+        for found in (model.rebuild(image), model.vocabulary()):
+            assert found is None or (found.isfinite().all() and found.shape[1:] == image.shape[1:])

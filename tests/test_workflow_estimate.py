@@ -67,6 +67,29 @@ def test_records_of_the_method_say_the_median_of_each_run(plan):
     assert estimate.run_megabytes(plan, ADDRESS, "3,4") == 6
 
 
+@pytest.mark.parametrize(
+    ("load", "cpus", "threads", "kind", "seconds"),
+    [
+        (0.5, 2, 1, "cpu", 100),  # others had the other processor
+        (0.75, 2, 1, "cpu", 50),  # they had half of its own, too
+        (0.75, 4, 4, "cpu", 25),  # a quarter of four
+        (0.75, 2, 4, "cpu", 25),  # more threads than processors get no more than all
+        (0.75, 4, 4, "cuda", 100),
+        (None, 2, 1, "cpu", 100),
+    ],
+)
+def test_seconds_of_a_busy_machine_count_by_the_share_that_the_run_had(plan, load, cpus, threads, kind, seconds):
+    record = make_record(plan, 0, 100.0, kind=kind)
+    busy = record.model_copy(
+        update={
+            "cost": Cost(total_seconds=100.0, background_load=load),
+            "provenance": record.provenance.model_copy(update={"cpu_count": cpus, "threads": threads}),
+        }
+    )
+    failed = busy.model_copy(update={"status": "failed"})
+    assert estimate.alone_seconds([busy, failed]) == [pytest.approx(seconds)]
+
+
 def test_published_records_say_it_in_a_fresh_clone_but_not_those_of_another_kind_of_device(plan):
     published = plan.folder.parent / "published"
     make_record(plan, 0, 7.0, published / "mini-gpu", kind="cuda")

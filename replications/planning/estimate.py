@@ -8,7 +8,7 @@ for data, from the registry.
 import functools
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from replications import catalogue, running
@@ -26,7 +26,7 @@ UNKNOWN = -1
 def run_seconds(plan: Plan, address: str, seeds: str) -> int:
     """Wall seconds of a group of runs; runs already in the work store cost nothing."""
     left = _left(plan, address, seeds)
-    spent = [r.cost.total_seconds for r in _earlier(plan, address) if r.status == "finished" and r.cost.total_seconds]
+    spent = alone_seconds(_earlier(plan, address))
     minutes = catalogue.task_tiers(catalogue.find_method(address)[0].task)[plan.knobs.tier].minutes_per_run
     if left and not spent and minutes is None:
         return UNKNOWN
@@ -38,11 +38,31 @@ def published_seconds(plan: Plan, address: str) -> float | None:
 
     They come from other machines, so only their ratios apply to this one.
     """
-    spent = [r.cost.total_seconds for r in published_records(plan, address) if r.status == "finished"]
+    spent = alone_seconds(published_records(plan, address))
     minutes = catalogue.task_tiers(catalogue.find_method(address)[0].task)[plan.knobs.tier].minutes_per_run
-    if any(spent):
-        return statistics.median(filter(None, spent))
+    if spent:
+        return statistics.median(spent)
     return None if minutes is None else 60 * minutes
+
+
+def alone_seconds(records: Iterable[RunRecord]) -> list[float]:
+    """Wall seconds of finished runs, had others left them as many processors as they have threads.
+
+    A run on a CPU that others kept busy had only the rest of its machine: its seconds count by that share. A GPU's
+    runs are not corrected, nor those whose load is not known.
+    """
+    return [
+        record.cost.total_seconds * _share(record)
+        for record in records
+        if record.status == "finished" and record.cost.total_seconds
+    ]
+
+
+def _share(record: RunRecord) -> float:
+    about, load = record.provenance, record.cost.background_load
+    if about is None or about.device_kind != "cpu" or not about.cpu_count or not load:
+        return 1.0
+    return min(1.0, (1 - load) * about.cpu_count / min(about.threads or 1, about.cpu_count))
 
 
 @functools.cache

@@ -19,11 +19,13 @@ class Generator(nn.Module):
     """Makes images of normal noise ``[batch, noise_size]``.
 
     `turns` are the moves of a training step, without any one optimiser moves the module. `passes` counts how often the
-    network that makes images was run.
+    network that makes images was run. `between` names the sampler whose images follow continuously from the noise
+    alone, for interpolations; empty where there is none.
     """
 
     turns: ClassVar[tuple[Turn, ...]] = ()
     passes: int = 0
+    between: str = ""
 
     def __init__(self, noise_size: int):
         super().__init__()
@@ -44,6 +46,14 @@ class Generator(nn.Module):
     def measure(self, image: Tensor) -> dict[str, float]:
         """Measure the trained model on the test images."""
         return {}
+
+    def rebuild(self, image: Tensor) -> Tensor | None:
+        """Return images ``[batch, pixels]`` made of the codes of images; None where images have no codes."""
+        return None
+
+    def vocabulary(self) -> Tensor | None:
+        """Return for each discrete code the image that has it everywhere, ``[codes, pixels]``; None without such."""
+        return None
 
     def noise(self, count: int) -> Tensor:
         return torch.randn(count, self.noise_size, device=next(self.parameters()).device)

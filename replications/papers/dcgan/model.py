@@ -23,6 +23,7 @@ class DCGAN(Generator):
     """
 
     turns: ClassVar[tuple[Turn, ...]] = (Turn("critic", part="critic"), Turn("generator", part="generator"))
+    between = "once"
 
     def __init__(self, shape: tuple[int, int], latent: int, channels: int, doubling: Doubling):
         if any(side % 4 for side in shape):

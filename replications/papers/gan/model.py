@@ -16,6 +16,7 @@ class Adversaries(Generator):
     """Hinge losses (Miyato et al., ICLR 2018), one turn each a step."""
 
     turns: ClassVar[tuple[Turn, ...]] = (Turn("critic", part="critic"), Turn("generator", part="generator"))
+    between = "once"
 
     def __init__(self, pixels: int, latent: int, width: int, *, modulated: bool = False):
         super().__init__(latent)
@@ -64,6 +65,8 @@ class OGAN(Generator):
     The score of real images is lowered and that of made ones raised, with the quadratic potential of GAN-QP.
     """
 
+    between = "once"
+
     def __init__(self, pixels: int, latent: int, width: int, correlation: float):
         super().__init__(latent)
         self.correlation = correlation
@@ -93,9 +96,12 @@ class OGAN(Generator):
         """Return codes ``[batch, latent]`` of mean 0 and standard deviation 1 over each image's numbers."""
         return standardised(self.critic(image))
 
+    def rebuild(self, image: Tensor) -> Tensor:
+        return self.generator(SHORTENED * self.encode(image))
+
     def measure(self, image: Tensor) -> dict[str, float]:
         noise = self.noise(len(image))
-        rebuilt = self.generator(SHORTENED * self.encode(image))
+        rebuilt = self.rebuild(image)
         return {
             "code_correlation": correlated(noise, self.encode(self.generator(noise))).mean().item(),
             "reconstruction_mse": (rebuilt - image).square().mean().item(),

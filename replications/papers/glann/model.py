@@ -23,6 +23,8 @@ class Nearest(Generator):
     Each step draws ``candidates`` images for a real one; every real image pulls the nearest to itself.
     """
 
+    between = "once"
+
     def __init__(self, noise_numbers: int, width: int, pixels: int, candidates: int):
         super().__init__(noise_numbers)
         if candidates < 1:
@@ -49,6 +51,8 @@ class GLANN(Generator):
     An image's latent is found by a hash of its pixels: equal images share it. Generator and latents learn to rebuild
     the training images; the mapping learns by IMLE, in the same steps, from latents without gradient.
     """
+
+    between = "mapped"
 
     def __init__(self, pixels: int, latent: int, noise_numbers: int, width: int, candidates: int):
         super().__init__(noise_numbers)

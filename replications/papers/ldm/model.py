@@ -132,8 +132,11 @@ class LatentDiffusion(Generator):
 
         return predict
 
+    def rebuild(self, image: Tensor) -> Tensor:
+        return self.decoder(self.encoder(image))
+
     def measure(self, image: Tensor) -> dict[str, float]:
-        return {"reconstruction_mse": F.mse_loss(self.decoder(self.encoder(image)), image).item()}
+        return {"reconstruction_mse": F.mse_loss(self.rebuild(image), image).item()}
 
 
 def perceptron(inputs: int, width: int, outputs: int) -> nn.Sequential:

@@ -145,6 +145,10 @@ class VQGAN(Generator):
         """Return images ``[batch, pixels]`` of the codes of images."""
         return self.stages.of_codes(self._codes(image))
 
+    def vocabulary(self) -> Tensor:
+        table = self.stages.codebook.table()
+        return self.stages.of_codes(torch.arange(len(table), device=table.device)[:, None].expand(-1, self.noise_size))
+
     def _codes(self, image: Tensor) -> Tensor:
         return self.stages.codebook.nearest(self.stages.encode(image.unflatten(1, (1, *self.shape))))
 

@@ -52,6 +52,13 @@ class VQVAE(Generator):
         """Return images of codes int64 ``[batch, codes]``."""
         return self.decode(F.embedding(codes, self.quantiser.table()))
 
+    def rebuild(self, image: Tensor) -> Tensor:
+        return self.of_codes(self.quantiser.nearest(self.encode(image)))
+
+    def vocabulary(self) -> Tensor:
+        each = torch.arange(self.size, device=self.quantiser.table().device)
+        return self.of_codes(each[:, None].expand(-1, self.noise_size))
+
     def samplers(self) -> dict[str, Sampler]:
         """Return codes drawn by the prior, and evenly."""
         return {"prior": self._by_prior, "uniform": self._evenly}

@@ -1,5 +1,6 @@
 """A run from its spec to its evaluation: the generator is trained, then its images are judged, once."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ from replications.training.determinism import generator_for, scoring, seed_every
 from replications.training.stage import Batch, Stage, Workload
 
 FRAMES = 8
+PAIRS, BETWEEN = 2, 16
 TIMED = 1000
 
 
@@ -41,7 +43,8 @@ def execute(context: Context) -> Evaluation:
         model = module.averaged
         evaluation.metrics |= model.measure(data.batch("test")["image"].to(context.device))
         noise = torch.randn(options.shown, model.noise_size, generator=generator_for("generation", "shown"))
-        evaluation.arrays |= pictured(model, noise.to(context.device))
+        test = data.batch("test")["image"][: options.shown]
+        evaluation.arrays |= pictured(model, noise.to(context.device), test.to(context.device))
         evaluation.metrics["seconds_per_1000"] = _seconds(lambda: model.sample(TIMED), options.timed_runs)
         evaluation.count(model, lambda: model.sample(1))
     evaluation.metrics["step_ms"] = 1000 * result.seconds / result.steps
@@ -120,13 +123,29 @@ def category_of(data: ImageSet, truth: dict[str, np.ndarray], samples: int) -> s
 
 
 @torch.no_grad()
-def pictured(model: Generator, noise: Tensor) -> dict[str, np.ndarray]:
-    """Return ``shown`` uint8 [n, pixels] of noise that methods share, and ``strip`` [frames, n, pixels] on the way."""
+def pictured(model: Generator, noise: Tensor, test: Tensor) -> dict[str, np.ndarray]:
+    """Return images for pictures, uint8, of noise that methods share; those that the method has no way to are left out.
+
+    * ``shown`` [n, pixels]; ``strip`` [frames, n, pixels] on the way from noise;
+    * ``between`` [pairs, BETWEEN, pixels]: from one noise to another, on a great circle as both are normal;
+    * ``pairs`` [2, n, pixels]: test images, and the same made of their codes; ``codes`` [codes, pixels].
+    """
     found = {"shown": as_grey(next(iter(model.samplers().values()))(noise))}
     states = model.states(noise[:8])
     if states:
         kept = np.linspace(0, len(states) - 1, FRAMES).round().astype(int)
         found["strip"] = np.stack([as_grey(states[place]) for place in kept])
+    if model.between:
+        angle = torch.linspace(0, math.pi / 2, BETWEEN, device=noise.device)[:, None]
+        one, other = noise[: 2 * PAIRS].unflatten(0, (-1, 2)).unbind(1)
+        way = angle.cos() * one[:, None] + angle.sin() * other[:, None]
+        images = model.samplers()[model.between](way.flatten(0, 1))
+        found["between"] = as_grey(images).reshape(len(one), BETWEEN, -1)
+    rebuilt, vocabulary = model.rebuild(test), model.vocabulary()
+    if rebuilt is not None:
+        found["pairs"] = np.stack([as_grey(test), as_grey(rebuilt)])
+    if vocabulary is not None:
+        found["codes"] = as_grey(vocabulary)
     return found
 
 
