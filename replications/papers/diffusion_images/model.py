@@ -34,6 +34,11 @@ class DDPM(Generator):
     def passes(self) -> int:
         return self.denoiser.passes
 
+    @property
+    def between(self) -> str:
+        """The longest sampler without noise: its images follow from x_T (DDIM, section 5.3)."""
+        return f"eta0_{max(self.sampler_steps)}" if self.sampler_steps else ""
+
     def forward(self, batch: Batch, turn: str = "") -> dict[str, Tensor]:
         return {"loss": self.denoiser.error(batch["image"])}
 
