@@ -18,7 +18,7 @@ def seeded():
 
 
 def chain_of(steps=30, **options):
-    return diffusion.build(SHAPE, steps, [5], 8, 2, **options)
+    return diffusion.build(SHAPE, steps, [5], 8, 2, 8, **options)
 
 
 def test_a_denoiser_that_knows_the_data_is_right_for_every_prediction():
@@ -64,9 +64,9 @@ def test_first_sampler_clips_and_ends_where_its_states_do():
 
 def test_more_steps_than_trained_are_refused_before_training():
     with pytest.raises(UserError, match="a sampler of 40 steps on a chain of 30: give at most 30"):
-        diffusion.build(SHAPE, 30, [40], 8, 2)
+        diffusion.build(SHAPE, 30, [40], 8, 2, 8)
     with pytest.raises(UserError, match="give at least 1"):
-        diffusion.build(SHAPE, 30, [0], 8, 2)
+        diffusion.build(SHAPE, 30, [0], 8, 2, 8)
 
 
 def gradients(module, loss):
