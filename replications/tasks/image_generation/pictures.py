@@ -105,9 +105,9 @@ def shown_figure(shown: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[
 
 def lines_figure(lines: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[int]], width: float) -> Figure:
     """Draw a panel per method of its images ``[lines, columns, pixels]``."""
-    count = sum(len(found) for found in lines.values())
-    figure = Figure(figsize=(width, 0.062 * width * count + 0.2), layout="constrained")
-    panels = figure.subplots(len(lines), 1, squeeze=False)[:, 0]
+    heights = [len(found) for found in lines.values()]
+    figure = Figure(figsize=(width, 0.062 * width * sum(heights) + 0.2), layout="constrained")
+    panels = figure.subplots(len(lines), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (address, images) in zip(panels, lines.items(), strict=True):
         image_sheet(axes, images.reshape(*images.shape[:2], *shapes[address]), 255)
         axes.set_ylabel(address.replace("/", "/\n"), rotation=0, ha="right", va="center", fontsize=6)
