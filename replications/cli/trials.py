@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from replications.cli.options import add_folders, add_tier, command
+from replications.cli.runs import NAMES
 from replications.errors import UserError
 from replications.looks import LOOKS
 from replications.planning.knobs import parse_methods
@@ -27,7 +28,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         f"Shown are finished runs of the work store with a changed set-up, or with seeds from {LOOKS[-1]} on. Values\n"
         "are each stage's last ones on validation data: mean and standard deviation over seeds, never of test data.\n",
     )
-    parser.add_argument("methods", nargs="+", metavar="NAME", help="a method, a paper, a task or 'all'")
+    parser.add_argument("methods", nargs="+", metavar="NAME", help=NAMES)
     add_tier(parser)
     add_folders(parser, "work")
 
@@ -75,6 +76,7 @@ def set_ups(records: Iterable[RunRecord]) -> tuple[list[str], dict[str, Values]]
     groups: dict[tuple[tuple[str, ...], str], list[RunRecord]] = defaultdict(list)
     for record in records:
         groups[tuple(record.spec.changes), record.code_fingerprint].append(record)
+    several = len({code for _, code in groups}) > 1
     shared = [change for change in next(iter(groups))[0] if all(change in changes for changes, _ in groups)]
     found = {}
     for (changes, code), runs in sorted(groups.items()):
@@ -85,7 +87,7 @@ def set_ups(records: Iterable[RunRecord]) -> tuple[list[str], dict[str, Values]]
         for record in runs:
             for key, value in last_values(record).items():
                 values[key].append(value)
-        found[name + f"; code {code[:8]}" * (len({code for _, code in groups}) > 1)] = values
+        found[name + f"; code {code[:8]}" * several] = values
     return shared, found
 
 

@@ -21,7 +21,11 @@ def draw(album: Album) -> Iterator[Picture]:
     first = {a: min(runs) for a in album.addresses if (runs := album.runs(a))}
     arrays = {address: album.arrays(address, seed) for address, seed in first.items()}
     shapes = {address: album.runs(address)[seed].extra["shape"] for address, seed in first.items()}
-    shown = {address: found["shown"] for address, found in arrays.items() if "shown" in found}
+
+    def of(name: str) -> dict[str, np.ndarray]:
+        return {address: found[name] for address, found in arrays.items() if name in found}
+
+    shown = of("shown")
     if shown:
         yield Picture(
             "shown",
@@ -31,7 +35,7 @@ def draw(album: Album) -> Iterator[Picture]:
             "same noise in a column. All are drawn by the models; none is of the data.",
             publish=True,
         )
-    strips = {address: found["strip"][:, :5] for address, found in arrays.items() if "strip" in found}
+    strips = {address: states[:, :5] for address, states in of("strip").items()}
     if strips:
         yield Picture(
             "strip",
@@ -40,7 +44,7 @@ def draw(album: Album) -> Iterator[Picture]:
             "Ancestral sampling of the first seed: noise, states at even distances of the chain, images.",
             publish=True,
         )
-    between = {address: found["between"] for address, found in arrays.items() if "between" in found}
+    between = of("between")
     if between:
         yield Picture(
             "between",
@@ -50,17 +54,17 @@ def draw(album: Album) -> Iterator[Picture]:
             "sampled without noise (eta 0). All images are drawn by the models.",
             publish=True,
         )
-    pairs = {address: found["pairs"] for address, found in arrays.items() if "pairs" in found}
+    pairs = {address: images[:, :COLUMNS] for address, images in of("pairs").items()}
     if pairs:
         keys = {key for address in pairs for key in album.runs(address)[first[address]].spec.data.values()}
         yield Picture(
             "pairs",
-            lambda: lines_figure({a: found[:, :COLUMNS] for a, found in pairs.items()}, shapes, album.width),
+            lambda: lines_figure(pairs, shapes, album.width),
             "Test images above, and the same made of their codes below; two lines per method.",
             "The first test images, and what each method makes of their codes or latents.",
             publish=all(album.kind(key) == "embedded" for key in keys),
         )
-    codes = {address: found["codes"][:LARGEST_BOOK] for address, found in arrays.items() if "codes" in found}
+    codes = {address: images[:LARGEST_BOOK] for address, images in of("codes").items()}
     if codes:
         yield Picture(
             "codes",
