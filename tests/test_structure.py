@@ -27,6 +27,7 @@ STOREYS = {
     "progress": 0,
     "fingerprint": 0,
     "catalogue": 1,
+    "request": 2,
     "datasets": 2,
     "training": 2,
     "measurement": 2,

@@ -10,7 +10,7 @@ for seeds in plan.seed_groups:
             plan.records_of_group(seeds),
         log:
             f"{plan.outputs}/logs/{{paper}}-{{method}}-{seeds}.log",
-        threads: plan.tier.threads
+        threads: plan.threads
         resources:
             gpu=plan.gpu,
             seconds=lambda wildcards, seeds=seeds: estimate.run_seconds(plan, plan.address(wildcards), seeds),

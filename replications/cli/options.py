@@ -57,7 +57,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="changes",
         metavar="PART.NAME=VALUE",
-        help="change the recipe, options, task or data; such records go to DIR/tried and never mix with the tier's",
+        help="change the recipe, options, task or data, or threads=N; such records go to DIR/tried, not to the tier's",
     )
 
 

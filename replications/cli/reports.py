@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from replications import catalogue
+from replications import catalogue, request
 from replications.archive import record_files
 from replications.cli.options import add_folders, add_portable, add_tier, add_tried, command, folder_type
 from replications.errors import UserError
@@ -161,7 +161,7 @@ def _outdated(records: "Records") -> list[str]:
         other = []
         for seed, record in sorted(runs.items()):
             try:
-                spec = catalogue.resolve(address, records.tier, seed, record.spec.changes, record.spec.portable)
+                spec = request.resolve(address, records.tier, seed, record.spec.changes, record.spec.portable)
                 method = spec.model_copy(update={"seed": 0}).canonical_json()
                 if method not in known:
                     known[method] = fingerprints(spec)

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from replications import catalogue
+from replications import catalogue, request
 from replications.cli.data import prepare_own, sets_of
 from replications.cli.options import (
     add_device,
@@ -194,7 +194,7 @@ def _execute(args: argparse.Namespace, rows: Mapping[str, Sequence[int]], change
 
     addresses = list(rows)
     specs = {
-        address: [catalogue.resolve(address, args.tier, seed, changes, args.portable) for seed in seeds]
+        address: [request.resolve(address, args.tier, seed, changes, args.portable) for seed in seeds]
         for address, seeds in rows.items()
     }
     results = tier_folder(args.results, args.tier, tried=bool(changes), portable=args.portable)
@@ -371,7 +371,7 @@ def throughput(args: argparse.Namespace) -> int:
         variant.append("compiled" if args.compile else "eager")
         changes.append(f"recipe.compile={str(args.compile).lower()}")
     addresses = parse_methods(args.methods, args.tier)
-    specs = [catalogue.resolve(address, args.tier, 0, changes, args.portable) for address in addresses]
+    specs = [request.resolve(address, args.tier, 0, changes, args.portable) for address in addresses]
     folder = tier_folder(args.results, args.tier, tried=bool(args.changes), portable=args.portable)
 
     def path(spec: RunSpec) -> Path:

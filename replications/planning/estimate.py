@@ -99,7 +99,7 @@ def later(plan: Plan, jobs: Sequence[Job]) -> tuple[int, int, bool] | None:
     found = _later(plan, jobs)
     seconds = [run_seconds(plan, address, ",".join(map(str, seeds))) for address, seeds in found.items()]
     gpu = bool(plan.gpu and count_gpus())
-    total = sum(s if gpu else s * plan.tier.threads for s in seconds) if UNKNOWN not in seconds else UNKNOWN
+    total = sum(s if gpu else s * plan.threads for s in seconds) if UNKNOWN not in seconds else UNKNOWN
     return (sum(map(len, found.values())), total, gpu) if found else None
 
 

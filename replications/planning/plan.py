@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from replications import catalogue, running
+from replications import catalogue, request, running
 from replications.datasets.arrays import MANIFEST, set_path
 from replications.fingerprint import code_fingerprint
 from replications.planning import judging
@@ -53,6 +53,11 @@ class Plan:
     @property
     def tier(self) -> TierConfig:
         return catalogue.tier_config(self.knobs.tier)
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of a run."""
+        return request.threads(self.knobs.tier, self.knobs.set)
 
     @property
     def gpu(self) -> int:
@@ -156,7 +161,7 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def _spec(self, address: str) -> RunSpec:
-        return catalogue.resolve(address, self.knobs.tier, self.knobs.seeds[0], self.knobs.set, self.knobs.portable)
+        return request.resolve(address, self.knobs.tier, self.knobs.seeds[0], self.knobs.set, self.knobs.portable)
 
     @functools.cache  # noqa: B019
     def fingerprints(self, address: str, seed: int) -> running.Fingerprints:
