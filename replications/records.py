@@ -233,6 +233,12 @@ def read_throughput(path: Path) -> ThroughputRecord:
     return parse(read_bytes(path), ThroughputRecord, path)
 
 
+def tier_folder(results: Path, tier: str, tried: bool, portable: bool = False) -> Path:
+    """Return the folder of a tier's records and tables; a changed set-up or portable kernels have separate folders."""
+    results = Path(results) / "portable" if portable else Path(results)
+    return results / "tried" / tier if tried else results / tier
+
+
 def run_path(results: Path, paper: str, method: str, seed: int) -> Path:
     """Path of a run's record below ``results/<tier>``."""
     return Path(results) / "runs" / paper / method / f"seed{seed}" / "run.json"

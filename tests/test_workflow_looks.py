@@ -15,7 +15,7 @@ pytestmark = pytest.mark.end_to_end
 RUN = """
 
 def run(args):
-    from replications.planning.plan import running
+    from replications import records, running
 
     seeds = [int(seed) for seed in args.seeds.split(",") if seed]
     with open("ran.txt", "a") as stream:
@@ -30,7 +30,7 @@ def run(args):
             metrics={} if lost else {"accuracy": 50.0 + seed},
         )
         folder = tier_folder(args.results, args.tier, tried=bool(args.changes))
-        write_atomic(run_path(folder, spec.paper, spec.method, seed), record.model_dump_json().encode())
+        records.write_atomic(run_path(folder, spec.paper, spec.method, seed), record.model_dump_json().encode())
 """
 REPORT = """
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from replications import portable
-from replications.cli import campaign, data, doctor, listing, new, reports, runs, show, trials
+from replications.cli import campaign, data, doctor, listing, new, reports, runs, show, throughput, trials
 from replications.errors import UserError, one_line
 from replications.planning.front import PARENT
 from replications.progress import take_any_letter
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (listing, show, data, runs, trials, campaign, doctor, reports, new):
+    for module in (listing, show, data, runs, throughput, trials, campaign, doctor, reports, new):
         module.add(commands)
     return parser
 

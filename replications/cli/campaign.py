@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from replications import catalogue, looks
 from replications.cli.data import OWN_KINDS
-from replications.cli.options import add_device, add_folders, add_runs_per_gpu, add_tier, command
-from replications.cli.runs import chosen_device
+from replications.cli.options import add_device, add_folders, add_runs_per_gpu, add_tier, chosen_device, command
 from replications.errors import UserError, nearest
 from replications.planning.job import duration
 from replications.planning.knobs import Knobs, parse_papers

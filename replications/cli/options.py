@@ -12,6 +12,10 @@ from replications.planning.folders import as_written, folder_name
 from replications.planning.knobs import MOST_RUNS_PER_GPU, check_device
 from replications.spec import TIERS
 
+NAMES = (
+    "a method (paper/method, as `list methods` shows it), a paper, a task or 'all'; a paper or a task means its "
+    "methods in the tier and those that their claims compare with"
+)
 Act = Callable[[argparse.Namespace], int | None]
 
 
@@ -121,3 +125,8 @@ def _runs_per_gpu(text: str) -> int:
 def default(knob: str) -> Any:
     """Return the contents of config/config.yaml."""
     return catalogue.read_yaml(catalogue.CONFIG / "config.yaml")[knob]
+
+
+def chosen_device(choice: str, tier: str) -> str:
+    """Resolve the device option in a tier: 'auto' is a GPU only in tiers that want one."""
+    return "cpu" if choice == "auto" and not catalogue.tier_config(tier).accelerator else choice

@@ -11,7 +11,8 @@ from replications.cli.options import add_folders, add_portable, add_tier, add_tr
 from replications.errors import UserError
 from replications.looks import LOOKS
 from replications.planning import judging
-from replications.planning.knobs import parse_papers, tier_folder
+from replications.planning.knobs import parse_papers
+from replications.records import tier_folder
 
 if TYPE_CHECKING:
     from replications.reporting.results import Records

@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from replications.cli.options import add_folders, add_tier, command
-from replications.cli.runs import NAMES
+from replications.cli.options import NAMES, add_folders, add_tier, command
 from replications.errors import UserError
 from replications.looks import LOOKS
 from replications.planning.knobs import parse_methods

@@ -13,12 +13,11 @@ from replications import catalogue
 from replications.errors import UserError, nearest
 from replications.looks import LOOKS, passes_of, seeds_of
 from replications.planning.folders import FOLDERS, folder_name
+from replications.records import tier_folder
 from replications.spec import TIERS, TierConfig
 
 SCHEMA = catalogue.PACKAGE.parent / "workflows" / "config.schema.yaml"
 WORDS = {"true": True, "false": False, "null": None, "none": None}
-TRIED = "tried"  # folder below the results
-PORTABLE = "portable"  # the same
 MOST_RUNS_PER_GPU = 64
 MOST_SEEDS = 100  # larger plans take minutes; claims use at most 12 seeds
 HIGHEST_SEED = 2**32 - 1  # numpy's limit
@@ -61,12 +60,6 @@ class Knobs:
     def tried(self) -> bool:
         """Whether the set-up or the seeds are changed against the tier's."""
         return bool(self.set)
-
-
-def tier_folder(results: Path, tier: str, tried: bool, portable: bool = False) -> Path:
-    """Return the folder of a tier's records and tables; a changed set-up or portable kernels have separate folders."""
-    results = results / PORTABLE if portable else results
-    return results / TRIED / tier if tried else results / tier
 
 
 def read_knobs(config: Mapping[str, Any]) -> Knobs:

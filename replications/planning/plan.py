@@ -13,8 +13,8 @@ from replications.datasets.arrays import MANIFEST, set_path
 from replications.fingerprint import code_fingerprint
 from replications.planning import judging
 from replications.planning.folders import name_for_snakemake
-from replications.planning.knobs import Knobs, tier_folder
-from replications.records import run_path
+from replications.planning.knobs import Knobs
+from replications.records import run_path, tier_folder
 from replications.spec import RunSpec, TierConfig
 
 EVERYTHING = "all"

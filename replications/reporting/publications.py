@@ -11,7 +11,7 @@ from pathlib import Path
 
 from replications.archive import ARCHIVE
 from replications.records import write_atomic
-from replications.reporting import formats, labels, report, site, summary
+from replications.reporting import formats, labels, report, rerun, site, summary
 from replications.reporting.leaderboard import Leaderboard
 from replications.reporting.learned import first_line, paragraphs
 from replications.reporting.measured import Publication, measured_table
@@ -28,6 +28,7 @@ from replications.tasks.base import Task
 SECTION = "published"  # of the README, between its markers
 PAGE = "README.md"
 
+RERUN = "In a clone of the suite, set up as its README says (at the commit above, where code has changed since):"
 HOLM = (
     "Verdicts are adjusted by Holm over the claims of a paper, intervals are not: where the adjustment takes a verdict "
     "back, the claim's own one stands in brackets."
@@ -144,6 +145,9 @@ def _page(one: Publication, papers: Mapping[str, Paper], folder: Path) -> str:
     blocks += ["## What was learned", *learned] if learned else []
     if (folder / "plots" / "claims.svg").exists():
         blocks.append("![Effects and intervals of the claims](plots/claims.svg)")
+    if again := rerun.commands(one.records):
+        again += rerun.comparison(one.records, Path("results") / folder.parent.name / one.name)
+        blocks += ["## Rerun", RERUN, "\n".join(["```", *again, "```"])]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from replications import looks
 from replications.records import RunRecord
-from replications.reporting import labels, power, statistics, wording
+from replications.reporting import labels, power, rerun, statistics, wording
 from replications.reporting.leaderboard import Leaderboard, Row, heading
 from replications.reporting.learned import first_line, paragraphs
 from replications.reporting.need import need_text
@@ -111,7 +111,7 @@ def pages(
         claims=claims_table(verdicts, records.tier, result),
         power=power_table(),
         provenance=provenance_table(records),
-        rerun=rerun_commands(records.tier, selected),
+        rerun="\n".join([*rerun.commands(records, selected or None), _verify(records)]),
         bibtex=bibtex,
         page=INDEX,
         files=files,
@@ -309,8 +309,9 @@ def provenance_table(records: Records) -> Table:
     return Table("provenance_table", "Provenance of the records", columns, [("", rows)])
 
 
-def rerun_commands(tier: str, selected: Sequence[str] | None) -> str:
-    """Return the commands that reproduce these records."""
-    targets = "".join(f" {key}" for key in selected or ())
-    config = "" if tier == "mini" else f" --config tier={tier}"
-    return f"snakemake --cores all{targets}{config}\npython -m replications verify{config and f' --tier {tier}'}"
+def _verify(records: Records) -> str:
+    """Return the command that recomputes every number of the folder of these records."""
+    specs = [record.spec for runs in records.runs.values() for record in runs.values()]
+    tier = f" --tier {records.tier}" * (records.tier != "mini")
+    tried, portable = any(spec.changes for spec in specs), any(spec.portable for spec in specs)
+    return f"python -m replications verify{tier}{' --tried' * tried}{' --portable' * portable}"
