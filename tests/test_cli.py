@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import re
+import shlex
 import sys
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 from replications import catalogue
 from replications.cli import build_parser, listing, main, readme
 from replications.cli.data import prepare_own
+from replications.cli.options import of_these
 from replications.datasets.arrays import set_path
 from replications.errors import UserError
 from replications.reporting import publications
@@ -415,3 +417,28 @@ def test_pages_of_publications_are_current_and_small():
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in PUBLISHED.glob("*/report.json")))
 def test_what_is_published_follows_from_its_records(name, capsys):
     assert main(["verify", str(PUBLISHED / name)]) == 0, capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("words", "made_by"),
+    [
+        (["report"], "'snakemake --cores all' makes them"),
+        (["cite", "--tier", "standard"], "'snakemake --cores all --config tier=standard'"),
+        (["report", "--tier", "standard", "--tried"], "'python -m replications run' with --set makes them"),
+    ],
+)
+def test_where_there_is_no_record_the_message_names_what_makes_those_of_the_request(words, made_by, tmp_path, capsys):
+    assert main([*words, "--results", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "no record below" in error and made_by in error and error.count("\n") == 1
+
+
+def test_the_next_command_finds_the_records_of_this_one(tmp_path):
+    parser = build_parser()
+    plain = parser.parse_args(["run", "arcface/softmax"])
+    assert of_these(plain) == ""
+    folder = tmp_path / "of mine"
+    changed = ["--tier", "standard", "--portable", "--set", "recipe.lr=0.2", "--results", str(folder)]
+    asked = of_these(parser.parse_args(["run", "arcface/softmax", *changed]))
+    found = parser.parse_args(["report", *shlex.split(asked)])
+    assert (found.tier, found.tried, found.portable, found.results) == ("standard", True, True, folder)

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from replications import catalogue, looks
 from replications.cli.data import OWN_KINDS
-from replications.cli.options import add_device, add_folders, add_runs_per_gpu, add_tier, chosen_device, command
+from replications.cli.options import (
+    add_device,
+    add_folders,
+    add_runs_per_gpu,
+    add_tier,
+    chosen_device,
+    command,
+    of_these,
+)
 from replications.errors import UserError, nearest
 from replications.planning.job import duration
 from replications.planning.knobs import Knobs, parse_papers
@@ -119,7 +127,7 @@ def campaign(args: argparse.Namespace) -> int:
     with sigterm_as_interrupt():
         left = budget - (time.monotonic() - began)  # reading and planning are part of the budget
         spent = spend(study, left, slots, launcher(study.plan), say=lambda line: print(line, flush=True))
-    _print_spent(spent, budget)
+    _print_spent(spent, budget, args)
     return int(bool(spent.failed))
 
 
@@ -276,7 +284,7 @@ def _print_next(board: "Board", done: frozenset["Run"], budget: float, slots: "S
     print(f"the next {budget / 60:g} min would decide about {gain:.1f} more ({runs})")
 
 
-def _print_spent(spent: "Spent", budget: float) -> None:
+def _print_spent(spent: "Spent", budget: float, args: argparse.Namespace) -> None:
     from replications.planning.spend import open_board, stop_seconds
 
     cost = sum(spent.after.took[run] for run in spent.runs)
@@ -298,7 +306,7 @@ def _print_spent(spent: "Spent", budget: float) -> None:
     _print_next(
         open_board(spent.after, spent.failed, spent.late), spent.after.done, budget, spent.slots, stop_seconds(budget)
     )
-    print("'python -m replications report' makes the tables")
+    print(f"'python -m replications report{of_these(args)}' makes the tables")
 
 
 def _runs(count: int) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,19 @@ def _runs_per_gpu(text: str) -> int:
 def default(knob: str) -> Any:
     """Return the contents of config/config.yaml."""
     return catalogue.read_yaml(catalogue.CONFIG / "config.yaml")[knob]
+
+
+def of_these(args: argparse.Namespace) -> str:
+    """Return the options by which ``report``, ``verify`` or ``run`` find the records of a request; "" for the defaults.
+
+    Shown in messages that name the next command.
+    """
+    tried = getattr(args, "tried", False) or bool(getattr(args, "changes", ()))
+    words = [f"--tier {args.tier}"] * (args.tier != default("tier"))
+    words += ["--tried"] * tried + ["--portable"] * getattr(args, "portable", False)
+    results = str(args.results)
+    words += [f"--results {shlex.quote(results)}"] * (results != default("results"))
+    return "".join(f" {word}" for word in words)
 
 
 def chosen_device(choice: str, tier: str) -> str:

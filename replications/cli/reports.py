@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from replications import catalogue, request
 from replications.archive import record_files
-from replications.cli.options import add_folders, add_portable, add_tier, add_tried, command, folder_type
+from replications.cli.options import add_folders, add_portable, add_tier, add_tried, command, default, folder_type
 from replications.errors import UserError
 from replications.looks import LOOKS
 from replications.planning import judging
@@ -104,7 +104,7 @@ def report(args: argparse.Namespace) -> None:
     papers = catalogue.papers()
     selected = parse_papers(args.papers, args.tier)
     if next(record_files(folder), None) is None:
-        raise UserError(f"no record below {folder}: 'snakemake --cores all' makes them")
+        raise UserError(f"no record below {folder}: {_maker(args)} makes them")
 
     def about(keys: Collection[str]) -> dict[str, Any]:
         methods = catalogue.methods_of(keys, args.tier, not args.no_ablations)
@@ -179,6 +179,14 @@ def _outdated(records: "Records") -> list[str]:
     return found
 
 
+def _maker(args: argparse.Namespace) -> str:
+    """Return the command that makes the records that a command asked for."""
+    if args.tried:
+        return "'python -m replications run' with --set"
+    config = [f"tier={args.tier}"] * (args.tier != default("tier")) + ["portable=true"] * args.portable
+    return f"'{' '.join(['snakemake --cores all', *(['--config', *config] if config else [])])}'"
+
+
 def _folder_and_tier(args: argparse.Namespace) -> tuple[Path, str]:
     """Return the given folder with its report's tier, or the tier's own folder."""
     from replications.reporting.report import read_manifest
@@ -211,7 +219,7 @@ def cite(args: argparse.Namespace) -> None:
     folder, tier = _folder_and_tier(args)
     records = read_results(folder, tier, papers, methods=())
     if not records.runs:
-        raise UserError(f"no record below {folder}: 'snakemake --cores all' makes them")
+        raise UserError(f"no record below {folder}: {_maker(args)} makes them")
     print(bibtex(records, papers, describe_set), end="")
 
 

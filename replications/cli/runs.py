@@ -23,6 +23,7 @@ from replications.cli.options import (
     chosen_device,
     command,
     file_type,
+    of_these,
 )
 from replications.errors import UserError, nearest, one_line
 from replications.looks import LOOKS
@@ -174,7 +175,7 @@ def _execute(args: argparse.Namespace, rows: Mapping[str, Sequence[int]], change
         if finished_record(spec, fingerprints(spec), args.work) is None:
             raise UserError(
                 f"{spec.address} seed {spec.seed} has not been run in tier {args.tier} with the present code: "
-                f"'python -m replications run {spec.address} --tier {args.tier} --seeds {spec.seed},' does it"
+                f"'python -m replications run {spec.address} --seeds {spec.seed},{of_these(args)}' does it"
             )
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     if not again and alone:
@@ -185,7 +186,7 @@ def _execute(args: argparse.Namespace, rows: Mapping[str, Sequence[int]], change
                 _print_records(restored)
                 del specs[address]
     if not specs:
-        _print_end(addresses, [])
+        _print_end(args, addresses, [])
         return 0
     prepare_own(sets_of(chain(*specs.values())), args.data_root)
     failed = []
@@ -209,7 +210,7 @@ def _execute(args: argparse.Namespace, rows: Mapping[str, Sequence[int]], change
                 if records[-1].reason == "interrupted":
                     return 1
     if distribution.is_first:
-        _print_end(addresses, failed)
+        _print_end(args, addresses, failed)
     return int(bool(failed))
 
 
@@ -249,13 +250,13 @@ def _run_seeds(
     return records
 
 
-def _print_end(addresses: list[str], failed: list[str]) -> None:
+def _print_end(args: argparse.Namespace, addresses: list[str], failed: list[str]) -> None:
     if failed and len(addresses) > 1:
         print(
             f"{len(failed)} of {len(addresses)} methods failed ({', '.join(failed)}): run the command again to resume"
         )
     elif len(addresses) > 1:
-        print(f"{len(addresses)} methods have run: 'python -m replications report' makes their tables")
+        print(f"{len(addresses)} methods have run: 'python -m replications report{of_these(args)}' makes their tables")
 
 
 def _print_records(records: list[RunRecord]) -> None:

@@ -46,7 +46,7 @@ def print_report(
     for board in boards:
         _print_board(console, board)
     if not any(board.rows for board in boards):
-        console.print("No record yet: make them with 'snakemake --cores all'.")
+        console.print("No record yet of these methods.")
     if verdicts:
         _print_tested(console, [v for v in verdicts if v.adjusted != "not tested"])
         # Claims that were not tested are listed only here.
