@@ -9,7 +9,7 @@ import shlex
 import pytest
 import yaml
 
-from replications import catalogue
+from replications import catalogue, request
 from replications.cli import build_parser, main, readme
 from replications.cli.readme import DOCS, PUBLICATIONS, README, ROOT
 from replications.reporting import publications
@@ -125,7 +125,7 @@ def check_replications(words):
     args = build_parser().parse_args(words)
     for address in [word for word in words[1:] if ADDRESS.fullmatch(word)]:
         if words[0] in ("run", "evaluate", "throughput", "describe"):
-            catalogue.resolve(address, args.tier, 0, getattr(args, "changes", ()))
+            request.resolve(address, args.tier, 0, getattr(args, "changes", ()))
 
 
 def check_snakemake(words):
