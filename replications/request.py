@@ -1,4 +1,4 @@
-"""A run as it was asked for: its set-up of the catalogue, changed by hand, on so many CPU threads."""
+"""A run as it was asked for: its set-up of the catalogue, changed by hand, on so many threads; how to ask for it."""
 
 import re
 from collections.abc import Iterable
@@ -33,3 +33,18 @@ def threads(tier: str, changes: Iterable[str] = ()) -> int:
             if not re.fullmatch("[1-9][0-9]{0,3}", number):
                 raise UserError(f"'{change}': threads are a whole number from 1 to 9999")
     return int(number)
+
+
+def options(tier: str, tried: bool = False, portable: bool = False) -> list[str]:
+    """Return the options by which commands find a tier's records, without those that are the default."""
+    return [f"--tier {tier}"] * (tier != _default_tier()) + ["--tried"] * tried + ["--portable"] * portable
+
+
+def workflow(tier: str, targets: Iterable[str] = (), *config: str, portable: bool = False) -> list[str]:
+    """Return the words of the call of Snakemake that makes a tier's records; `config` are further ``name=value``."""
+    values = [f"tier={tier}"] * (tier != _default_tier()) + [*config] + ["portable=true"] * portable
+    return ["snakemake", "--cores all", *targets, *(["--config", *values] if values else [])]
+
+
+def _default_tier() -> str:
+    return catalogue.read_yaml(catalogue.CONFIG / "config.yaml")["tier"]

@@ -74,3 +74,14 @@ def test_rerun_records_are_compared_where_they_are_written():
         "python -m replications compare results/published/x results/mini",
         "python -m replications compare results/published/x results/portable/tried/mini",
     ]
+
+
+def test_a_page_checks_its_numbers_where_the_runs_are_written():
+    plain = request.resolve("arcface/softmax", "mini", 0)
+    assert rerun.checks(records(plain)) == ["python -m replications verify"]
+    changed = request.resolve("arcface/softmax", "standard", 0, ["recipe.lr=0.2"], portable=True)
+    where = "--tier standard --tried --portable"
+    assert rerun.checks(records(changed, tier="standard")) == [
+        f"python -m replications report {where}",
+        f"python -m replications verify {where}",
+    ]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from replications import catalogue
+from replications import catalogue, request
 from replications.errors import UserError
 from replications.planning.folders import as_written, folder_name
 from replications.planning.knobs import MOST_RUNS_PER_GPU, check_device
@@ -134,8 +134,7 @@ def of_these(args: argparse.Namespace) -> str:
     Shown in messages that name the next command.
     """
     tried = getattr(args, "tried", False) or bool(getattr(args, "changes", ()))
-    words = [f"--tier {args.tier}"] * (args.tier != default("tier"))
-    words += ["--tried"] * tried + ["--portable"] * getattr(args, "portable", False)
+    words = request.options(args.tier, tried, getattr(args, "portable", False))
     results = str(args.results)
     words += [f"--results {shlex.quote(results)}"] * (results != default("results"))
     return "".join(f" {word}" for word in words)

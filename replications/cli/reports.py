@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from replications import catalogue, request
 from replications.archive import record_files
-from replications.cli.options import add_folders, add_portable, add_tier, add_tried, command, default, folder_type
+from replications.cli.options import add_folders, add_portable, add_tier, add_tried, command, folder_type
 from replications.errors import UserError
 from replications.looks import LOOKS
 from replications.planning import judging
@@ -183,8 +183,7 @@ def _maker(args: argparse.Namespace) -> str:
     """Return the command that makes the records that a command asked for."""
     if args.tried:
         return "'python -m replications run' with --set"
-    config = [f"tier={args.tier}"] * (args.tier != default("tier")) + ["portable=true"] * args.portable
-    return f"'{' '.join(['snakemake --cores all', *(['--config', *config] if config else [])])}'"
+    return f"'{' '.join(request.workflow(args.tier, portable=args.portable))}'"
 
 
 def _folder_and_tier(args: argparse.Namespace) -> tuple[Path, str]:

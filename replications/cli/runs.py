@@ -29,11 +29,7 @@ from replications.errors import UserError, nearest, one_line
 from replications.looks import LOOKS
 from replications.planning import judging
 from replications.planning.knobs import parse_methods, seeds_or_looks
-from replications.records import (
-    RunRecord,
-    run_path,
-    tier_folder,
-)
+from replications.records import RunRecord, run_path, tier_folder
 from replications.spec import RunSpec
 
 if TYPE_CHECKING:

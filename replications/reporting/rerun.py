@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from replications import catalogue
+from replications import catalogue, request
 from replications.looks import looks_of
 from replications.records import RunRecord, tier_folder
 from replications.reporting.results import Records
@@ -38,6 +38,14 @@ def comparison(records: Records, published: Path) -> list[str]:
     return [f"python -m replications compare {Path(published).as_posix()} {folder.as_posix()}" for folder in folders]
 
 
+def checks(records: Records) -> list[str]:
+    """Return the commands that recompute every number of the folder of these records, after its tables are made."""
+    specs = [record.spec for runs in records.runs.values() for record in runs.values()]
+    tried, portable = any(spec.changes for spec in specs), any(spec.portable for spec in specs)
+    words = request.options(records.tier, tried, portable)
+    return [" ".join(["python -m replications", name, *words]) for name in ["report"] * tried + ["verify"]]
+
+
 def _settings(runs: Iterable[RunRecord]) -> dict[tuple[tuple[str, ...], bool, str], list[int]]:
     """Return the seeds of a row's runs by changes, portable mode and the device to be named, if any."""
     found: dict[tuple, list[int]] = {}
@@ -50,17 +58,10 @@ def _settings(runs: Iterable[RunRecord]) -> dict[tuple[tuple[str, ...], bool, st
 
 
 def _snakemake(tier: str, rows: dict[str, int], targets: Collection[str] | None, portable: bool, device: str) -> str:
-    config = catalogue.tier_config(tier)
-    looks = looks_of(max(rows.values()))
-    values = [
-        f"tier={tier}" * (tier != "mini"),
-        f"looks={looks}" * (config.looks is not None and looks not in (0, config.looks)),
-        f"device={device}" * bool(device),
-        "portable=true" * portable,
-    ]
-    values = [value for value in values if value]
+    own, looks = catalogue.tier_config(tier).looks, looks_of(max(rows.values()))
+    config = [f"looks={looks}"] * (own is not None and looks not in (0, own)) + [f"device={device}"] * bool(device)
     asked = sorted(targets) if targets is not None else _targets({row.partition("/")[0] for row in rows}, tier)
-    return _lines(["snakemake", "--cores all", *asked, *(["--config", *values] if values else [])])
+    return _lines(request.workflow(tier, asked, *config, portable=portable))
 
 
 def _targets(papers: set[str], tier: str) -> list[str]:

@@ -111,7 +111,7 @@ def pages(
         claims=claims_table(verdicts, records.tier, result),
         power=power_table(),
         provenance=provenance_table(records),
-        rerun="\n".join(rerun.commands(records, selected or None) + _checks(records)),
+        rerun="\n".join(rerun.commands(records, selected or None) + rerun.checks(records)),
         bibtex=bibtex,
         page=INDEX,
         files=files,
@@ -307,12 +307,3 @@ def provenance_table(records: Records) -> Table:
     ]
     rows = [(name, [Cell(name), Cell(text)]) for name, text in facts.items()]
     return Table("provenance_table", "Provenance of the records", columns, [("", rows)])
-
-
-def _checks(records: Records) -> list[str]:
-    """Return the commands that recompute every number of the folder of these records, after its tables are made."""
-    specs = [record.spec for runs in records.runs.values() for record in runs.values()]
-    tier = f" --tier {records.tier}" * (records.tier != "mini")
-    tried, portable = any(spec.changes for spec in specs), any(spec.portable for spec in specs)
-    where = f"{tier}{' --tried' * tried}{' --portable' * portable}"
-    return [f"python -m replications {name}{where}" for name in ["report"] * tried + ["verify"]]
