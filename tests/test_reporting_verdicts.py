@@ -424,15 +424,20 @@ def test_options_set_by_hand_must_agree_where_both_sides_have_them():
         for address, options in ((SUBJECT, subject), (REFERENCE, reference)):
             changes = tuple(f"options.{name}={value}" for name, value in options.items())
             for seed, one_run in records.runs[address].items():
-                spec = one_run.spec.model_copy(update={"options": options, "changes": changes})
+                build = catalogue.papers()["arcface"].methods[one_run.spec.method].build
+                spec = one_run.spec.model_copy(update={"options": options, "changes": changes, "build": build})
                 records.runs[address][seed] = one_run.model_copy(update={"spec": spec})
         return one(records)
 
-    assert of({"width": 2}, {"width": 2}).warnings == ()
-    told = of({"margin": 1, "width": 2}, {"width": 2})
+    assert of({"backbone": 2}, {"backbone": 2}).warnings == ()
+    told = of({"margin": 1, "backbone": 2}, {"backbone": 2})
     assert told.adjusted == "reproduced" and told.warnings == ("options set by hand differ: margin=1 against none",)
-    assert of({"width": 3}, {"width": 2}).reason.endswith("differ in their set-up (options.width: 3 against 2)")
-    assert of({"width": 3}, {}).reason.endswith("differ in their category"), "one side is not the tier's"
+    told = of({"backbone": 3}, {"backbone": 2})
+    assert told.reason.endswith("differ in their set-up (options.backbone: 3 against 2)")
+    assert of({"backbone": 3}, {}).reason.endswith("differ in their category"), "one side is not the tier's"
+    # A tier hands its options to every model; softmax takes no margin.
+    told = of({"margin": 1, "backbone": 2}, {"margin": 2, "backbone": 2})
+    assert told.adjusted == "reproduced" and "margin=1 against margin=2" in told.warnings[0]
 
 
 def test_sides_are_held_together_by_the_sets_that_both_use():

@@ -7,12 +7,13 @@ processor and load. A different processor, kernel instruction set or library ver
 warnings.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from replications.datasets import registry
 from replications.records import RunRecord
 from replications.reporting import labels
+from replications.reporting.model_options import taken
 from replications.spec import Paper
 
 LENGTH = {"epochs", "steps"}  # a change from one to the other touches both
@@ -132,11 +133,17 @@ def _set_up(a: RunRecord, b: RunRecord, papers: Mapping[str, Paper]) -> str:
         names = one.keys() | other.keys()
         free = own[0][part] | own[1][part]
         if part == "options":  # an option that one model does not take is no difference
-            names, free = one.keys() & other.keys(), free - by_hand
+            names, free = one.keys() & other.keys() & _taken(a) & _taken(b), free - by_hand
         for name in sorted(names - free):
             if one.get(name) != other.get(name):
                 return f"{part.removesuffix('_options')}.{name}: {one.get(name)} against {other.get(name)}"
     return ""
+
+
+def _taken(record: RunRecord) -> Set[str]:
+    """Return the options that a record's model takes: a spec has all that the tier hands out."""
+    known = taken(record.spec.paper, record.spec.build)
+    return record.spec.options.keys() if known is None else known
 
 
 def _options_by_hand(record: RunRecord) -> dict[str, str]:
