@@ -2,6 +2,7 @@
 
 import io
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,15 @@ def test_an_exact_claim_is_labelled_wherever_it_is_shown():
     texts = [text.get_text() for text in forest.forest_plot([exact]).axes[0].texts]
     assert any(text.endswith("reproduced, exact") for text in texts)
     assert "exact" in formats.claims_csv([exact], True)
+
+
+@pytest.mark.parametrize("lines", [2, 3, 5])
+def test_no_label_of_the_forest_plot_reaches_into_the_next(lines):
+    verdicts = [one(look_records([1.0, 1.1])), one(look_records([0.9, 1.2])), one(look_records([1.0, 1.3]))]
+    figure = forest.forest_plot(verdicts, lambda v: "\n".join(["a line"] * lines))
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert all(upper.y0 >= lower.y1 for upper, lower in pairwise(boxes))
 
 
 def test_the_terminal_sums_up_what_is_undecided():

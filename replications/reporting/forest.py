@@ -11,7 +11,8 @@ from replications.reporting import labels, style
 from replications.reporting.verdicts import Verdict
 from replications.tasks.log_axis import log_axis
 
-ROW = 0.36  # inches
+ROW = 0.36  # inches; more where a label has more than two lines
+LINE = 0.13
 TINT = "#EAF3EE"
 
 
@@ -31,7 +32,7 @@ def forest_plot(verdicts: Sequence[Verdict], name: Callable[[Verdict], str] = ad
     panels: dict[tuple[str, str, str], list[Verdict]] = {}
     for v in shown:
         panels.setdefault((v.effect_kind, v.unit, v.metric_title if not v.unit else ""), []).append(v)
-    heights = [len(rows) * ROW for rows in panels.values()]
+    heights = [sum(_heights(rows, name)) * ROW for rows in panels.values()]
     figure = Figure(figsize=(style.WIDTH, sum(heights) + 0.5 * len(panels) + 0.4), layout="constrained")
     grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, ((kind, unit, metric), rows) in zip(grid, panels.items(), strict=True):
@@ -80,23 +81,30 @@ def _limits(rows: Sequence[Verdict], kind: str) -> tuple[float, float]:
     return float(natural(low - pad)), float(natural(high + pad))
 
 
+def _heights(rows: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[float]:
+    """The rows' heights, in units of ROW, so that no label reaches into the next row."""
+    return [max(1.0, (len(name(v).splitlines()) * LINE + 0.02) / ROW) for v in rows]
+
+
 def _panel(axes, rows: Sequence[Verdict], kind: str, name: Callable[[Verdict], str]) -> None:
     low, high = _limits(rows, kind)
+    heights = np.array(_heights(rows, name))
+    centres = heights.cumsum() - heights / 2 - 0.5
     if kind == "ratio":
         log_axis(axes.xaxis, lambda x, _: f"×{x:.3g}")
-    axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5))
+    axes.set(xlim=(low, high), ylim=(heights.sum() - 0.5, -0.5))
     axes.grid(axis="y", visible=False)
     axes.axvline(1 if kind == "ratio" else 0, color="#333333", linewidth=1.0, zorder=2)
-    for y, v in enumerate(rows):
+    for y, half, v in zip(centres, heights / 2 - 0.08, rows, strict=True):
         colour, marker = style.VERDICTS[v.adjusted]
         minus, plus = _delta(v)
         start = minus if v.direction == "equal" else plus if v.direction == "greater" else low
         end = plus if v.direction == "equal" else high if v.direction == "greater" else minus
-        axes.add_patch(Rectangle((start, y - 0.42), end - start, 0.84, facecolor=TINT, zorder=0, linewidth=0))
+        axes.add_patch(Rectangle((start, y - half), end - start, 2 * half, facecolor=TINT, zorder=0, linewidth=0))
         axes.vlines(
             (minus, plus),
-            y - 0.42,
-            y + 0.42,
+            y - half,
+            y + half,
             color=style.GREY,
             linestyle=(0, (3, 2)),
             linewidth=0.8,
@@ -126,7 +134,7 @@ def _panel(axes, rows: Sequence[Verdict], kind: str, name: Callable[[Verdict], s
             (1, y), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
             fontsize=7.3, linespacing=1.25,
         )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [name(v) for v in rows], fontsize=7.3, linespacing=1.25)
+    axes.set_yticks(centres, [name(v) for v in rows], fontsize=7.3, linespacing=1.25)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
 
