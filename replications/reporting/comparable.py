@@ -133,7 +133,7 @@ def _set_up(a: RunRecord, b: RunRecord, papers: Mapping[str, Paper]) -> str:
         names = one.keys() | other.keys()
         free = own[0][part] | own[1][part]
         if part == "options":  # an option that one model does not take is no difference
-            names, free = one.keys() & other.keys() & _taken(a) & _taken(b), free - by_hand
+            names, free = _taken(a) & _taken(b), free - by_hand
         for name in sorted(names - free):
             if one.get(name) != other.get(name):
                 return f"{part.removesuffix('_options')}.{name}: {one.get(name)} against {other.get(name)}"
@@ -141,9 +141,9 @@ def _set_up(a: RunRecord, b: RunRecord, papers: Mapping[str, Paper]) -> str:
 
 
 def _taken(record: RunRecord) -> Set[str]:
-    """Return the options that a record's model takes: a spec has all that the tier hands out."""
+    """Return the options in a record's spec that its model takes: the spec has all that the tier hands out."""
     known = taken(record.spec.paper, record.spec.build)
-    return record.spec.options.keys() if known is None else known
+    return record.spec.options.keys() if known is None else record.spec.options.keys() & known
 
 
 def _options_by_hand(record: RunRecord) -> dict[str, str]:

@@ -12,7 +12,7 @@ from replications.reporting.verdicts import Verdict
 from replications.tasks.log_axis import log_axis
 
 ROW = 0.36  # inches; more where a label has more than two lines
-LINE = 0.13
+LINE = 0.13  # inches
 TINT = "#EAF3EE"
 
 
@@ -32,11 +32,12 @@ def forest_plot(verdicts: Sequence[Verdict], name: Callable[[Verdict], str] = ad
     panels: dict[tuple[str, str, str], list[Verdict]] = {}
     for v in shown:
         panels.setdefault((v.effect_kind, v.unit, v.metric_title if not v.unit else ""), []).append(v)
-    heights = [sum(_heights(rows, name)) * ROW for rows in panels.values()]
-    figure = Figure(figsize=(style.WIDTH, sum(heights) + 0.5 * len(panels) + 0.4), layout="constrained")
-    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axes, ((kind, unit, metric), rows) in zip(grid, panels.items(), strict=True):
-        _panel(axes, rows, kind, name)
+    heights = [_heights(rows, name) for rows in panels.values()]
+    inches = [own.sum() * ROW for own in heights]
+    figure = Figure(figsize=(style.WIDTH, sum(inches) + 0.5 * len(panels) + 0.4), layout="constrained")
+    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=inches)[:, 0]
+    for axes, own, ((kind, unit, metric), rows) in zip(grid, heights, panels.items(), strict=True):
+        _panel(axes, rows, own, kind, name)
         label = f"Effect, {unit}" if unit else f"Effect on {metric}"
         axes.set_xlabel("Quotient subject / reference (log scale)" if kind == "ratio" else label)
     words = [word for word in style.VERDICTS if any(v.adjusted == word for v in shown)]
@@ -81,14 +82,13 @@ def _limits(rows: Sequence[Verdict], kind: str) -> tuple[float, float]:
     return float(natural(low - pad)), float(natural(high + pad))
 
 
-def _heights(rows: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[float]:
+def _heights(rows: Sequence[Verdict], name: Callable[[Verdict], str]) -> np.ndarray:
     """The rows' heights, in units of ROW, so that no label reaches into the next row."""
-    return [max(1.0, (len(name(v).splitlines()) * LINE + 0.02) / ROW) for v in rows]
+    return np.array([max(1.0, (len(name(v).splitlines()) * LINE + 0.02) / ROW) for v in rows])
 
 
-def _panel(axes, rows: Sequence[Verdict], kind: str, name: Callable[[Verdict], str]) -> None:
+def _panel(axes, rows: Sequence[Verdict], heights: np.ndarray, kind: str, name: Callable[[Verdict], str]) -> None:
     low, high = _limits(rows, kind)
-    heights = np.array(_heights(rows, name))
     centres = heights.cumsum() - heights / 2 - 0.5
     if kind == "ratio":
         log_axis(axes.xaxis, lambda x, _: f"×{x:.3g}")
