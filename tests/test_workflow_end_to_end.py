@@ -4,6 +4,7 @@ The tests of this file build on one another, in order.
 """
 
 import json
+import re
 import subprocess
 import sys
 
@@ -32,6 +33,7 @@ def test_dry_run_says_what_would_run_and_its_cost_and_makes_nothing(copy):
 
 def test_a_paper_runs_with_what_its_claims_compare_with_and_nothing_more(copy):
     said = copy.snakemake("alpha")
+    assert re.search(r"^\d+ jobs, tier smoke, about \d+ (s|min); results in ", said, re.MULTILINE), said
     assert set(copy.records()) == {"alpha/plain", "beta/margin"}
     record = json.loads(copy.record("alpha/plain").read_text())
     assert record["status"] == "finished" and record["fingerprint"]

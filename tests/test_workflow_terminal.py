@@ -79,7 +79,7 @@ def test_a_job_that_waits_says_so_once_where_no_terminal_is(plan, tmp_path, caps
     shown.close()
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        "1 job, tier smoke; records and tables go to results/smoke/",
+        "1 job, tier smoke; results in results/smoke/",
         "arcface/softmax (seeds 0): waiting for a speed measurement on cpu to end",
     ]
 

@@ -15,6 +15,7 @@ from replications.planning.folders import as_written
 from replications.planning.knobs import read_knobs
 from replications.planning.lock import hold_folder
 from replications.planning.plan import Plan
+from replications.planning.remaining import Remaining
 from replications.planning.terminal import Terminal, attach
 from replications.progress import take_any_letter
 
@@ -74,10 +75,21 @@ def _prepend(variable: str, folder: str) -> None:
 
 def attach_terminal(plan: Plan, logger: Logger, workflow: Any) -> Terminal:
     """Replace Snakemake's messages by the suite's; a snakemake that runs a single job of another prints nothing."""
-    terminal = Terminal(plan, dryrun=workflow.output_settings.dryrun, cores=workflow.cores)
+    terminal = Terminal(plan, workflow.output_settings.dryrun, workflow.cores, _remaining(plan, workflow))
     if workflow.is_main_process:
         attach(logger, terminal)
     return terminal
+
+
+def _remaining(plan: Plan, workflow: Any) -> Remaining:
+    """The time left of a workflow, by its graph of jobs; on a cluster the number of GPUs is not known."""
+    slots = workflow.global_resources.get("gpu")
+
+    def jobs() -> list[tuple[Any, bool]]:
+        graph = workflow.dag
+        return [(job, graph.finished(job)) for job in graph.needrun_jobs(exclude_finished=False)]
+
+    return Remaining(plan, workflow.cores or 0, slots and slots.value, jobs)
 
 
 def begin(plan: Plan) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from replications.errors import UserError, nearest, one_line
 from replications.planning.job import Job, duration
 from replications.planning.plan import Plan
+from replications.planning.remaining import Left, Remaining
 from replications.planning.targets import KINDS, unknown_target
 
 NOISE = (
@@ -54,16 +55,16 @@ WAITING = "waiting for "  # prefix of a job's message that it waits for a lock
 
 
 class Terminal(logging.Handler):
-    """Reports a workflow briefly; on a terminal with the progress of the running jobs."""
+    """Reports a workflow briefly; on a terminal with the progress of the running jobs, and the time left."""
 
-    def __init__(self, plan: Plan, dryrun: bool, cores: int):
+    def __init__(self, plan: Plan, dryrun: bool, cores: int, remaining: Remaining | None = None):
         super().__init__()
-        self.plan, self.dryrun, self.cores = plan, dryrun, cores
+        self.plan, self.dryrun, self.cores, self.remaining = plan, dryrun, cores, remaining
         self.jobs: dict[int, Job] = {}
         self.running: dict[int, Job] = {}
         self.finished: list[Job] = []
         self.total = self.asked = 0  # number of jobs, and of target rules without work
-        self.began = time.monotonic()
+        self._left: tuple[Left | None, float] = None, 0.0  # the time left, and when it was estimated
         self.live = sys.stderr.isatty() and not dryrun
         self._drawn = self._over = False
         self._handlers = {
@@ -107,6 +108,8 @@ class Terminal(logging.Handler):
             return
         self.finished.append(job)
         seconds = time.monotonic() - job.started
+        if self.remaining:
+            self.remaining.note(job, seconds)
         said = f": {job.last_line}" if job.last_line and job.rule != "report" else ""
         self._print(f"[{len(self.finished)}/{self.total}] {job.title}{said} ({duration(seconds)})")
 
@@ -129,12 +132,20 @@ class Terminal(logging.Handler):
             print(f"{job_list(jobs)}\n\n{cost_table(jobs, self.cores, later(self.plan, jobs))}", flush=True)
         elif not self.dryrun:
             jobs = "1 job" if self.total == 1 else f"{self.total} jobs"
-            self._print(f"{jobs}, tier {self.plan.knobs.tier}; records and tables go to {self.plan.folder}/")
+            left = self._estimate()
+            about = f", about {left}" if left else ""
+            self._print(f"{jobs}, tier {self.plan.knobs.tier}{about}; results in {self.plan.folder}/")
             threading.Thread(target=self._watch, name="status", daemon=True).start()
 
     def _progress(self, record: logging.LogRecord) -> None:
         """Called after each job: a further look may have added jobs."""
         self.total = record.total - self.asked
+        self._estimate()
+
+    def _estimate(self) -> Left | None:
+        left = self.remaining and self.remaining.left(list(self.running.values()))
+        self._left = left, time.monotonic()
+        return left
 
     def _nothing_to_do(self) -> None:
         self._print(f"all is up to date: {self.plan.folder / 'index.html'}")
@@ -164,9 +175,9 @@ class Terminal(logging.Handler):
                     self._drawn = True
 
     def _status(self) -> str:
-        done, elapsed = len(self.finished), time.monotonic() - self.began
+        done, (left, estimated) = len(self.finished), self._left
         bar = "█" * (20 * done // max(self.total, 1))
-        left = f", about {duration(elapsed * (self.total - done) / done)} left" if done else ""
+        left = f", about {left.after(time.monotonic() - estimated)} left" if left else ""
         words = " │ ".join(f"{job.name} {job.last_line}".strip() for job in list(self.running.values()))
         return f"{bar:░<20} {done}/{self.total}{left} │ {words}"[: shutil.get_terminal_size().columns - 1]
 
