@@ -53,6 +53,19 @@ def test_a_decided_claim_is_counted_by_how_the_folders_agree(paper, first, secon
     assert words in in_words(found)[0] and agreement_table(found).notes == in_words(found)
 
 
+@pytest.mark.parametrize("longer", [0, 1])
+def test_verdicts_are_compared_at_the_seeds_that_both_folders_have(paper, longer):
+    more = {"arcface": [88.0, 90.0, 92.0, 90.0, 90.1], "softmax": [80.0, 80.1, 79.9, 80.0, 80.0]}
+    few = {method: values[:3] for method, values in more.items()}
+    assert agreement((records(**more), records(**more)), paper, TASKS).counts["alike"] == 1
+    sides = (few, more) if longer else (more, few)
+    found = agreement(tuple(records(**side) for side in sides), paper, TASKS)
+    assert sum(found.counts.values()) == 0 and found.claims.empty, "three seeds, the same in both"
+    assert list(found.shifts["n_first"]) == [len(sides[0]["arcface"])] * 2, "values are compared at all seeds"
+    alone = agreement((records(**ABOVE), records(arcface=ABOVE["arcface"])), paper, TASKS)
+    assert alone.counts["only first"] == 0, "a method that one folder lacks is a note of `compare`, no difference"
+
+
 def test_values_that_differ_by_more_than_the_seeds_do_are_named(paper):
     shifted = {"arcface": [value + 5 for value in ABOVE["arcface"]], "softmax": [80.1, 79.9, 80.0, 80.1, 80.1]}
     found = agreement((records(**ABOVE), records(**shifted)), paper, TASKS)

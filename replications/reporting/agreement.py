@@ -2,10 +2,12 @@
 
 Two machines round differently, and training amplifies a rounding error into a different network: on another machine the
 same seed gives another sample. Verdicts may therefore differ for claims near their threshold, but a shift of the mean
-beyond the spread over seeds would be a fault.
+beyond the spread over seeds would be a fault. Verdicts are made at the seeds that both folders have: a claim that one
+folder decides with twelve seeds and the other leaves open with five says nothing about machines.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +25,7 @@ from replications.tasks.base import Task
 class Agreement(NamedTuple):
     """`claims` has a row for each claim with different verdicts: address, ``first`` and ``second``. `counts` are of the
     claims decided in a folder: ``alike``, ``only first``, ``only second``, ``opposite``. `shifts` has a row for each
-    method and its primary metric: means, Welch's p adjusted by Holm (``p``), numbers of seeds.
+    method and its primary metric: means, Welch's p adjusted by Holm (``p``), numbers of seeds, all that a folder has.
     """
 
     claims: pd.DataFrame
@@ -35,13 +37,22 @@ ROUNDING = 1e-5  # relative: a sum in float32 on another path through the kernel
 
 
 def agreement(sides: tuple[Records, Records], papers: Mapping[str, Paper], tasks: Mapping[str, Task]) -> Agreement:
-    """Judge both folders and compare their verdicts and values."""
-    judged = [{v.address: v for v in judge(side, papers, tasks, result=True)} for side in sides]
+    """Judge both folders at the seeds that both have, and compare their verdicts and values."""
+    judged = [{v.address: v for v in judge(side, papers, tasks, result=True)} for side in _common(*sides)]
     rows = [_alike(address, judged[0][address], judged[1][address]) for address in judged[0]]
     claims = pd.DataFrame(rows, columns=["address", "first", "second", "how"])
     found = claims["how"].value_counts()
     counts = {how: int(found.get(how, 0)) for how in ("alike", "only first", "only second", "opposite")}
     return Agreement(claims[claims["first"] != claims["second"]], counts, _shifts(sides, papers, tasks))
+
+
+def _common(first: Records, second: Records) -> tuple[Records, Records]:
+    """Return both folders' records of the methods and seeds of which both have one, finished or failed."""
+    seeds = {address: runs.keys() & second.runs.get(address, {}).keys() for address, runs in first.runs.items()}
+    return tuple(
+        replace(side, runs={address: {s: side.runs[address][s] for s in of} for address, of in seeds.items() if of})
+        for side in (first, second)
+    )
 
 
 def _alike(address: str, first: Verdict, second: Verdict) -> tuple[str, str, str, str]:
@@ -87,11 +98,12 @@ def in_words(found: Agreement) -> list[str]:
     c = found.counts
     decided = sum(c.values())
     if not decided:
-        verdicts = "No claim is decided in either folder."
+        verdicts = "No claim is decided in either folder at the seeds that both have."
     else:
         verdicts = (
-            f"Of {decided} claims decided in a folder {c['alike']} are decided alike, {c['only first']} in the first "
-            f"only, {c['only second']} in the second only, {c['opposite']} the opposite way."
+            f"Of {decided} claims decided in a folder, at the seeds that both have, {c['alike']} are decided alike, "
+            f"{c['only first']} in the first only, {c['only second']} in the second only, {c['opposite']} the opposite "
+            "way."
         )
     shifted = found.shifts[found.shifts["p"] <= statistics.ALPHA]
     if found.shifts.empty:
