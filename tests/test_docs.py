@@ -60,6 +60,22 @@ def test_a_changed_set_up_counts_only_where_nothing_else_tests_the_claim(tmp_pat
     assert readme.published_verdicts(tmp_path)["votenet/V3"].category == small["category"]
 
 
+def test_a_publication_that_decides_the_opposite_is_named_with_its_verdict(tmp_path):
+    found = json.loads((PUBLISHED / "mini-rooms-cpu" / "claims.json").read_text(encoding="utf-8"))["verdicts"]
+    small = {"category": "real rooms · changed set-up: recipe.steps=300"}
+    for name, word, other in (("a", "reproduced", {}), ("b", "contradicted", small), ("c", "inconclusive", small)):
+        (tmp_path / name).mkdir()
+        own = [one | other | {"adjusted": word} for one in found if one["claim"] == "V3"]
+        (tmp_path / name / "claims.json").write_text(json.dumps({"verdicts": own}))
+    best = readme.published_verdicts(tmp_path)
+    opposite = readme.opposite_verdicts(tmp_path, best)
+    assert best["votenet/V3"].adjusted == "reproduced" and [name for name, _ in opposite["votenet/V3"]] == ["b"]
+    parts = readme.sections(tmp_path)
+    assert "the opposite of `votenet/V3`." in parts[README]["verdicts"]
+    line = next(row for row in parts[DOCS / "papers.md"]["papers"].splitlines() if row.startswith("| V3 | The same"))
+    assert "✓ reproduced: " in line and "; in [b](../results/published/b/README.md) ✕ contradicted: " in line
+
+
 def test_answers_of_the_readme_are_the_published_effects():
     verdicts = readme.published_verdicts(PUBLISHED)
     rows = re.findall(r"^\|.*?\|(.*?)\| `(\w+/\w+)` \|$", README.read_text(encoding="utf-8"), re.M)

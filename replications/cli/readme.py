@@ -4,7 +4,7 @@ import importlib
 import json
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from replications import catalogue
@@ -26,9 +26,10 @@ DECIDED = ("reproduced", "contradicted")
 def sections(published: Path) -> dict[Path, dict[str, str]]:
     """Return the generated sections of each file, by the name in their markers; `publications` writes its own."""
     verdicts = published_verdicts(published)
+    opposite = opposite_verdicts(published, verdicts)
     return {
-        README: {"verdicts": _verdicts(verdicts), "plot": _plot(verdicts)},
-        DOCS / "papers.md": {"papers": _papers(verdicts)},
+        README: {"verdicts": _verdicts(verdicts) + _also_opposite(opposite), "plot": _plot(verdicts)},
+        DOCS / "papers.md": {"papers": _papers(verdicts, opposite)},
         DOCS / "knobs.md": {"tiers": _tiers(), "knobs": _knobs()},
     }
 
@@ -54,11 +55,26 @@ def published_verdicts(published: Path) -> dict[str, Verdict]:
     preferred: that would select the luckiest of several attempts.
     """
     best: dict[str, Verdict] = {}
-    for path in sorted(published.glob("*/claims.json")):
-        for verdict in map(Verdict.model_validate, json.loads(path.read_text(encoding="utf-8"))["verdicts"]):
-            if verdict.address not in best or _weight(verdict) > _weight(best[verdict.address]):
-                best[verdict.address] = verdict
+    for _, verdict in _all_verdicts(published):
+        if verdict.address not in best or _weight(verdict) > _weight(best[verdict.address]):
+            best[verdict.address] = verdict
     return best
+
+
+def opposite_verdicts(published: Path, best: Mapping[str, Verdict]) -> dict[str, list[tuple[str, Verdict]]]:
+    """Return, by ``paper/claim``, the publications that decide the opposite of `best`, with their verdicts."""
+    found: dict[str, list[tuple[str, Verdict]]] = {}
+    for name, verdict in _all_verdicts(published):
+        if {verdict.adjusted, best[verdict.address].adjusted} == set(DECIDED):
+            found.setdefault(verdict.address, []).append((name, verdict))
+    return found
+
+
+def _all_verdicts(published: Path) -> Iterator[tuple[str, Verdict]]:
+    """Yield every publication's verdicts, with its name."""
+    for path in sorted(published.glob("*/claims.json")):
+        for verdict in json.loads(path.read_text(encoding="utf-8"))["verdicts"]:
+            yield path.parent.name, Verdict.model_validate(verdict)
 
 
 def _weight(verdict: Verdict) -> tuple[bool, bool, int]:
@@ -89,6 +105,13 @@ def _verdicts(verdicts: dict[str, Verdict]) -> str:
         anchor = re.sub(r"[^\w-]", "", title.lower().replace(" ", "-"))  # as GitHub makes it of a heading
         rows.append(f"| [{title}](docs/papers.md#{anchor}) | {keys} | {' | '.join(map(str, numbers.values()))} |")
     return "\n".join(rows)
+
+
+def _also_opposite(opposite: Mapping[str, list[tuple[str, Verdict]]]) -> str:
+    if not opposite:
+        return ""
+    claims = ", ".join(f"`{address}`" for address in sorted(opposite))
+    return f"\n\nAnother publication decides the opposite of {claims}."
 
 
 def _plotted(verdicts: dict[str, Verdict]) -> list[Verdict]:
@@ -126,16 +149,16 @@ def _draw(verdicts: dict[str, Verdict]) -> None:
         figure.savefig(PLOT, bbox_inches="tight", metadata={"Date": None, "Creator": None, "Description": description})
 
 
-def _papers(verdicts: dict[str, Verdict]) -> str:
+def _papers(verdicts: dict[str, Verdict], opposite: Mapping[str, list[tuple[str, Verdict]]]) -> str:
     blocks = []
     for title, papers in _by_task():
         about = importlib.import_module(f"replications.tasks.{papers[0].task}").__doc__.partition("\n")[0]
         blocks += [f"## {title}", f"`{papers[0].task}`: {about}"]
-        blocks += [_paper(paper, verdicts) for paper in papers]
+        blocks += [_paper(paper, verdicts, opposite) for paper in papers]
     return "\n\n".join(blocks)
 
 
-def _paper(paper: Paper, verdicts: dict[str, Verdict]) -> str:
+def _paper(paper: Paper, verdicts: dict[str, Verdict], opposite: Mapping[str, list[tuple[str, Verdict]]]) -> str:
     role = ", baseline" if paper.role == "baseline" else ""
     lines = [
         f"### {paper.key}",
@@ -148,11 +171,17 @@ def _paper(paper: Paper, verdicts: dict[str, Verdict]) -> str:
         lines += ["", "| claim | statement | tested in | published verdict |", "| --- | --- | --- | --- |"]
     for claim in paper.claims:
         verdict = verdicts.get(f"{paper.key}/{claim.id}")
-        word = summary.marked(verdict.adjusted) if verdict else "–"
-        if verdict and verdict.adjusted in DECIDED:
-            word = f"{word}: {verdict.effect_text} {interval_text(verdict)}"
+        word = _word(verdict) if verdict else "–"
+        for name, other in opposite.get(f"{paper.key}/{claim.id}", ()):
+            word += f"; in [{name}](../results/published/{name}/README.md) {_word(other)}"
         lines.append(f"| {claim.id} | {claim.statement} | {', '.join(claim.tiers)} | {word} |")
     return "\n".join(lines)
+
+
+def _word(verdict: Verdict) -> str:
+    """``✓ reproduced: −6.20 degrees [−7.00, −5.41]``."""
+    word = summary.marked(verdict.adjusted)
+    return f"{word}: {verdict.effect_text} {interval_text(verdict)}" if verdict.adjusted in DECIDED else word
 
 
 def _tiers() -> str:
