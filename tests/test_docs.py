@@ -60,6 +60,15 @@ def test_a_changed_set_up_counts_only_where_nothing_else_tests_the_claim(tmp_pat
     assert readme.published_verdicts(tmp_path)["votenet/V3"].category == small["category"]
 
 
+def test_of_two_machines_the_one_with_more_looks_counts(tmp_path):
+    found = json.loads((PUBLISHED / "mini-rooms-cpu" / "claims.json").read_text(encoding="utf-8"))["verdicts"]
+    for name, looks in (("a", 2), ("b", 4), ("c", 4)):
+        (tmp_path / name).mkdir()
+        own = [one | {"looks": looks, "category": name} for one in found]
+        (tmp_path / name / "claims.json").write_text(json.dumps({"verdicts": own}))
+    assert readme.published_verdicts(tmp_path)["votenet/V3"].category == "b"
+
+
 def test_a_publication_that_decides_the_opposite_is_named_with_its_verdict(tmp_path):
     found = json.loads((PUBLISHED / "mini-rooms-cpu" / "claims.json").read_text(encoding="utf-8"))["verdicts"]
     small = {"category": "real rooms · changed set-up: recipe.steps=300"}

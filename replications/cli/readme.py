@@ -51,8 +51,9 @@ def published_verdicts(published: Path) -> dict[str, Verdict]:
     """Return one published verdict per claim, by ``paper/claim``.
 
     If several publications have a claim, the largest tier that tests it at a complete look counts. One with a changed
-    set-up, such as a small budget, counts only where no other has tested the claim. Decided verdicts are not
-    preferred: that would select the luckiest of several attempts.
+    set-up, such as a small budget, counts only where no other has tested the claim. Of equal ones the one with more
+    looks counts, such as of two machines; then the first by name. Decided verdicts are not preferred: that would
+    select the luckiest of several attempts.
     """
     best: dict[str, Verdict] = {}
     for _, verdict in _all_verdicts(published):
@@ -77,10 +78,10 @@ def _all_verdicts(published: Path) -> Iterator[tuple[str, Verdict]]:
             yield path.parent.name, Verdict.model_validate(verdict)
 
 
-def _weight(verdict: Verdict) -> tuple[bool, bool, int]:
+def _weight(verdict: Verdict) -> tuple[bool, bool, int, int]:
     whole = verdict.n >= LOOKS[0] or verdict.evidence == "exact" or verdict.replication == "folds"
     as_it_is = labels.CHANGED_SET_UP not in (verdict.category or "")
-    return verdict.adjusted != "not tested" and whole, as_it_is, TIERS.index(verdict.tier)
+    return verdict.adjusted != "not tested" and whole, as_it_is, TIERS.index(verdict.tier), verdict.looks
 
 
 def interval_text(verdict: Verdict) -> str:
