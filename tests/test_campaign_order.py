@@ -4,6 +4,7 @@ import pytest
 from test_campaign_command import ROWS, plan, published, write  # noqa: F401 (fixtures)
 
 from benchmarks.campaign_order import START_SECONDS, Recorded, play, replay
+from replications.measurement.hardware import cpu_model
 from replications.planning.campaign import Job, Slots
 
 SECONDS = 40.0
@@ -16,8 +17,10 @@ def study(plan, published):  # noqa: F811
     """Five seeds of the claim's rows: effects of 7, 10 and 13, which leave it undecided, and twice 10; 40 s a run."""
     for seed, effect in enumerate((7.0, 10.0, 13.0, 10.0, 10.0)):
         for row, accuracy in zip(ROWS, (70 + effect, 70.0), strict=True):
-            cost = published[row, seed % 3].cost.model_copy(update={"total_seconds": SECONDS})
-            write(plan, published, row, seed, accuracy=accuracy, cost=cost)
+            record = published[row, seed % 3]
+            cost = record.cost.model_copy(update={"total_seconds": SECONDS})
+            here = record.provenance.model_copy(update={"cpu": cpu_model()})
+            write(plan, published, row, seed, accuracy=accuracy, cost=cost, provenance=here)
     return Recorded(plan, ("arcface",))
 
 

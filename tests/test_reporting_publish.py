@@ -86,6 +86,23 @@ def test_a_publication_holds_records_and_tables_and_verifies(results, tmp_path):
     assert publish.publish(results, tmp_path / "published", PAPERS, name="again", **GIVEN).is_dir()
 
 
+@pytest.mark.parametrize(
+    ("new", "written"),
+    [
+        ("effect 0.1234567890124, n 3", False),
+        ("effect 0.1234567000000, n 3", True),
+        ("effect -0.1234567890123, n 3", True),
+        ("effect 0.1234567890123, n 4", True),
+        ("effect 0.1234567890123, n 3.0", True),
+    ],
+)
+def test_last_digits_of_another_processor_do_not_rewrite_a_file(tmp_path, new, written):
+    path = tmp_path / "claims.csv"
+    path.write_text("effect 0.1234567890123, n 3")
+    publish.write_if_changed(path, new)
+    assert (path.read_text() == new) == written
+
+
 def test_nothing_doubtful_is_published(results, tmp_path):
     path = results / "claims.json"
     path.write_text(path.read_text().replace('"contradicted"', '"reproduced"').replace('"p": 0', '"p": 1', 1))

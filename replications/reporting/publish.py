@@ -5,6 +5,7 @@ set. Scores and pages are left out.
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ from replications.spec import Paper
 from replications.tasks.base import Task
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_DECIMAL = re.compile(r"\d+\.\d+(?:e[-+]?\d+)?|\d+e[-+]?\d+")
 
 
 def publish(
@@ -150,8 +152,17 @@ def compact(
 
 
 def write_if_changed(path: Path, text: str) -> None:
-    if not path.exists() or path.read_bytes() != text.encode():
+    """Write a file unless it says the same: another processor's last digits are no change."""
+    if not path.exists() or not says_the_same(path.read_text(encoding="utf-8"), text):
         write_atomic(path, text.encode())
+
+
+def says_the_same(old: str, new: str) -> bool:
+    """Whether two texts have the same words, and decimals that agree to nine digits."""
+    if old == new or _DECIMAL.split(old) != _DECIMAL.split(new):
+        return old == new
+    decimals = zip(_DECIMAL.findall(old), _DECIMAL.findall(new), strict=True)
+    return all(math.isclose(float(a), float(b), rel_tol=1e-9, abs_tol=1e-12) for a, b in decimals)
 
 
 def _draw_claims(folder: Path, verdicts: Sequence[Verdict]) -> None:
