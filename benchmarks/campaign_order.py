@@ -28,6 +28,7 @@ import numpy as np
 
 from replications import catalogue, looks
 from replications.planning.campaign import Board, Job, Question, Run, Slots, next_job
+from replications.planning.estimate import START_SECONDS
 from replications.planning.knobs import Knobs
 from replications.planning.plan import Plan
 from replications.planning.spend import open_board
@@ -40,7 +41,6 @@ from replications.reporting.results import Records
 from replications.reporting.verdicts import judge
 
 SEEDS = looks.LOOKS[-1]
-START_SECONDS = 6.0
 
 
 class World:

@@ -64,5 +64,5 @@ def test_beyond_a_missing_run_the_counts_are_bounds(study):
     assert "by 9 records, 6 of them there at the beginning (seeds below 3), 2 runs at once" in lines[0]
     assert lines[2].split() == ["0", "0", "0"] and lines[3].split()[:2] == ["2", "0-1"]
     assert lines[4] == (
-        f"catalogue: followed to minute 0.8 (there {ROWS[1]} seed 4 begins, which has no record), 0 decided"
+        f"catalogue: followed to minute {END / 2:.1f} (there {ROWS[1]} seed 4 begins, which has no record), 0 decided"
     )

@@ -6,6 +6,7 @@ import pytest
 
 from replications import catalogue
 from replications.planning import estimate
+from replications.planning.estimate import START_SECONDS
 from replications.planning.knobs import Knobs
 from replications.planning.plan import Plan
 from replications.planning.table import cost_table, job_list
@@ -54,13 +55,13 @@ def test_without_any_record_nothing_is_known(plan):
 def test_the_task_says_where_no_record_does(plan, monkeypatch):
     tiers = {tier: setup.model_copy(update={"minutes_per_run": 2.0}) for tier, setup in _tiers().items()}
     monkeypatch.setattr(catalogue, "task_tiers", lambda task: tiers)
-    assert estimate.run_seconds(plan, ADDRESS, "0,1") == 2 * 120
+    assert estimate.run_seconds(plan, ADDRESS, "0,1") == 2 * 120 + START_SECONDS
 
 
 def test_records_of_the_method_say_the_median_of_each_run(plan):
     for seed, seconds in enumerate((10.0, 20.0, 90.0)):
         make_record(plan, seed, seconds)
-    assert estimate.run_seconds(plan, ADDRESS, "3,4") == 40
+    assert estimate.run_seconds(plan, ADDRESS, "3,4") == 40 + START_SECONDS
     kept = plan.folder.parent.parent / "work" / "runs" / f"{1:064d}"[:16]
     kept.mkdir(parents=True)
     (kept / "weights").write_bytes(bytes(3_000_000))
@@ -96,7 +97,7 @@ def test_published_records_say_it_in_a_fresh_clone_but_not_those_of_another_kind
     assert estimate.run_seconds(plan, ADDRESS, "0") == estimate.UNKNOWN
     estimate._earlier.cache_clear()
     make_record(plan, 0, 70.0, published / "mini-first")
-    assert estimate.run_seconds(plan, ADDRESS, "0,1") == 140
+    assert estimate.run_seconds(plan, ADDRESS, "0,1") == 140 + START_SECONDS
 
 
 def test_what_lies_finished_in_the_work_store_costs_nothing(plan):
@@ -105,7 +106,7 @@ def test_what_lies_finished_in_the_work_store_costs_nothing(plan):
     same = record.model_copy(update={"fingerprint": prints.run})
     write_record(same, plan.folder.parent.parent / "work" / "runs" / prints.run[:16] / "run.json")
     assert estimate.run_seconds(plan, ADDRESS, "0") == 0
-    assert estimate.run_seconds(plan, ADDRESS, "0,1") == 10
+    assert estimate.run_seconds(plan, ADDRESS, "0,1") == 10 + START_SECONDS
 
 
 def test_further_looks_are_at_most_those_of_rows_that_a_claim_compares(tmp_path, monkeypatch):
@@ -121,7 +122,8 @@ def test_further_looks_are_at_most_those_of_rows_that_a_claim_compares(tmp_path,
     rows = {side.method for claim in claims for side in (claim.subject, claim.reference) if side}
     assert rows < own
     judging = Job("verdicts", "judge", "lsoftmax", [], "missing", None, 1, {}, look=1)
-    assert rows and estimate.later(plan, [judging]) == (9 * len(rows), 9 * 30 * len(rows), False)
+    seconds = (9 * 30 + 3 * START_SECONDS) * len(rows)  # three seeds a process
+    assert rows and estimate.later(plan, [judging]) == (9 * len(rows), seconds, False)
     row = sorted(rows)[0]
     other = Job("x", "train_3_4", "x", [plan.record(row, 3), plan.record(row, 4)], "missing", None, 1, {})
     assert estimate.later(plan, [judging, other])[0] == 9 * len(rows) - 2

@@ -21,6 +21,7 @@ from replications.cli.options import (
     of_these,
 )
 from replications.errors import UserError, nearest
+from replications.planning.estimate import START_SECONDS
 from replications.planning.job import duration
 from replications.planning.knobs import Knobs, parse_papers
 from replications.planning.plan import Plan
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from replications.planning.undecided import State, Study
 
 WIDTH = 80
-START_SECONDS = 6.0  # start-up of a process; updated from finished jobs
 MORE = f"""
 Claims are judged at {", ".join(map(str, looks.LOOKS[:-1]))} and {looks.LOOKS[-1]} seeds. Runs with the most expected
 decisions per minute start first, estimated from past run times and effects;

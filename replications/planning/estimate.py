@@ -21,16 +21,18 @@ from replications.planning.plan import Plan
 from replications.records import RunRecord, parse
 
 UNKNOWN = -1
+START_SECONDS = 4.0  # of a process, of which most imports torch
 
 
 def run_seconds(plan: Plan, address: str, seeds: str) -> int:
-    """Wall seconds of a group of runs; runs already in the work store cost nothing."""
+    """Wall seconds of runs, with the starts of their processes; runs already in the work store cost nothing."""
     left = _left(plan, address, seeds)
     spent = alone_seconds(_earlier(plan, address))
     minutes = catalogue.task_tiers(catalogue.find_method(address)[0].task)[plan.knobs.tier].minutes_per_run
     if left and not spent and minutes is None:
         return UNKNOWN
-    return math.ceil(left * (statistics.median(spent) if spent else 60 * (minutes or 0)))
+    starts = math.ceil(left / plan.tier.seeds_per_process)
+    return math.ceil(starts * START_SECONDS + left * (statistics.median(spent) if spent else 60 * (minutes or 0)))
 
 
 def published_seconds(plan: Plan, address: str) -> float | None:
