@@ -1,8 +1,10 @@
 """What was learned, in words, from the verdicts alone."""
 
+import pytest
 from reporting_factory import claim, papers
 from test_reporting_verdicts import FIVE, REFERENCE, SUBJECT, judged, look_records
 
+from replications.reporting import wording
 from replications.reporting.learned import first_line, paragraphs
 
 
@@ -48,3 +50,40 @@ def test_the_first_line_counts_every_claim_once():
     assert line.startswith(f"{decided} of 6 claims are decided, 1 of them exactly.")
     assert "1 claim cannot be tested in tier mini." in line and "1 claim not tested, for the reason" in line
     assert first_line([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("adjusted", "direction", "kind", "interval", "told"),
+    [
+        ("reproduced", "greater", "difference", (-0.4, 3.5), True),
+        ("reproduced", "greater", "difference", (0.1, 3.5), False),
+        ("reproduced", "less", "difference", (-3.5, 0.1), True),
+        ("reproduced", "less", "ratio", (0.4, 0.9), False),
+        ("reproduced", "less", "ratio", (0.4, 1.1), True),
+        ("contradicted", "greater", "difference", (-3.5, 0.4), False),
+        ("contradicted", "greater", "difference", (-3.5, 0.6), True),
+        ("contradicted", "less", "ratio", (0.7, 1.1), False),  # below 1 / 1.5 is ruled out
+        ("contradicted", "less", "ratio", (0.6, 1.1), True),
+        ("reproduced", "equal", "difference", (-0.4, 0.4), False),
+        ("reproduced", "equal", "difference", (-0.4, 0.6), True),
+        ("contradicted", "equal", "difference", (0.4, 0.9), True),
+        ("contradicted", "equal", "difference", (0.6, 0.9), False),
+        ("inconclusive", "greater", "difference", (-0.4, 3.5), False),
+    ],
+)
+def test_a_verdict_of_an_earlier_look_says_so_where_the_interval_of_all_seeds_does_not_show_it(
+    adjusted, direction, kind, interval, told
+):
+    v = verdicts()[0].model_copy(
+        update={
+            "adjusted": adjusted,
+            "direction": direction,
+            "effect_kind": kind,
+            "interval": interval,
+            "smallest_effect": 0.5,
+            "reached": 2,
+            "looks": 4,
+        }
+    )
+    assert wording.earlier(v) == (", decided at 5 seeds" if told else "")
+    assert wording.earlier(v.model_copy(update={"looks": 2})) == ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from replications import catalogue
 from replications.looks import LOOKS
 from replications.records import write_atomic
-from replications.reporting import labels, publications, summary
+from replications.reporting import labels, publications, summary, wording
 from replications.reporting.sections import with_section
 from replications.reporting.verdicts import Verdict
 from replications.spec import TIERS, Paper, TierConfig
@@ -180,9 +180,11 @@ def _paper(paper: Paper, verdicts: dict[str, Verdict], opposite: Mapping[str, li
 
 
 def _word(verdict: Verdict) -> str:
-    """``✓ reproduced: −6.20 degrees [−7.00, −5.41]``."""
+    """``✓ reproduced: −6.20 degrees [−7.00, −5.41]``, and at how many seeds where the interval does not show it."""
     word = summary.marked(verdict.adjusted)
-    return f"{word}: {verdict.effect_text} {interval_text(verdict)}" if verdict.adjusted in DECIDED else word
+    if verdict.adjusted not in DECIDED:
+        return word
+    return f"{word}: {verdict.effect_text} {interval_text(verdict)}{wording.earlier(verdict)}"
 
 
 def _tiers() -> str:

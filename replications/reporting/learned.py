@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from replications.reporting import labels
+from replications.reporting import labels, wording
 from replications.reporting.need import need_summary, need_text
 from replications.reporting.summary import by_paper
 from replications.reporting.verdict import Verdict
@@ -64,7 +64,7 @@ def _finding(v: Verdict) -> str:
     if v.evidence == "exact":
         return f"“{statement}” ({v.claim}, {labels.CHECKED})"
     interval = f", 95 % interval {labels.interval(v.interval, v.effect_kind, v.decimals)}" if v.interval else ""
-    return f"“{statement}” ({v.claim}, {v.effect_text}{interval})"
+    return f"“{statement}” ({v.claim}, {v.effect_text}{interval}{wording.earlier(v)})"
 
 
 def _claims(number: int) -> str:

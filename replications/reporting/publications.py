@@ -11,7 +11,7 @@ from pathlib import Path
 
 from replications.archive import ARCHIVE
 from replications.records import write_atomic
-from replications.reporting import formats, labels, report, rerun, site, summary
+from replications.reporting import formats, labels, report, rerun, site, summary, wording
 from replications.reporting.leaderboard import Leaderboard
 from replications.reporting.learned import first_line, paragraphs
 from replications.reporting.measured import Publication, measured_table
@@ -167,13 +167,17 @@ def _claim_columns() -> list[Column]:
     return columns + [Column(name.lower(), name) for name in ("Effect", "95 % interval", "Paper's effect")]
 
 
+def _verdict(v: Verdict) -> str:
+    return labels.verdict(v.adjusted, v.raw) + wording.earlier(v)
+
+
 def _claim_texts(v: Verdict) -> Sequence[str]:
     """Return the cells of a claim, in the order of `_claim_columns`."""
     kind, decimals = v.effect_kind, v.decimals
     return (
         v.address,
         v.statement,
-        labels.verdict(v.adjusted, v.raw) if v.adjusted != "not tested" else f"{v.adjusted}: {v.reason}",
+        f"{v.adjusted}: {v.reason}" if v.adjusted == "not tested" else _verdict(v),
         v.effect_text,
         labels.interval(v.interval, kind, decimals),
         labels.effect(v.reported_effect, kind, decimals) or "–",

@@ -1,5 +1,6 @@
 """The reasons of verdicts, in words."""
 
+import math
 from collections.abc import Sequence
 
 from replications import looks
@@ -48,6 +49,20 @@ def _whether_large(v: Verdict) -> str:
     if v.interval and (ends[1] <= least if v.direction == "less" else ends[0] >= least):
         return f"its interval lies beyond {margin(v)}"
     return f"one of {margin(v)} is possible"
+
+
+def earlier(v: Verdict) -> str:
+    """``, decided at 5 seeds`` for a verdict of an earlier look that the interval over all seeds does not show."""
+    if not v.decided or v.interval is None or not v.reached or v.reached >= v.looks:
+        return ""
+    ratio, sign = v.effect_kind == "ratio", -1 if v.direction == "less" else 1
+    low, high = sorted(sign * (math.log(end) if ratio else end) for end in v.interval)
+    least = math.log1p(v.smallest_effect) if ratio else v.smallest_effect
+    if v.direction == "equal":
+        shows = -least <= low and high <= least if v.adjusted == "reproduced" else low > least or high < -least
+    else:
+        shows = low > 0 if v.adjusted == "reproduced" else high < least
+    return "" if shows else f", decided at {looks.LOOKS[v.reached - 1]} seeds"
 
 
 def look(number: int) -> str:
