@@ -112,7 +112,7 @@ def test_a_dry_run_tells_what_comes_now_and_what_may_come(copy):
     said = snakemake(copy, "-n")
     assert "alpha/plain (seeds 0,1,2)" in said and "(seeds 3,4)" not in said
     assert "verdicts of 2 papers" in said and "checkpoint" not in said
-    assert "Then at most 8 more runs, 24 s on 2 cores" in said, "4 rows, 2 seeds, 0.1 min each"
+    assert "Then at most 8 more runs, 32 s on 2 cores" in said, "4 rows, 2 seeds, 0.1 min each and a start of 4 s"
     assert max(map(len, said[said.index("  alpha/plain") :].splitlines())) <= 80
     assert not (copy.root / "results").exists()
 
