@@ -69,20 +69,21 @@ def test_of_two_machines_the_one_with_more_looks_counts(tmp_path):
     assert readme.published_verdicts(tmp_path)["votenet/V3"].category == "b"
 
 
-def test_a_publication_that_decides_the_opposite_is_named_with_its_verdict(tmp_path):
+@pytest.mark.parametrize("counted", ["reproduced", "inconclusive"])
+def test_a_publication_that_decides_otherwise_is_named_with_its_verdict(tmp_path, counted):
     found = json.loads((PUBLISHED / "mini-rooms-cpu" / "claims.json").read_text(encoding="utf-8"))["verdicts"]
     small = {"category": "real rooms · changed set-up: recipe.steps=300"}
-    for name, word, other in (("a", "reproduced", {}), ("b", "contradicted", small), ("c", "inconclusive", small)):
+    for name, word, other in (("a", counted, {}), ("b", "contradicted", small), ("c", "inconclusive", small)):
         (tmp_path / name).mkdir()
         own = [one | other | {"adjusted": word} for one in found if one["claim"] == "V3"]
         (tmp_path / name / "claims.json").write_text(json.dumps({"verdicts": own}))
     best = readme.published_verdicts(tmp_path)
-    opposite = readme.opposite_verdicts(tmp_path, best)
-    assert best["votenet/V3"].adjusted == "reproduced" and [name for name, _ in opposite["votenet/V3"]] == ["b"]
+    others = readme.other_verdicts(tmp_path, best)
+    assert best["votenet/V3"].adjusted == counted and [name for name, _ in others["votenet/V3"]] == ["b"]
     parts = readme.sections(tmp_path)
-    assert "the opposite of `votenet/V3`." in parts[README]["verdicts"]
+    assert ("the opposite of `votenet/V3`." in parts[README]["verdicts"]) == (counted == "reproduced")
     line = next(row for row in parts[DOCS / "papers.md"]["papers"].splitlines() if row.startswith("| V3 | The same"))
-    assert "✓ reproduced: " in line and "; in [b](../results/published/b/README.md) ✕ contradicted: " in line
+    assert counted in line and "; in [b](../results/published/b/README.md) ✕ contradicted: " in line
 
 
 def test_answers_of_the_readme_are_the_published_effects():

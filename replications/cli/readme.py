@@ -26,10 +26,10 @@ DECIDED = ("reproduced", "contradicted")
 def sections(published: Path) -> dict[Path, dict[str, str]]:
     """Return the generated sections of each file, by the name in their markers; `publications` writes its own."""
     verdicts = published_verdicts(published)
-    opposite = opposite_verdicts(published, verdicts)
+    others = other_verdicts(published, verdicts)
     return {
-        README: {"verdicts": _verdicts(verdicts) + _also_opposite(opposite), "plot": _plot(verdicts)},
-        DOCS / "papers.md": {"papers": _papers(verdicts, opposite)},
+        README: {"verdicts": _verdicts(verdicts) + _opposite(verdicts, others), "plot": _plot(verdicts)},
+        DOCS / "papers.md": {"papers": _papers(verdicts, others)},
         DOCS / "knobs.md": {"tiers": _tiers(), "knobs": _knobs()},
     }
 
@@ -62,11 +62,11 @@ def published_verdicts(published: Path) -> dict[str, Verdict]:
     return best
 
 
-def opposite_verdicts(published: Path, best: Mapping[str, Verdict]) -> dict[str, list[tuple[str, Verdict]]]:
-    """Return, by ``paper/claim``, the publications that decide the opposite of `best`, with their verdicts."""
+def other_verdicts(published: Path, best: Mapping[str, Verdict]) -> dict[str, list[tuple[str, Verdict]]]:
+    """Return, by ``paper/claim``, the publications that decide what `best` leaves open or decides the opposite way."""
     found: dict[str, list[tuple[str, Verdict]]] = {}
     for name, verdict in _all_verdicts(published):
-        if {verdict.adjusted, best[verdict.address].adjusted} == set(DECIDED):
+        if verdict.adjusted in DECIDED and verdict.adjusted != best[verdict.address].adjusted:
             found.setdefault(verdict.address, []).append((name, verdict))
     return found
 
@@ -108,7 +108,8 @@ def _verdicts(verdicts: dict[str, Verdict]) -> str:
     return "\n".join(rows)
 
 
-def _also_opposite(opposite: Mapping[str, list[tuple[str, Verdict]]]) -> str:
+def _opposite(verdicts: Mapping[str, Verdict], others: Mapping[str, list[tuple[str, Verdict]]]) -> str:
+    opposite = [address for address in others if verdicts[address].adjusted in DECIDED]
     if not opposite:
         return ""
     claims = ", ".join(f"`{address}`" for address in sorted(opposite))
@@ -150,16 +151,16 @@ def _draw(verdicts: dict[str, Verdict]) -> None:
         figure.savefig(PLOT, bbox_inches="tight", metadata={"Date": None, "Creator": None, "Description": description})
 
 
-def _papers(verdicts: dict[str, Verdict], opposite: Mapping[str, list[tuple[str, Verdict]]]) -> str:
+def _papers(verdicts: dict[str, Verdict], others: Mapping[str, list[tuple[str, Verdict]]]) -> str:
     blocks = []
     for title, papers in _by_task():
         about = importlib.import_module(f"replications.tasks.{papers[0].task}").__doc__.partition("\n")[0]
         blocks += [f"## {title}", f"`{papers[0].task}`: {about}"]
-        blocks += [_paper(paper, verdicts, opposite) for paper in papers]
+        blocks += [_paper(paper, verdicts, others) for paper in papers]
     return "\n\n".join(blocks)
 
 
-def _paper(paper: Paper, verdicts: dict[str, Verdict], opposite: Mapping[str, list[tuple[str, Verdict]]]) -> str:
+def _paper(paper: Paper, verdicts: dict[str, Verdict], others: Mapping[str, list[tuple[str, Verdict]]]) -> str:
     role = ", baseline" if paper.role == "baseline" else ""
     lines = [
         f"### {paper.key}",
@@ -173,7 +174,7 @@ def _paper(paper: Paper, verdicts: dict[str, Verdict], opposite: Mapping[str, li
     for claim in paper.claims:
         verdict = verdicts.get(f"{paper.key}/{claim.id}")
         word = _word(verdict) if verdict else "–"
-        for name, other in opposite.get(f"{paper.key}/{claim.id}", ()):
+        for name, other in others.get(f"{paper.key}/{claim.id}", ()):
             word += f"; in [{name}](../results/published/{name}/README.md) {_word(other)}"
         lines.append(f"| {claim.id} | {claim.statement} | {', '.join(claim.tiers)} | {word} |")
     return "\n".join(lines)
