@@ -167,17 +167,14 @@ def _claim_columns() -> list[Column]:
     return columns + [Column(name.lower(), name) for name in ("Effect", "95 % interval", "Paper's effect")]
 
 
-def _verdict(v: Verdict) -> str:
-    return labels.verdict(v.adjusted, v.raw) + wording.earlier(v)
-
-
 def _claim_texts(v: Verdict) -> Sequence[str]:
     """Return the cells of a claim, in the order of `_claim_columns`."""
     kind, decimals = v.effect_kind, v.decimals
+    verdict = labels.verdict(v.adjusted, v.raw) + wording.earlier(v)
     return (
         v.address,
         v.statement,
-        f"{v.adjusted}: {v.reason}" if v.adjusted == "not tested" else _verdict(v),
+        f"{v.adjusted}: {v.reason}" if v.adjusted == "not tested" else verdict,
         v.effect_text,
         labels.interval(v.interval, kind, decimals),
         labels.effect(v.reported_effect, kind, decimals) or "–",

@@ -220,9 +220,8 @@ def _strip(v: Verdict) -> str:
     """A small picture of effect, interval, zero, ±delta and the paper's effect, 300 units wide, as inline
     SVG.
     """
-    ratio = v.effect_kind == "ratio"
-    scale = np.log if ratio else np.asarray
-    delta = float(np.log1p(v.smallest_effect)) if ratio else v.smallest_effect
+    scale = np.log if v.effect_kind == "ratio" else np.asarray
+    delta = v.delta
     effect = float(scale(v.effect))
     reported = None if v.reported_effect is None else float(scale(v.reported_effect))
     ends = None if v.interval is None else [float(scale(end)) for end in v.interval]

@@ -1,5 +1,6 @@
 """The verdict on a claim, with its evidence."""
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel
@@ -86,6 +87,11 @@ class Verdict(BaseModel):
     @property
     def decided(self) -> bool:
         return self.adjusted in ("reproduced", "contradicted")
+
+    @property
+    def delta(self) -> float:
+        """The smallest effect of interest on the scale of the test: a quotient's logarithm."""
+        return math.log1p(self.smallest_effect) if self.effect_kind == "ratio" else self.smallest_effect
 
     @property
     def effect_text(self) -> str:

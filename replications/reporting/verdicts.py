@@ -309,12 +309,10 @@ def _adjust(verdicts: list[Verdict], records: Records) -> list[Verdict]:
 
 def _fill_need(verdict: Verdict, records: Records, ranks: tuple[int, int]) -> None:
     """Fill in how many seeds an undecided claim needs at its rank in Holm's order, and their cost."""
-    ratio = verdict.effect_kind == "ratio"
-    effects = np.log(verdict.values) if ratio else np.array(verdict.values)
-    smallest = np.log1p(verdict.smallest_effect) if ratio else verdict.smallest_effect
+    effects = np.log(verdict.values) if verdict.effect_kind == "ratio" else np.array(verdict.values)
     spread, sign = effects.std(ddof=1), -1 if verdict.direction == "less" else 1
     needed = power.seeds_needed(
-        sign * effects.mean() / spread, smallest / spread, verdict.direction == "equal", verdict.looks, ranks
+        sign * effects.mean() / spread, verdict.delta / spread, verdict.direction == "equal", verdict.looks, ranks
     )
     if needed is None:
         return

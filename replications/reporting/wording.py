@@ -55,13 +55,13 @@ def earlier(v: Verdict) -> str:
     """``, decided at 5 seeds`` for a verdict of an earlier look that the interval over all seeds does not show."""
     if not v.decided or v.interval is None or not v.reached or v.reached >= v.looks:
         return ""
-    ratio, sign = v.effect_kind == "ratio", -1 if v.direction == "less" else 1
-    low, high = sorted(sign * (math.log(end) if ratio else end) for end in v.interval)
-    least = math.log1p(v.smallest_effect) if ratio else v.smallest_effect
+    sign = -1 if v.direction == "less" else 1
+    low, high = sorted(sign * (math.log(end) if v.effect_kind == "ratio" else end) for end in v.interval)
     if v.direction == "equal":
-        shows = -least <= low and high <= least if v.adjusted == "reproduced" else low > least or high < -least
+        inside, outside = -v.delta <= low and high <= v.delta, low > v.delta or high < -v.delta
+        shows = inside if v.adjusted == "reproduced" else outside
     else:
-        shows = low > 0 if v.adjusted == "reproduced" else high < least
+        shows = low > 0 if v.adjusted == "reproduced" else high < v.delta
     return "" if shows else f", decided at {looks.LOOKS[v.reached - 1]} seeds"
 
 
