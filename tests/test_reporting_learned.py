@@ -63,6 +63,7 @@ def test_the_first_line_counts_every_claim_once():
         ("contradicted", "greater", "difference", (-3.5, 0.4), False),
         ("contradicted", "greater", "difference", (-3.5, 0.6), True),
         ("contradicted", "less", "ratio", (0.7, 1.1), False),  # below 1 / 1.5 is ruled out
+        ("contradicted", "less", "ratio", (0.64, 1.1), True),  # 1 / 1.5 is not, though 1 / exp(0.5) is
         ("contradicted", "less", "ratio", (0.6, 1.1), True),
         ("reproduced", "equal", "difference", (-0.4, 0.4), False),
         ("reproduced", "equal", "difference", (-0.4, 0.6), True),
