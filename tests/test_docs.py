@@ -84,6 +84,20 @@ def test_a_publication_that_decides_otherwise_is_named_with_its_verdict(tmp_path
     assert ("the opposite of `votenet/V3`." in parts[README]["verdicts"]) == (counted == "reproduced")
     line = next(row for row in parts[DOCS / "papers.md"]["papers"].splitlines() if row.startswith("| V3 | The same"))
     assert counted in line and "; in [b](../results/published/b/README.md) ✕ contradicted: " in line
+    effect = f"{best['votenet/V3'].effect_text} {readme.interval_text(best['votenet/V3'])}"
+    assert f"{counted}: {effect}" in line or f"{counted} (alone: reproduced): {effect}" in line
+
+
+def test_of_two_machines_that_decide_alike_one_is_named(tmp_path):
+    found = json.loads((PUBLISHED / "mini-rooms-cpu" / "claims.json").read_text(encoding="utf-8"))["verdicts"]
+    real = {"tier": "standard"}
+    mini = [("b", "contradicted", {"looks": 2}), ("c", "contradicted", {"looks": 3}), ("d", "inconclusive", {})]
+    for name, word, other in (("a", "reproduced", real), *mini, ("e", "contradicted", {"category": "other rooms"})):
+        (tmp_path / name).mkdir()
+        own = [one | other | {"adjusted": word} for one in found if one["claim"] == "V3"]
+        (tmp_path / name / "claims.json").write_text(json.dumps({"verdicts": own}))
+    others = readme.other_verdicts(tmp_path, readme.published_verdicts(tmp_path))
+    assert [name for name, _ in others["votenet/V3"]] == ["c", "e"]
 
 
 def test_answers_of_the_readme_are_the_published_effects():

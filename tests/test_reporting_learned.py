@@ -43,6 +43,17 @@ def test_a_paper_is_told_in_words_and_numbers():
     assert told[-1] == "Not tested here: C3, C5."
 
 
+def test_what_needs_no_data_set_is_told_by_its_category():
+    found = [
+        v.model_copy(update={"data": (), "category": "eight Gaussians, 400 samples; real points reach: 0.1"})
+        for v in verdicts()
+    ]
+    (told,) = paragraphs(found, papers()).values()
+    assert told[0] == "Tested on eight Gaussians, 400 samples, 5 seeds."
+    (told,) = paragraphs([v.model_copy(update={"category": ""}) for v in found], papers()).values()
+    assert told[0].startswith("Held up")
+
+
 def test_the_first_line_counts_every_claim_once():
     found = verdicts()
     line = first_line(found)

@@ -289,6 +289,15 @@ def test_effects_are_written_with_their_sign():
     assert labels.effect(-0.314, "difference") == "−0.31"
     assert labels.effect(-0.001, "difference") == "0.00"
     assert labels.effect(1.25, "ratio") == "×1.25"
+    assert [labels.effect(x, "difference", 12) for x in (2.13e-13, -2.13e-13, 0.0)] == ["+2.1e-13", "−2.1e-13", "0"]
+    few = [labels.effect(x, "ratio", 3) for x in (0.0612, 0.0101, 0.00997, 0.00617, 0.000124, 0.0000123)]
+    assert few == ["×0.061", "×0.010", "×0.010", "×0.0062", "×0.00012", "×1.2e-05"], "a quotient is never 0"
+    assert [labels.effect(x, "ratio", 3) for x in (9.99, 10.254, 142.248, 6857.08)] == [
+        "×9.990",
+        "×10.25",
+        "×142.2",
+        "×6857",
+    ]
 
 
 # ------------------------------------------------------------------ load by others

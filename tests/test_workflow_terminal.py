@@ -49,7 +49,7 @@ def test_an_unknown_target_names_the_nearest(plan, word, line):
     record = logging.LogRecord("x", logging.ERROR, "x", 1, "", (), None)
     record.msg = f"MissingRuleException:\nNo rule to produce {word} (if you use input functions make sure that they)."
     record.exception = "MissingRuleException"
-    assert Tidy(plan).filter(record)
+    assert Tidy(plan, Terminal(plan, dryrun=False, cores=1)).filter(record)
     assert record.msg.startswith("error: ") and line in record.msg and record.msg.isprintable()
 
 
@@ -64,6 +64,23 @@ def event(**what):
     record = logging.LogRecord("x", logging.INFO, "x", 1, "", (), None)
     vars(record).update(what)
     return record
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_stop_is_said_once_and_is_no_failure(plan, failed, capsys):
+    shown = Terminal(plan, dryrun=False, cores=1)
+    tidy = Tidy(plan, shown)
+    told = [event(msg="Will exit after finishing currently running jobs (scheduler).") for _ in range(3)]
+    assert [tidy.filter(record) for record in told] == [True, False, False]
+    assert told[0].msg == "stopping: the running jobs end first, no other one starts"
+    if failed:
+        job = {"rule_name": "train_0", "rule_msg": "arcface/softmax", "wildcards": {}, "resources": {}}
+        shown.emit(event(event="job_info", jobid=1, output=[], reason="", log=[], threads=1, **job))
+        shown.emit(event(event="job_error", jobid=1))
+    end = event(msg="At least one job did not complete successfully.")
+    assert tidy.filter(end)
+    words = "error: some jobs failed; run the same" if failed else "stopped; run the same command again to resume"
+    assert end.msg.startswith(words)
 
 
 def test_a_job_that_waits_says_so_once_where_no_terminal_is(plan, tmp_path, capsys, monkeypatch):

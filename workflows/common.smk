@@ -35,7 +35,7 @@ wildcard_constraints:
 
 
 onstart:
-    front.begin(plan)
+    front.begin(plan, workflow)
 
 
 onsuccess:

@@ -63,12 +63,18 @@ def published_verdicts(published: Path) -> dict[str, Verdict]:
 
 
 def other_verdicts(published: Path, best: Mapping[str, Verdict]) -> dict[str, list[tuple[str, Verdict]]]:
-    """Return, by ``paper/claim``, the publications that decide what `best` leaves open or decides the opposite way."""
-    found: dict[str, list[tuple[str, Verdict]]] = {}
+    """Return, by ``paper/claim``, the publications that decide what `best` leaves open or decides the opposite way.
+
+    Of several that decide alike at one set-up, such as on two machines, the one with more looks stands for all.
+    """
+    found: dict[str, dict[tuple, tuple[str, Verdict]]] = {}
     for name, verdict in _all_verdicts(published):
         if verdict.adjusted in DECIDED and verdict.adjusted != best[verdict.address].adjusted:
-            found.setdefault(verdict.address, []).append((name, verdict))
-    return found
+            alike = found.setdefault(verdict.address, {})
+            set_up = (verdict.adjusted, verdict.tier, verdict.category)
+            if set_up not in alike or verdict.looks > alike[set_up][1].looks:
+                alike[set_up] = name, verdict
+    return {address: list(alike.values()) for address, alike in found.items()}
 
 
 def _all_verdicts(published: Path) -> Iterator[tuple[str, Verdict]]:
@@ -181,11 +187,18 @@ def _paper(paper: Paper, verdicts: dict[str, Verdict], others: Mapping[str, list
 
 
 def _word(verdict: Verdict) -> str:
-    """``✓ reproduced: −6.20 degrees [−7.00, −5.41]``, and at how many seeds where the interval does not show it."""
+    """``✓ reproduced: −6.20 degrees [−7.00, −5.41]``.
+
+    With the seeds at which it was decided where the interval does not show it, and with what the claim alone would be
+    where the adjustment for all claims of its paper takes that back.
+    """
     word = summary.marked(verdict.adjusted)
-    if verdict.adjusted not in DECIDED:
+    if verdict.adjusted == "not tested":
         return word
-    return f"{word}: {verdict.effect_text} {interval_text(verdict)}{wording.earlier(verdict)}"
+    if verdict.raw != verdict.adjusted:
+        word += f" (alone: {verdict.raw})"
+    interval = f" {interval_text(verdict)}" if verdict.interval else ""
+    return f"{word}: {verdict.effect_text}{interval}{wording.earlier(verdict)}"
 
 
 def _tiers() -> str:

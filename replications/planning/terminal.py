@@ -20,6 +20,7 @@ from replications.planning.plan import Plan
 from replications.planning.remaining import Left, Remaining
 from replications.planning.targets import KINDS, unknown_target
 
+STOPPING = "Will exit after finishing currently running jobs"
 NOISE = (
     "Assuming unrestricted shared filesystem usage.",
     "Building DAG of jobs...",
@@ -63,6 +64,8 @@ class Terminal(logging.Handler):
         self.jobs: dict[int, Job] = {}
         self.running: dict[int, Job] = {}
         self.finished: list[Job] = []
+        self.failed = 0
+        self.stopping = False  # at a signal
         self.total = self.asked = 0  # number of jobs, and of target rules without work
         self._left: tuple[Left | None, float] = None, 0.0  # the time left, and when it was estimated
         self.live = sys.stderr.isatty() and not dryrun
@@ -117,6 +120,7 @@ class Terminal(logging.Handler):
         job = self.running.pop(record.jobid, None) or self.jobs.get(record.jobid)
         if job is None:
             return
+        self.failed += 1
         self._print(f"failed: {job.title}: {job.last_line or 'its log is empty'} (log: {job.log})")
 
     def _run_info(self, record: logging.LogRecord) -> None:
@@ -198,11 +202,11 @@ class Terminal(logging.Handler):
 
 
 class Tidy(logging.Filter):
-    """Filters Snakemake's own output: no routine messages, and one line for an unknown target."""
+    """Filters Snakemake's own output: no routine messages, one line for an unknown target and one for a stop."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Plan, terminal: Terminal):
         super().__init__()
-        self.plan = plan
+        self.plan, self.terminal = plan, terminal
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = str(record.msg)
@@ -217,11 +221,15 @@ class Tidy(logging.Filter):
             record.msg = f"error: a rule that makes many files cannot be a target; {KINDS}{near}"
         elif getattr(record, "exception", None) == "InputFunctionException" and "UserError: " in message:
             record.msg = f"error: {message.partition('UserError: ')[2].partition(chr(10))[0]}"
+        elif message.startswith(STOPPING):
+            if self.terminal.stopping:  # Snakemake repeats it
+                return False
+            self.terminal.stopping = True
+            record.msg = "stopping: the running jobs end first, no other one starts"
         elif message.endswith("At least one job did not complete successfully."):
             tables = f"python -m replications report {shlex.join(self.plan.options('tier', 'tried', 'results'))}"
-            record.msg = (
-                f"error: some jobs failed; run the same command again to resume (tables of the finished runs: {tables})"
-            )
+            why = "stopped" if self.terminal.stopping and not self.terminal.failed else "error: some jobs failed"
+            record.msg = f"{why}; run the same command again to resume (tables of the finished runs: {tables})"
         return True
 
 
@@ -229,5 +237,5 @@ def attach(logger: logging.Logger, terminal: Terminal) -> None:
     """Add the handler to Snakemake's logger, and the filter to Snakemake's own handler."""
     for handler in logger.handlers:
         if handler.name == "DefaultStreamHandler" and logger.level > logging.DEBUG:
-            handler.addFilter(Tidy(terminal.plan))
+            handler.addFilter(Tidy(terminal.plan, terminal))
     logger.addHandler(terminal)

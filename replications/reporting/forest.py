@@ -128,7 +128,8 @@ def _panel(axes, rows: Sequence[Verdict], heights: np.ndarray, kind: str, name: 
                 markersize=5.5,
                 zorder=6,
             )
-        shown = f"{labels.effect(v.effect, kind, v.decimals)} {labels.interval(v.interval, kind, v.decimals)}"
+        interval = f" {labels.interval(v.interval, kind, v.decimals)}" if v.interval else ""
+        shown = f"{labels.effect(v.effect, kind, v.decimals)}{interval}"
         axes.annotate(
             f"{shown}\n{v.adjusted}{', exact' if v.evidence == 'exact' else ''}",
             (1, y), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",

@@ -33,21 +33,33 @@ def effect_unit(unit: str, kind: str) -> str:
     return "" if kind == "ratio" else "points" if unit == "%" else unit
 
 
+FIXED = 6  # decimals: rounding errors have more, and are shown as 2.1e-13
+
+
 def number(value: float | None, decimals: int = 2) -> str:
-    """``97.45``; an empty string for None."""
-    return "" if value is None else f"{value:.{decimals}f}"
+    """``97.45``, with more than six decimals ``2.1e-13``; an empty string for None."""
+    if value is None:
+        return ""
+    if decimals <= FIXED:
+        return f"{value:.{decimals}f}"
+    return f"{value:.2g}" if value else "0"
 
 
 def effect(value: float | None, kind: str, decimals: int = 2) -> str:
     """``+0.31`` or ``−0.31`` for a difference, ``×1.25`` for a quotient. A difference that rounds to
-    0 has no sign.
+    0 has no sign; a quotient has two significant digits or more, since none is 0 (``×0.00012``), and from 10 on
+    as many as below (``×142.2``).
     """
     if value is None:
         return ""
     if kind == "ratio":
-        return f"×{value:.{decimals}f}"
-    text = f"{value:+.{decimals}f}".replace("-", "−")
-    return text[1:] if not text.strip("+−0.") else text
+        if 0 < value < 10 ** (1 - decimals):
+            return f"×{value:#.2g}"
+        return f"×{value:.{max(0, decimals - int(math.log10(max(value, 1))))}f}"
+    text = number(value, decimals)
+    if not text.strip("-0."):
+        return text.lstrip("-")
+    return f"−{text[1:]}" if value < 0 else f"+{text}"
 
 
 def interval(bounds: tuple[float, float] | None, kind: str, decimals: int = 2) -> str:

@@ -6,7 +6,7 @@ All values have full precision and are written to JSON unchanged; `tables` forma
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -132,7 +132,11 @@ class Row(BaseModel):
 
 
 class Leaderboard(BaseModel):
-    """All rows of a task in a tier. `result` is false if the tier is plumbing only."""
+    """All rows of a task in a tier. `result` is false if the tier is plumbing only.
+
+    `columns` are the task's own metrics, `further` those of some methods that a claim compares or of which a paper
+    gives a figure.
+    """
 
     task: str
     title: str
@@ -141,6 +145,7 @@ class Leaderboard(BaseModel):
     primary_metric: str
     seeds: list[int]
     columns: list[MetricColumn]
+    further: list[MetricColumn] = []
     rows: list[Row]
 
     def column(self, key: str) -> MetricColumn | None:
@@ -187,11 +192,26 @@ def leaderboards(
         row = _row(address, paper, records, metrics.get(address, {}), costs.get(address))
         rows_of.setdefault(paper.task, []).append(row)
     order = [task for task in dict.fromkeys(paper.task for paper in papers.values()) if task in rows_of]
-    return [_leaderboard(task, tasks[task], rows_of[task], records, result) for task in order]
+    named = {task: list(_named(task, papers)) for task in order}
+    return [_leaderboard(task, tasks[task], rows_of[task], named[task], records, result) for task in order]
 
 
-def _leaderboard(name: str, task: Task, rows: list[Row], records: Records, result: bool) -> Leaderboard:
-    metrics = {key: metric for key, metric in task.metrics.items() if any(key in row.metrics for row in rows)}
+def _named(task: str, papers: Mapping[str, Paper]) -> Iterator[str]:
+    """Yield the metrics that the claims and the reported figures of a task's papers name."""
+    for paper in papers.values():
+        if paper.task == task:
+            for claim in paper.claims:
+                yield from (side.metric for side in (claim.subject, claim.reference) if side)
+            yield from (figure.beside.metric for figure in paper.reported if figure.beside)
+
+
+def _leaderboard(
+    name: str, task: Task, rows: list[Row], named: Sequence[str], records: Records, result: bool
+) -> Leaderboard:
+    def columns(keys: Iterable[str]) -> list[MetricColumn]:
+        reached = [key for key in dict.fromkeys(keys) if any(key in row.metrics for row in rows)]
+        return [MetricColumn(key=key, **vars(labels.metric_of(task, key))) for key in reached]
+
     sign = -1 if task.metrics[task.primary_metric].higher_is_better else 1
 
     def order(row: Row) -> tuple:
@@ -207,7 +227,8 @@ def _leaderboard(name: str, task: Task, rows: list[Row], records: Records, resul
         result=result,
         primary_metric=task.primary_metric,
         seeds=list(records.seeds),
-        columns=[MetricColumn(key=key, **vars(metric)) for key, metric in metrics.items()],
+        columns=columns(task.metrics),
+        further=columns(key for key in named if key not in dict(task.metrics)),
         rows=sorted(rows, key=order),
     )
 

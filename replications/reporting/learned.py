@@ -1,5 +1,6 @@
 """A summary in words, derived from the verdicts: one line for all claims and one paragraph per paper."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from replications.reporting import labels, wording
@@ -34,12 +35,16 @@ def paragraphs(verdicts: Sequence[Verdict], papers: Mapping[str, Paper]) -> dict
     return {key: _paragraph(own) for key, own in by_paper(verdicts).items() if key in papers}
 
 
+def _without_data(v: Verdict) -> tuple[str, ...]:
+    """``eight Gaussians, 4,000 samples``: what a claim that needs no data set is tested on, by its category."""
+    return tuple(filter(None, re.split("; | · ", v.category or "")[:1]))
+
+
 def _paragraph(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     sentences = []
-    data = dict.fromkeys(name for v in verdicts if v.adjusted != "not tested" for name in v.data)
-    seeds = sorted(
-        {v.n for v in verdicts if v.adjusted != "not tested" and v.evidence == "sampled" and v.replication == "seeds"}
-    )
+    tested = [v for v in verdicts if v.adjusted != "not tested"]
+    data = dict.fromkeys(name for v in tested for name in v.data or _without_data(v))
+    seeds = sorted({v.n for v in tested if v.evidence == "sampled" and v.replication == "seeds"})
     if data:
         count = f", {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds" if seeds else ""
         sentences.append(f"Tested on {'; '.join(data)}{count}.")

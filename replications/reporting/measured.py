@@ -63,7 +63,7 @@ def _rows(
 ) -> Iterator[tuple[str, list[Cell]]]:
     claimed = {(v.subject, v.subject_metric) for v in one.verdicts}
     claimed |= {(v.reference, v.reference_metric) for v in one.verdicts}
-    for column in board.columns:
+    for column in [*board.columns, *board.further]:
         for row in rows:
             pair = row.address, column.key
             shown = column.key == board.primary_metric or pair in claimed or pair in reported

@@ -1,12 +1,14 @@
-"""Make a figure's SVG small: two decimals, short names, no empty space, palettes, many equal marks as one line."""
+"""Make a figure's SVG small: two decimals, short names, a class a style, palettes, many equal marks as one line."""
 
 import base64
 import io
 import re
+from collections import Counter
 
 FONTS = "DejaVu Sans, Verdana, sans-serif"  # of `style.RC`
+SEVERAL = 3  # elements of one style, from which on it is worth a class
 MANY = 20  # from this many marks of one clip path on, they are drawn as the vertices of a line
-CLIPPED = re.compile(r'(?:<g clip-path="url\(#([^"]*)\)"><use [^>]*/></g>)+')
+CLIPPED = re.compile(r'<g clip-path="url\(#([^"]*)\)"><use [^>]*/></g>(?:<g clip-path="url\(#\1\)"><use [^>]*/></g>)*')
 MARK = re.compile(r'<use xlink:href="#([^"]*)" x="([^"]*)" y="([^"]*)" style="([^"]*)"/>')
 
 
@@ -29,7 +31,8 @@ def smaller(text: str) -> str:
     used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]*)', text))
     names = {name: f"_{number:x}" for number, name in enumerate(used)}
     text = re.sub(r' id="([^"]*)"', lambda found: f' id="{names[found[1]]}"' if found[1] in names else "", text)
-    return re.sub(r'((?:href="|url\()#)([^")]*)', lambda found: f"{found[1]}{names[found[2]]}", text).strip() + "\n"
+    text = re.sub(r'((?:href="|url\()#)([^")]*)', lambda found: f"{found[1]}{names[found[2]]}", text)
+    return CLIPPED.sub(_joined, _with_classes(_without_empty_groups(text))).strip() + "\n"
 
 
 def _short(numbers: str) -> str:
@@ -37,6 +40,37 @@ def _short(numbers: str) -> str:
     numbers = re.sub(r"-?\d*\.\d+", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), numbers)
     numbers = re.sub(r"-0(?![.\d])", "0", numbers)
     return re.sub(r"\s*([A-Za-z])\s*|\s+", lambda found: found[1] or " ", numbers).strip()
+
+
+def _without_empty_groups(text: str) -> str:
+    """Unwrap the groups without attributes."""
+    kept, closing = [], []
+    for part in re.split(r"(<g\b[^>]*>|</g>)", text):
+        if part.startswith("<g"):
+            closing.append("" if part == "<g>" else "</g>")
+            part = part.removesuffix("<g>")
+        elif part == "</g>":
+            part = closing.pop()
+        kept.append(part)
+    return "".join(kept)
+
+
+def _with_classes(text: str) -> str:
+    """Move each style that several elements have to the style sheet."""
+    of_many = [style for style, count in Counter(re.findall(r' style="([^"]*)"', text)).items() if count >= SEVERAL]
+    sheet, end, rest = text.partition("</style>")
+    if not of_many or not end:
+        return text
+    first = sheet.count("{")  # a class is named by its place in the sheet
+    names = {style: f"s{number:x}" for number, style in enumerate(of_many, first)}
+    rules = "".join(f".{name}{{{style}}}" for style, name in names.items())
+    rest = re.sub(r' style="([^"]*)"', lambda f: f' class="{names[f[1]]}"' if f[1] in names else f[0], rest)
+    return f"{sheet}{rules}{end}{rest}"
+
+
+def _joined(found: re.Match) -> str:
+    """Join groups with the same clip path that lie side by side."""
+    return f'<g clip-path="url(#{found[1]})">{"".join(re.findall("<use [^>]*/>", found[0]))}</g>'
 
 
 def _one_clip(found: re.Match) -> str:

@@ -98,7 +98,7 @@ def _weigh(
     seeds = [seed for seed in pairs.paired if seed < pairs.size and not exact] or pairs.paired
     paired = [[by_seed[seed] for seed in seeds] for by_seed in pairs.runs]
     verdict.seeds, verdict.n = tuple(seeds), len(seeds)
-    verdict.data = tuple(dict.fromkeys(labels.all_data(side[0]) for side in paired))
+    verdict.data = tuple(dict.fromkeys(filter(None, (labels.all_data(side[0]) for side in paired))))
     verdict.category = labels.category(paired[0][0])
     metrics = [labels.metric_of(task, side.metric) for side in pairs.sides]
     if claim.effect != "ratio" and any(metric.scale == "log" for metric in metrics):
