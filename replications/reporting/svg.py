@@ -43,9 +43,9 @@ def _short(numbers: str) -> str:
 
 
 def _without_empty_groups(text: str) -> str:
-    """Unwrap the groups without attributes."""
+    """Unwrap the groups without attributes, and remove those without content."""
     kept, closing = [], []
-    for part in re.split(r"(<g\b[^>]*>|</g>)", text):
+    for part in re.split(r"(<g\b[^>]*>|</g>)", re.sub(r"<g\b[^>]*/>", "", text)):
         if part.startswith("<g"):
             closing.append("" if part == "<g>" else "</g>")
             part = part.removesuffix("<g>")
