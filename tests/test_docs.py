@@ -90,6 +90,14 @@ def test_a_publication_that_decides_otherwise_is_named_with_its_verdict(tmp_path
     assert f" {counted}{alone}: {effect}" in line
 
 
+def test_a_claim_that_is_not_tested_says_why():
+    lines = (DOCS / "papers.md").read_text(encoding="utf-8").splitlines()
+    parity = next(line for line in lines if line.startswith("| D1 |") and "Faster R-CNN" in line)
+    assert "| ○ not tested: parity belongs to long training" in parity
+    assert any("○ not tested: TRN and the encoder" in line for line in lines), "an abbreviation keeps its capitals"
+    assert not any(line.endswith("| – |") for line in lines)
+
+
 def test_of_two_machines_that_decide_alike_one_is_named(tmp_path):
     found = json.loads((PUBLISHED / "mini-rooms-cpu" / "claims.json").read_text(encoding="utf-8"))["verdicts"]
     real = {"tier": "standard"}

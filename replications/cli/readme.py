@@ -179,11 +179,19 @@ def _paper(paper: Paper, verdicts: dict[str, Verdict], others: Mapping[str, list
         lines += ["", "| claim | statement | tested in | published verdict |", "| --- | --- | --- | --- |"]
     for claim in paper.claims:
         verdict = verdicts.get(f"{paper.key}/{claim.id}")
-        word = _word(verdict) if verdict else "–"
+        word = _word(verdict) if verdict else summary.marked("not tested")
+        if claim.why_not and (not verdict or verdict.adjusted == "not tested"):
+            word += f": {_within(claim.why_not)}"
         for name, other in others.get(f"{paper.key}/{claim.id}", ()):
             word += f"; in [{name}](../results/published/{name}/README.md) {_word(other)}"
         lines.append(f"| {claim.id} | {claim.statement} | {', '.join(claim.tiers)} | {word} |")
     return "\n".join(lines)
+
+
+def _within(sentence: str) -> str:
+    """Return a sentence as part of another; a first word that is an abbreviation stays as it is."""
+    first = sentence[:1] if sentence[1:2].isupper() else sentence[:1].lower()
+    return f"{first}{sentence[1:]}".rstrip(".")
 
 
 def _word(verdict: Verdict) -> str:
