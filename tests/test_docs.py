@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import shlex
 
 import pytest
@@ -108,6 +109,17 @@ def test_of_two_machines_that_decide_alike_one_is_named(tmp_path):
         (tmp_path / name / "claims.json").write_text(json.dumps({"verdicts": own}))
     others = readme.other_verdicts(tmp_path, readme.published_verdicts(tmp_path))
     assert [name for name, _ in others["votenet/V3"]] == ["c", "e"]
+
+
+def test_publications_elsewhere_leave_the_readme_as_it_is(tmp_path, monkeypatch, capsys):
+    updated = []
+    monkeypatch.setattr(readme, "update", lambda published: updated.append(published) or [])
+    shutil.copytree(PUBLISHED / "mini-memory-cpu", tmp_path / "published" / "mini-memory-cpu")
+    assert main(["publish", "--readme", "--results", str(tmp_path)]) == 0
+    assert not updated and (tmp_path / "published" / "README.md").exists()
+    monkeypatch.setattr(readme, "PUBLISHED", tmp_path / "published")
+    assert main(["publish", "--readme", "--results", str(tmp_path)]) == 0
+    assert updated == [tmp_path / "published"]
 
 
 def test_answers_of_the_readme_are_the_published_effects():

@@ -18,6 +18,7 @@ from replications.spec import TIERS, Paper, TierConfig
 ROOT = catalogue.PACKAGE.parent
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
+PUBLISHED = ROOT / "results" / "published"  # what README.md and docs/ are on
 PUBLICATIONS = DOCS / "publications.md"
 PLOT = DOCS / "verdicts.svg"
 DECIDED = ("reproduced", "contradicted")

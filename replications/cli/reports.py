@@ -232,7 +232,7 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def publish(args: argparse.Namespace) -> None:
-    """Publish a report, then regenerate the generated sections of README.md and docs/."""
+    """Publish a report; regenerate the sections of README.md and docs/ if they are on that folder of publications."""
     from replications.cli import readme
     from replications.reporting import publications
     from replications.reporting.publish import publish as copy
@@ -253,5 +253,6 @@ def publish(args: argparse.Namespace) -> None:
             given |= {"open_arrays": lambda key: open_set(key, args.data_root).arrays}
         print((publish_part if args.papers else copy)(folder, published, papers, **given))
     publications.update(published, papers)
-    for path in readme.update(published):
-        print(path.relative_to(readme.ROOT))
+    if published.resolve() == readme.PUBLISHED.resolve():
+        for path in readme.update(published):
+            print(path.relative_to(readme.ROOT))
