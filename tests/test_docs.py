@@ -4,8 +4,8 @@ import contextlib
 import io
 import json
 import re
-import shutil
 import shlex
+import shutil
 
 import pytest
 import yaml
