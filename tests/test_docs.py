@@ -76,7 +76,7 @@ def test_a_publication_that_decides_otherwise_is_named_with_its_verdict(tmp_path
     small = {"category": "real rooms · changed set-up: recipe.steps=300"}
     for name, word, other in (("a", counted, {}), ("b", "contradicted", small), ("c", "inconclusive", small)):
         (tmp_path / name).mkdir()
-        words = {"adjusted": word, "raw": word if word in readme.DECIDED else "reproduced"}
+        words = {"adjusted": word, "raw": "reproduced" if word == "inconclusive" else word}
         own = [one | other | words for one in found if one["claim"] == "V3"]
         (tmp_path / name / "claims.json").write_text(json.dumps({"verdicts": own}))
     best = readme.published_verdicts(tmp_path)

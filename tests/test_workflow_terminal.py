@@ -49,7 +49,7 @@ def test_an_unknown_target_names_the_nearest(plan, word, line):
     record = logging.LogRecord("x", logging.ERROR, "x", 1, "", (), None)
     record.msg = f"MissingRuleException:\nNo rule to produce {word} (if you use input functions make sure that they)."
     record.exception = "MissingRuleException"
-    assert Tidy(plan, Terminal(plan, dryrun=False, cores=1)).filter(record)
+    assert Tidy(Terminal(plan, dryrun=False, cores=1)).filter(record)
     assert record.msg.startswith("error: ") and line in record.msg and record.msg.isprintable()
 
 
@@ -69,7 +69,7 @@ def event(**what):
 @pytest.mark.parametrize("failed", [False, True])
 def test_a_stop_is_said_once_and_is_no_failure(plan, failed, capsys):
     shown = Terminal(plan, dryrun=False, cores=1)
-    tidy = Tidy(plan, shown)
+    tidy = Tidy(shown)
     told = [event(msg="Will exit after finishing currently running jobs (scheduler).") for _ in range(3)]
     assert [tidy.filter(record) for record in told] == [True, False, False]
     assert told[0].msg == "stopping: the running jobs end first, no other one starts"

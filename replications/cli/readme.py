@@ -21,7 +21,6 @@ DOCS = ROOT / "docs"
 PUBLISHED = ROOT / "results" / "published"  # what README.md and docs/ are on
 PUBLICATIONS = DOCS / "publications.md"
 PLOT = DOCS / "verdicts.svg"
-DECIDED = ("reproduced", "contradicted")
 
 
 def sections(published: Path) -> dict[Path, dict[str, str]]:
@@ -70,7 +69,7 @@ def other_verdicts(published: Path, best: Mapping[str, Verdict]) -> dict[str, li
     """
     found: dict[str, dict[tuple, tuple[str, Verdict]]] = {}
     for name, verdict in _all_verdicts(published):
-        if verdict.adjusted in DECIDED and verdict.adjusted != best[verdict.address].adjusted:
+        if verdict.decided and verdict.adjusted != best[verdict.address].adjusted:
             alike = found.setdefault(verdict.address, {})
             set_up = (verdict.adjusted, verdict.tier, verdict.category)
             if set_up not in alike or verdict.looks > alike[set_up][1].looks:
@@ -116,7 +115,7 @@ def _verdicts(verdicts: dict[str, Verdict]) -> str:
 
 
 def _opposite(verdicts: Mapping[str, Verdict], others: Mapping[str, list[tuple[str, Verdict]]]) -> str:
-    opposite = [address for address in others if verdicts[address].adjusted in DECIDED]
+    opposite = [address for address in others if verdicts[address].decided]
     if not opposite:
         return ""
     claims = ", ".join(f"`{address}`" for address in sorted(opposite))
@@ -127,7 +126,7 @@ def _plotted(verdicts: dict[str, Verdict]) -> list[Verdict]:
     """Return the decided verdicts on claims for which the paper states a figure, in the order of papers and claims."""
     addresses = [f"{paper.key}/{claim.id}" for _, papers in _by_task() for paper in papers for claim in paper.claims]
     of = [verdicts[address] for address in addresses if address in verdicts]
-    return [verdict for verdict in of if verdict.adjusted in DECIDED and verdict.reported_effect is not None]
+    return [verdict for verdict in of if verdict.decided and verdict.reported_effect is not None]
 
 
 def plotted_texts(verdicts: dict[str, Verdict]) -> list[str]:
@@ -201,11 +200,9 @@ def _word(verdict: Verdict) -> str:
     With the seeds at which it was decided where the interval does not show it, and with what the claim alone would be
     where the adjustment for all claims of its paper takes that back.
     """
-    word = summary.marked(verdict.adjusted)
     if verdict.adjusted == "not tested":
-        return word
-    if verdict.raw != verdict.adjusted:
-        word += f" (alone: {verdict.raw})"
+        return summary.marked(verdict.adjusted)
+    word = f"{summary.SYMBOLS[verdict.adjusted]} {labels.verdict(verdict.adjusted, verdict.raw)}"
     interval = f" {interval_text(verdict)}" if verdict.interval else ""
     return f"{word}: {verdict.effect_text}{interval}{wording.earlier(verdict)}"
 

@@ -96,7 +96,7 @@ def begin(plan: Plan, workflow: Any) -> None:
     """Lock the working folder against a second snakemake until this one ends, and create the folders of the knobs.
 
     On this machine jobs start without Snakemake's limit of 100 a second: to keep it, Snakemake 9 looks for new jobs
-    every second, once for each job that has finished, which takes a quarter of a core after a hundred jobs.
+    every second, once for each job that has finished, which takes more of a core with each.
     """
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None

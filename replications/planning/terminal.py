@@ -204,9 +204,9 @@ class Terminal(logging.Handler):
 class Tidy(logging.Filter):
     """Filters Snakemake's own output: no routine messages, one line for an unknown target and one for a stop."""
 
-    def __init__(self, plan: Plan, terminal: Terminal):
+    def __init__(self, terminal: Terminal):
         super().__init__()
-        self.plan, self.terminal = plan, terminal
+        self.plan, self.terminal = terminal.plan, terminal
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = str(record.msg)
@@ -237,5 +237,5 @@ def attach(logger: logging.Logger, terminal: Terminal) -> None:
     """Add the handler to Snakemake's logger, and the filter to Snakemake's own handler."""
     for handler in logger.handlers:
         if handler.name == "DefaultStreamHandler" and logger.level > logging.DEBUG:
-            handler.addFilter(Tidy(terminal.plan, terminal))
+            handler.addFilter(Tidy(terminal))
     logger.addHandler(terminal)

@@ -192,8 +192,9 @@ def leaderboards(
         row = _row(address, paper, records, metrics.get(address, {}), costs.get(address))
         rows_of.setdefault(paper.task, []).append(row)
     order = [task for task in dict.fromkeys(paper.task for paper in papers.values()) if task in rows_of]
-    named = {task: list(_named(task, papers)) for task in order}
-    return [_leaderboard(task, tasks[task], rows_of[task], named[task], records, result) for task in order]
+    return [
+        _leaderboard(task, tasks[task], rows_of[task], list(_named(task, papers)), records, result) for task in order
+    ]
 
 
 def _named(task: str, papers: Mapping[str, Paper]) -> Iterator[str]:
@@ -212,6 +213,7 @@ def _leaderboard(
         reached = [key for key in dict.fromkeys(keys) if any(key in row.metrics for row in rows)]
         return [MetricColumn(key=key, **vars(labels.metric_of(task, key))) for key in reached]
 
+    own = list(task.metrics)  # `in` a Metrics asks for any name that it can make
     sign = -1 if task.metrics[task.primary_metric].higher_is_better else 1
 
     def order(row: Row) -> tuple:
@@ -227,8 +229,8 @@ def _leaderboard(
         result=result,
         primary_metric=task.primary_metric,
         seeds=list(records.seeds),
-        columns=columns(task.metrics),
-        further=columns(key for key in named if key not in dict(task.metrics)),
+        columns=columns(own),
+        further=columns(key for key in named if key not in own),
         rows=sorted(rows, key=order),
     )
 

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 FONTS = "DejaVu Sans, Verdana, sans-serif"  # of `style.RC`
 SEVERAL = 3  # elements of one style, from which on it is worth a class
@@ -32,7 +33,7 @@ def smaller(text: str) -> str:
     names = {name: f"_{number:x}" for number, name in enumerate(used)}
     text = re.sub(r' id="([^"]*)"', lambda found: f' id="{names[found[1]]}"' if found[1] in names else "", text)
     text = re.sub(r'((?:href="|url\()#)([^")]*)', lambda found: f"{found[1]}{names[found[2]]}", text)
-    return CLIPPED.sub(_joined, _with_classes(_without_empty_groups(text))).strip() + "\n"
+    return CLIPPED.sub(_joined, _with_classes(_without_plain_groups(text))).strip() + "\n"
 
 
 def _short(numbers: str) -> str:
@@ -42,7 +43,7 @@ def _short(numbers: str) -> str:
     return re.sub(r"\s*([A-Za-z])\s*|\s+", lambda found: found[1] or " ", numbers).strip()
 
 
-def _without_empty_groups(text: str) -> str:
+def _without_plain_groups(text: str) -> str:
     """Unwrap the groups without attributes, and remove those without content."""
     kept, closing = [], []
     for part in re.split(r"(<g\b[^>]*>|</g>)", re.sub(r"<g\b[^>]*/>", "", text)):
@@ -70,7 +71,7 @@ def _with_classes(text: str) -> str:
 
 def _joined(found: re.Match) -> str:
     """Join groups with the same clip path that lie side by side."""
-    return f'<g clip-path="url(#{found[1]})">{"".join(re.findall("<use [^>]*/>", found[0]))}</g>'
+    return _clipped(found[1], re.findall("<use [^>]*/>", found[0]))
 
 
 def _one_clip(found: re.Match) -> str:
@@ -88,7 +89,11 @@ def _one_clip(found: re.Match) -> str:
                 f'<use xlink:href="#{shape}" style="{style}"/></marker>'
                 f'<polyline points="{" ".join(points)}" style="fill:none;marker:url(#{marker})"/>'
             )
-    return f'<g clip-path="url(#{found[1]})">{"".join(uses)}</g>'
+    return _clipped(found[1], uses)
+
+
+def _clipped(path: str, content: Iterable[str]) -> str:
+    return f'<g clip-path="url(#{path})">{"".join(content)}</g>'
 
 
 def _with_palette(found: re.Match) -> str:

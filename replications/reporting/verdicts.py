@@ -232,10 +232,9 @@ def _measure(verdict: Verdict, claim: Claim, pairs: Pairs, paired: list[list[Run
         values, factor = folds, 1 / k + 1 / (k - 1)
         verdict.replication, verdict.n = "folds", k
     effects = _effects(claim, values)
-    smallest = float(np.log1p(claim.smallest_effect)) if ratio else claim.smallest_effect
     largest = float(np.abs(values).max())
     resolution = 1e-12 * (1.0 if ratio else max(largest, abs(claim.expected or 0)))
-    evidence = statistics.weigh(effects, claim.direction, smallest, factor, resolution)
+    evidence = statistics.weigh(effects, claim.direction, verdict.delta, factor, resolution)
     natural = np.exp if ratio else np.asarray
     verdict.effect = float(natural(evidence.effect))
     verdict.values = tuple(float(value) for value in natural(effects))
@@ -247,7 +246,7 @@ def _measure(verdict: Verdict, claim: Claim, pairs: Pairs, paired: list[list[Run
             in_sds = power.equality_margin(n, alpha=alpha / 2) if equal else power.detectable_effect(n, alpha=alpha)
             verdict.detectable = in_sds * float(np.std(effects, ddof=1))
     varies = int((np.diff(np.sort(values[0])) > 1e-12 * largest).sum()) + 1 >= statistics.FEWEST
-    return _Measured(effects, smallest, resolution, varies, evidence)
+    return _Measured(effects, verdict.delta, resolution, varies, evidence)
 
 
 def _effects(claim: Claim, values: np.ndarray) -> np.ndarray:
