@@ -59,9 +59,8 @@ class World:
                 mean = random.normal(mean, sd / np.sqrt(n))
             effects = random.normal(mean, sd, SEEDS)
             effects[:begin] = known[:begin]
-            margin = float(np.log1p(claim.smallest_effect)) if claim.effect == "ratio" else claim.smallest_effect
             rows = tuple(dict.fromkeys(side.method for side in claim.sides().values()))
-            self.claims[name] = (rows, claim.direction, margin)
+            self.claims[name] = (rows, claim.direction, claim.delta)
             self.published[name], self.effects[name] = known, effects
         self.rows = sorted({row for rows, _, _ in self.claims.values() for row in rows})
 

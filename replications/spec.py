@@ -168,6 +168,11 @@ class Claim(Strict):
         """The subject and, where there is one, the reference."""
         return {"subject": self.subject} | ({"reference": self.reference} if self.reference else {})
 
+    @property
+    def delta(self) -> float:
+        """The smallest effect of interest on the scale of the test: a quotient's logarithm."""
+        return math.log1p(self.smallest_effect) if self.effect == "ratio" else self.smallest_effect
+
 
 class Recipe(Strict):
     """How the training loop trains a stage. One recipe a task and tier; a method's override is shown as a difference.

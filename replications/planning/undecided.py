@@ -173,11 +173,10 @@ class Study:
             return Question(name, rows, (1.0,) * len(looks.LOOKS))
         elsewhere = len(verdict.values) < 2
         effects = self.published_effects(name) if elsewhere else _effects(verdict)
-        margin = float(np.log1p(claim.smallest_effect)) if claim.effect == "ratio" else claim.smallest_effect
         family = [v for key, v in verdicts.items() if v.paper == verdict.paper and key in self.claims]
         family = [v for v in family if self.claims[v.address].evidence != "exact"]
         alphas = [ALPHA / (len(family) - sum(v.adjusted == word for v in family)) for word in DECIDED]
-        chance = power(effects, claim.direction, margin, *alphas, elsewhere=elsewhere)
+        chance = power(effects, claim.direction, claim.delta, *alphas, elsewhere=elsewhere)
         past = chance[level - 1] if level else 0.0
         # Published effects are of the same seeds on another machine: an estimate, not a look.
         return Question(name, rows, tuple(max(0.0, value - past) for value in chance))

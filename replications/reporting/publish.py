@@ -138,7 +138,7 @@ def compact(
     texts = report.text_files(derived, papers, manifest, describe_set=describe_set, tasks=tasks)
     texts = {name: text for name, text in texts.items() if not name.endswith(report.LOCAL)}
     claims = folder / "claims.json"
-    if claims.exists() and claims.read_text(encoding="utf-8") != texts["claims.json"]:
+    if claims.exists() and not says_the_same(claims.read_text(encoding="utf-8"), texts["claims.json"]):
         _draw_claims(folder, derived[2])
     figures = {path.relative_to(folder).as_posix(): path for path in folder.glob("plots/*.svg")}
     texts |= {name: smaller(path.read_text(encoding="utf-8")) for name, path in figures.items()}
