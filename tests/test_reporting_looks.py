@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -133,6 +134,15 @@ def test_an_exact_claim_is_labelled_wherever_it_is_shown():
     texts = [text.get_text() for text in forest.forest_plot([exact]).axes[0].texts]
     assert any(text.endswith("reproduced, exact") for text in texts)
     assert "exact" in formats.claims_csv([exact], True)
+
+
+@pytest.mark.parametrize("effect", ["difference", "ratio"])
+def test_a_forest_plot_of_nothing_but_the_null_has_a_scale(effect):
+    exact = one(look_records([0.0, 0.0]), evidence="exact", smallest_effect=0.0, effect=effect, direction="equal")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        low, high = forest.forest_plot([exact]).axes[0].get_xlim()
+    assert low < (1 if effect == "ratio" else 0) < high
 
 
 @pytest.mark.parametrize("lines", [2, 3, 5])

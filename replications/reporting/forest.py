@@ -78,7 +78,7 @@ def _limits(rows: Sequence[Verdict], kind: str) -> tuple[float, float]:
     if ends:
         low = max(min(low, scale(min(ends))), low - room)
         high = min(max(high, scale(max(ends))), high + room)
-    pad = 0.04 * (high - low)
+    pad = 0.04 * (high - low) or 1.0  # all effects are the null: there is no other scale
     return float(natural(low - pad)), float(natural(high + pad))
 
 
