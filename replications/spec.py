@@ -129,6 +129,11 @@ class Reported(Strict):
     beside: Side | None = Field(None, description="method and metric beside which tables show it")
 
 
+def on_test_scale(smallest_effect: float, effect: str) -> float:
+    """Return the smallest effect of interest on the scale of the test: of a ``ratio`` the quotient's logarithm."""
+    return math.log1p(smallest_effect) if effect == "ratio" else smallest_effect
+
+
 class Claim(Strict):
     """A testable statement of a paper.
 
@@ -170,8 +175,8 @@ class Claim(Strict):
 
     @property
     def delta(self) -> float:
-        """The smallest effect of interest on the scale of the test: a quotient's logarithm."""
-        return math.log1p(self.smallest_effect) if self.effect == "ratio" else self.smallest_effect
+        """The smallest effect of interest on the scale of the test."""
+        return on_test_scale(self.smallest_effect, self.effect)
 
 
 class Recipe(Strict):

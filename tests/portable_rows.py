@@ -1,7 +1,8 @@
 """One short row a task in portable mode, as numbers to the last bit.
 
 ``PYTHONPATH=. python tests/portable_rows.py > tests/portable.json`` writes the reference that test_portable.py holds
-other machines to. Measured times and memory, and what was trained for equal seconds, are left out.
+other machines to; `portable_amd.json` is of one of them. Measured times and memory, and what was trained for equal
+seconds, are left out.
 """
 
 import json

@@ -235,6 +235,20 @@ def test_the_readme_section_is_regenerated_between_its_markers(results, tmp_path
         publications.update_readme(readme, tmp_path / "published")
 
 
+def test_the_figure_of_the_claims_is_redrawn_where_they_say_something_else(results, tmp_path, monkeypatch):
+    folder = publish.publish(results, tmp_path / "published", PAPERS, **GIVEN)
+    drawn = []
+    monkeypatch.setattr(publish, "_draw_claims", lambda folder, verdicts: drawn.append(folder))
+    text = (folder / "claims.json").read_text(encoding="utf-8")
+    effect = next(v["effect"] for v in json.loads(text)["verdicts"] if v["effect"])
+    for factor, redrawn in ((1 + 1e-13, False), (1.01, True)):
+        changed = text.replace(f'"effect": {effect!r}', f'"effect": {effect * factor!r}')
+        assert changed != text
+        (folder / "claims.json").write_text(changed, encoding="utf-8")
+        publish.compact(folder, PAPERS, tasks=TASKS, describe_set=describe_set)
+        assert bool(drawn) == redrawn
+
+
 # ------------------------------------------------------------------ compare
 
 

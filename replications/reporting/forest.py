@@ -73,12 +73,14 @@ def _limits(rows: Sequence[Verdict], kind: str) -> tuple[float, float]:
     null = 1.0 if kind == "ratio" else 0.0
     points = [null, *(x for v in rows for x in (v.effect, v.reported_effect, *_delta(v)) if x is not None)]
     low, high = scale(min(points)), scale(max(points))
-    room = max(high - low, 1e-9)
+    if low == high:  # all effects are the null: there is no other scale
+        low, high = low - 1, high + 1
+    room = high - low
     ends = [end for v in rows if v.interval for end in v.interval]
     if ends:
         low = max(min(low, scale(min(ends))), low - room)
         high = min(max(high, scale(max(ends))), high + room)
-    pad = 0.04 * (high - low) or 1.0  # all effects are the null: there is no other scale
+    pad = 0.04 * (high - low)
     return float(natural(low - pad)), float(natural(high + pad))
 
 

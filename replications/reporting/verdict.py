@@ -1,11 +1,11 @@
 """The verdict on a claim, with its evidence."""
 
-import math
 from typing import Literal
 
 from pydantic import BaseModel
 
 from replications.reporting import labels
+from replications.spec import on_test_scale
 
 Word = Literal["reproduced", "contradicted", "inconclusive", "not tested"]
 
@@ -90,8 +90,8 @@ class Verdict(BaseModel):
 
     @property
     def delta(self) -> float:
-        """The smallest effect of interest on the scale of the test: a quotient's logarithm."""
-        return math.log1p(self.smallest_effect) if self.effect_kind == "ratio" else self.smallest_effect
+        """The smallest effect of interest on the scale of the test."""
+        return on_test_scale(self.smallest_effect, self.effect_kind)
 
     @property
     def effect_text(self) -> str:
