@@ -147,7 +147,7 @@ def test_voxnet_has_the_size_of_the_released_network():
 
 
 def test_voxnet_against_its_layers_one_by_one():
-    model = build_voxnet(4, resolution=12, scale=0.25).eval()
+    model = build_voxnet(4, voxels=12, scale=0.25).eval()
     points = cloud()
     points = torch.cat([points, points[:, :7]], 1)  # how often a voxel is hit does not matter
     with torch.no_grad():
@@ -232,7 +232,7 @@ def test_mvcnn_has_the_size_of_vgg_m():
 
 MODELS = {
     "dgcnn": lambda: build_dgcnn(5, 0, 40, width=0.125, k=6),
-    "voxnet": lambda: build_voxnet(5, resolution=12, scale=0.25),
+    "voxnet": lambda: build_voxnet(5, voxels=12, scale=0.25),
     "mvcnn": lambda: build_mvcnn(5, views=6, **SMALL),
 }
 
@@ -263,8 +263,8 @@ def test_one_point_is_a_cloud_and_points_far_outside_are_not_seen(name):
         (lambda: build_dgcnn(5, 0, 1), "at least 20 points, not 1"),
         (lambda: build_dgcnn(5, 0, 20, k=0), "k = 0"),
         (lambda: build_dgcnn(5, 0, 40, k=20).logits({"points": cloud(2, 8)}), "at least 20 points, not 8"),
-        (lambda: build_voxnet(5, resolution=10), "give 11 or more"),
-        (lambda: build_voxnet(5, resolution=3), "give 11 or more"),
+        (lambda: build_voxnet(5, voxels=10), "give 11 or more"),
+        (lambda: build_voxnet(5, voxels=3), "give 11 or more"),
         (lambda: build_mvcnn(5, views=7, rendered=6, **SMALL), "7 views of 6 that are rendered"),
         (lambda: build_mvcnn(5, views=0, **SMALL), "0 views"),
         (lambda: build_mvcnn(5, views=2, **SMALL | {"resolution": 3}), "resolution 3 is too small"),

@@ -15,26 +15,26 @@ EXTENT = 4 / 3  # the unit sphere takes 24 of 32 voxels (section IV)
 def build(
     num_classes: int,
     *,
-    resolution: int = 32,
+    voxels: int = 32,
     scale: float = 1.0,
     dropouts: Sequence[float] = (0.2, 0.3, 0.4),
 ) -> "VoxNet":
-    """VoxNet on `resolution` voxels along each axis; `scale` is a factor on its widths, `dropouts` follow its layers.
+    """VoxNet on `voxels` voxels along each axis; `scale` is a factor on its widths, `dropouts` follow its layers.
 
-    Raises UserError for a resolution that leaves nothing after the strides.
+    Raises UserError for too few voxels to leave any after the strides.
     """
-    return VoxNet(num_classes, resolution, scaled(WIDTHS, scale), dropouts)
+    return VoxNet(num_classes, voxels, scaled(WIDTHS, scale), dropouts)
 
 
 class VoxNet(PointClassifier):
     """A cloud's occupied voxels are 1, the others -1."""
 
-    def __init__(self, num_classes: int, resolution: int, widths: Sequence[int], dropouts: Sequence[float]):
+    def __init__(self, num_classes: int, voxels: int, widths: Sequence[int], dropouts: Sequence[float]):
         super().__init__()
-        self.resolution = resolution
-        self.features = VoxelFeatures(resolution, widths, dropouts)
+        self.voxels = voxels
+        self.features = VoxelFeatures(voxels, widths, dropouts)
         self.classifier = nn.Linear(widths[-1], num_classes)
 
     def logits(self, cloud: Batch) -> Tensor:
-        occupied = voxel_counts(cloud["points"], self.resolution, EXTENT) > 0
+        occupied = voxel_counts(cloud["points"], self.voxels, EXTENT) > 0
         return self.classifier(self.features(2 * occupied.float() - 1))
