@@ -13,6 +13,7 @@ import yaml
 from replications import catalogue, request
 from replications.cli import build_parser, main, readme
 from replications.cli.readme import DOCS, PUBLICATIONS, README, ROOT
+from replications.datasets import registry
 from replications.reporting import publications
 from replications.reporting.sections import section_of
 from replications.spec import TIERS, Paper, Recipe, TaskTier
@@ -273,3 +274,11 @@ def test_the_example_of_adding_a_task_is_one():
     assert (critic.part, critic.times, generator.times) == ("critic", 2, 1)
     for code in (execute, pictures):
         compile(code, "adding-a-task.md", "exec")
+
+
+def test_no_page_names_a_set_by_its_key():
+    """What a paper was tested on are titles; a key is for the command line."""
+    keys = {key for key in registry.load().sets if "_" in key}
+    for page in PUBLISHED.glob("*/README.md"):
+        tested = " ".join(re.findall(r"Tested on ([^.]*)", page.read_text(encoding="utf-8")))
+        assert not keys & set(re.findall(r"\w+", tested)), page

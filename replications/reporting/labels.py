@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
+from replications.datasets import registry
 from replications.records import RunRecord
 from replications.tasks.base import Metric, Task
 
@@ -115,13 +116,15 @@ def mebibytes(value: float | None) -> str:
 
 
 def data_name(record: RunRecord, role: str) -> str:
-    """Name of the data that a record used in a role (train, test, ...): its title if the record has it."""
+    """Name of the data that a record used in a role (train, test, ...): its title, by the record or the registry."""
     name = record.data.get(role)
+    key = record.spec.data.get(role, "")
     if isinstance(name, Mapping):
-        name = name.get("title") or name.get("set")
+        name, key = name.get("title"), name.get("set") or key
     if not name and len(set(record.spec.data.values())) == 1:
         name = record.data.get("title")
-    return str(name or record.spec.data.get(role, ""))
+    known = registry.load().sets.get(key)
+    return str(name or (known and known.title) or key)
 
 
 def category(record: RunRecord) -> str | None:
