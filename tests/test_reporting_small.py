@@ -135,13 +135,14 @@ def test_a_row_of_all_publications_says_ours_the_papers_figure_device_and_budget
     ]
     told = dict(zip(rows[0], next(r for r in rows if r[:2] == ["arcface/arcface", "Accuracy (%)"]), strict=True))
     folder = PUBLISHED / "standard-lfw-3folds-cpu-small-budget"
-    records = [contents(folder)[f"runs/arcface/arcface/seed{seed}/run.json"] for seed in range(5)]
+    records = [record for name, record in contents(folder).items() if name.startswith("runs/arcface/arcface/seed")]
     accuracies = [record["metrics"]["accuracy"] for record in records]
-    assert told["Ours"].startswith(f"{np.mean(accuracies):.2f} ± ") and told["Seeds"] == "5/5"
+    assert told["Ours"].startswith(f"{np.mean(accuracies):.2f} ± ") and told["Seeds"] == f"{len(records)}/{len(records)}"
     assert told["Paper"] == "99.53 %" and "CASIA-WebFace" in told["The paper's figure is of"]
     steps = np.mean([record["cost"]["steps"] for record in records])
     assert told["Budget of a run"].startswith(f"{steps:,.0f} steps, ")
-    assert told["Device"].startswith(records[0]["provenance"]["cpu"]) and folder.name in told["Publication"]
+    assert all(record["provenance"]["cpu"] in told["Device"] for record in records)
+    assert folder.name in told["Publication"]
 
 
 def test_figures_of_papers_stand_beside_methods_and_metrics_that_exist():
