@@ -16,6 +16,7 @@ from replications.cli.readme import DOCS, PUBLICATIONS, README, ROOT
 from replications.datasets import registry
 from replications.reporting import publications
 from replications.reporting.sections import section_of
+from replications.reporting.verdict import Verdict
 from replications.spec import TIERS, Paper, Recipe, TaskTier
 
 PUBLISHED = ROOT / "results" / "published"
@@ -280,5 +281,21 @@ def test_no_page_names_a_set_by_its_key():
     """What a paper was tested on are titles; a key is for the command line."""
     keys = {key for key in registry.load().sets if "_" in key}
     for page in PUBLISHED.glob("*/README.md"):
-        tested = " ".join(re.findall(r"Tested on ([^.]*)", page.read_text(encoding="utf-8")))
-        assert not keys & set(re.findall(r"\w+", tested)), page
+        tested = re.findall(r"Tested on ([^.]*)", page.read_text(encoding="utf-8"))
+        assert tested and not keys & set(re.findall(r"\w+", " ".join(tested))), page
+
+
+def test_answers_of_the_readme_are_those_of_publications():
+    """Effects and intervals in the table of questions are written by hand: each is one of its claim's, to the digit."""
+    found = [json.loads(path.read_text(encoding="utf-8"))["verdicts"] for path in PUBLISHED.glob("*/claims.json")]
+    shown: dict[str, set[str]] = {}
+    for verdict in map(Verdict.model_validate, (one for of in found for one in of if one["interval"])):
+        effect = f"{verdict.effect_text.split()[0]} {readme.interval_text(verdict)}"
+        shown.setdefault(f"{verdict.paper}/{verdict.claim}", set()).add(effect)
+    told = 0
+    for line in README.read_text(encoding="utf-8").splitlines():
+        claim = re.search(r"\| `(\w+/\w+)` \|$", line)
+        for effect, interval in re.findall(r"([+−×][\d.]+)(?: \w+)? (\[[^\]]*\])", line) if claim else ():
+            assert f"{effect} {interval}" in shown[claim[1]], line
+            told += 1
+    assert told >= 5
